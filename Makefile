@@ -1,0 +1,36 @@
+# Everything a newcomer needs: `make repro`, then `make test`. The environment lives in .venv and in nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro report test lint bench clean
+
+help:  ## list what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: .venv/ready  ## make .venv with the pinned dependencies
+
+repro: .venv/ready  ## run the whole pipeline (what is up to date is not run again) and print what it found
+	$(BIN)/dvc repro
+	$(BIN)/permeation summary
+
+test: .venv/ready  ## the tests
+	$(BIN)/pytest
+
+lint: .venv/ready  ## style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## time the scorer against its rivals; writes bench/results.json
+	$(BIN)/python -m bench
+
+clean:  ## remove the environment (results and caches stay)
+	rm -rf .venv
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

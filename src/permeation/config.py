@@ -1,0 +1,225 @@
+"""params.yaml as frozen dataclasses: each value is checked when its section is built.
+
+A section lists its keys once, each with the check it must pass. params.yaml holds every key (there are no
+defaults here), so that what a run used can be read in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+
+from permeation.errors import PermeationError
+from permeation.files import read_yaml
+
+Check = Callable[[str, Any], Any]
+Count = int | Literal["all"]
+
+S = TypeVar("S", bound="Section")
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def _reject(key: str, value: object, accepts: str) -> NoReturn:
+    raise PermeationError(f"params.yaml: {key} is {value!r}; accepted: {accepts}")
+
+
+def text(key: str, value: Any) -> str:
+    """A non-empty string without surrounding blanks."""
+    if not isinstance(value, str) or not value.strip() or value != value.strip():
+        _reject(key, value, "a non-empty name or path")
+    return value
+
+
+def boolean(key: str, value: Any) -> bool:
+    """true or false, and nothing that merely looks like it."""
+    if not isinstance(value, bool):
+        _reject(key, value, "true or false")
+    return value
+
+
+def integer(minimum: int | None = None) -> Check:
+    """A whole number, at least `minimum`."""
+
+    def check(key: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
+            _reject(key, value, "a whole number" + (f" of at least {minimum}" if minimum is not None else ""))
+        return value
+
+    return check
+
+
+def number(above: float, below: float = float("inf")) -> Check:
+    """A finite number strictly between `above` and `below`."""
+
+    def check(key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value < below:
+            _reject(key, value, f"a number above {above:g}" + (f" and below {below:g}" if below < float("inf") else ""))
+        return float(value)
+
+    return check
+
+
+def choice(*options: str) -> Check:
+    """One of a few names."""
+
+    def check(key: str, value: Any) -> str:
+        if value not in options or not isinstance(value, str):
+            _reject(key, value, " | ".join(options))
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """null, or what `check` accepts."""
+    return lambda key, value: None if value is None else check(key, value)
+
+
+def count_or_all(key: str, value: Any) -> Count:
+    """A count of at least 1, or the word `all`."""
+    if value == "all":
+        return "all"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        _reject(key, value, "a whole number of at least 1, or all")
+    return value
+
+
+def rising(check: Check) -> Check:
+    """A non-empty list, strictly rising, with `all` (where `check` lets it through) last."""
+    accepts = "a non-empty list in rising order without repeats" + (
+        ", of whole numbers of at least 1 (all may come last)" if check is count_or_all else ""
+    )
+
+    def check_list(key: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            _reject(key, value, accepts)
+        items = tuple(check(f"{key}[{i}]", item) for i, item in enumerate(value))
+        ranks = [float("inf") if item == "all" else float(item) for item in items]
+        if any(later <= earlier for earlier, later in pairwise(ranks)):
+            _reject(key, value, accepts)
+        return items
+
+    return check_list
+
+
+def checked(check: Check) -> Any:
+    """A dataclass field whose value must pass `check`."""
+    return field(metadata={"check": check})
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group of keys; `prefix` is how its keys are written in messages."""
+
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check: Check = each.metadata["check"]
+            object.__setattr__(self, each.name, check(self.prefix + each.name, getattr(self, each.name)))
+
+
+@dataclass(frozen=True)
+class Activations(Section):
+    prefix = "activations."
+    prepend_bos: bool = checked(boolean)
+    batch_size: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Sigma(Section):
+    prefix = "sigma."
+    direction_layer: int = checked(integer())
+
+
+@dataclass(frozen=True)
+class G(Section):
+    prefix = "g."
+    exclude_final: int = checked(integer(0))
+    shuffles: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Wqk(Section):
+    prefix = "wqk."
+    fold_norm: bool = checked(boolean)
+
+
+@dataclass(frozen=True)
+class Pca(Section):
+    prefix = "pca."
+    center: bool = checked(boolean)
+
+
+@dataclass(frozen=True)
+class Perplexity(Section):
+    prefix = "perplexity."
+    context: int = checked(integer(2))
+    max_tokens: int | None = checked(optional(integer(2)))
+    batch_size: int = checked(integer(1))
+    dtype: str = checked(choice("auto", "float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class Reconstruct(Section):
+    prefix = "reconstruct."
+    components: tuple[Count, ...] = checked(rising(count_or_all))
+
+
+@dataclass(frozen=True)
+class Cluster(Section):
+    prefix = "cluster."
+    k: tuple[int, ...] = checked(rising(integer(1)))
+    share: Literal["centroid", "medoid"] = checked(choice("centroid", "medoid"))
+    components: Count = checked(count_or_all)
+
+
+def section(cls: type[Section]) -> Check:
+    """A mapping that holds exactly the keys of one section."""
+    return lambda _, value: _build(cls, value)
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """The whole of params.yaml."""
+
+    model: str = checked(text)
+    corpus: str = checked(text)
+    words: str = checked(text)
+    device: str = checked(choice(*DEVICES))
+    seed: int = checked(integer(0))
+    activations: Activations = checked(section(Activations))
+    sigma: Sigma = checked(section(Sigma))
+    g: G = checked(section(G))
+    wqk: Wqk = checked(section(Wqk))
+    pca: Pca = checked(section(Pca))
+    perplexity: Perplexity = checked(section(Perplexity))
+    reconstruct: Reconstruct = checked(section(Reconstruct))
+    cluster: Cluster = checked(section(Cluster))
+
+
+def _build(cls: type[S], mapping: Any) -> S:
+    where = cls.prefix.rstrip(".") or "the file"
+    names = [each.name for each in fields(cls)]
+    if not isinstance(mapping, Mapping):
+        _reject(where, mapping, f"a mapping with the keys {', '.join(names)}")
+    for name in mapping:
+        if name not in names:
+            raise PermeationError(f"params.yaml: unknown key {cls.prefix}{name}; {where} accepts: {', '.join(names)}")
+    for name in names:
+        if name not in mapping:
+            raise PermeationError(f"params.yaml: {cls.prefix}{name} is missing")
+    return cls(**mapping)
+
+
+def load(path: Path, **overrides: Any) -> Config:
+    """Read and check a params.yaml; `overrides` replace top-level values before the check.
+
+    Raises PermeationError for a file that cannot be read, an unknown or missing key, or a value outside what
+    its key accepts.
+    """
+    return _build(Config, {**read_yaml(path), **overrides})

@@ -1,0 +1,87 @@
+"""Writing results so that nothing half-written is ever taken for one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from permeation.errors import PermeationError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # What a killed run left behind goes first: it was never moved into place, so it is no result.
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        draft.chmod(0o755)
+        yield draft
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, refusing NaN and infinity: a metric that is no number is an error, not a result."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write long-format rows as a JSON list, one row a line, so that a diff of two versions reads well."""
+    lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) for row in rows)
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises PermeationError that names it where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PermeationError(f"{path}: cannot be read as JSON: {error}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML in which a key that stands twice is an error: the first of the two would vanish silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return mapping
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a YAML file that holds a non-empty mapping; raises PermeationError that names the file where it does not."""
+    try:
+        mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise PermeationError(f"{path}: cannot be read as YAML: {error}".replace("\n", " ")) from error
+    if not isinstance(mapping, dict) or not mapping:
+        raise PermeationError(f"{path}: found {type(mapping).__name__}; accepted: a mapping")
+    return mapping
+
+
+def sha256(paths: Iterable[Path]) -> str:
+    """The SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

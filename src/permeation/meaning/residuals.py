@@ -1,0 +1,63 @@
+"""The residual stream at the last token of many prompts, batched, keeping only that position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from permeation.errors import PermeationError
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
+    """Token ids of each text without special tokens, with the tokenizer's BOS in front where asked for.
+
+    Raises PermeationError where a BOS is asked for and the tokenizer has none.
+    """
+    if prepend_bos and tokenizer.bos_token_id is None:
+        raise PermeationError(
+            "activations.prepend_bos is true, and this model's tokenizer has no BOS token; accepted: false"
+        )
+    front = [tokenizer.bos_token_id] if prepend_bos else []
+    return [front + ids for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
+
+
+@torch.no_grad()
+def stream(
+    bridge: Any, sequences: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[tuple[list[int], Float[np.ndarray, "batch layers d_model"]]]:
+    """Yield (indices of sequences, residual stream at their last token), batch by batch, in order of length.
+
+    Layers: 0 is the embedding, l is the output of block l, so L + 1 in all; the final norm is not applied. Where the
+    model's norms are LayerNorms, which remove the mean over d_model before anything reads it, the mean is removed
+    here too: it is a coordinate that the model cannot see (TransformerLens' center_writing_weights does the same).
+
+    Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
+    Raises PermeationError where an activation is not finite.
+    """
+    names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
+    centred = not bridge.cfg.uses_rms_norm
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        last = torch.tensor([len(sequences[i]) - 1 for i in batch])
+        tokens = torch.zeros(len(batch), int(last.max()) + 1, dtype=torch.long)
+        for row, i in enumerate(batch):
+            tokens[row, : len(sequences[i])] = torch.tensor(sequences[i])
+        residual = np.empty((len(batch), len(names), bridge.cfg.d_model), np.float32)
+
+        def keep(
+            activation: torch.Tensor, *, hook: object, layer: int, last: torch.Tensor = last, residual: Any = residual
+        ) -> None:
+            residual[:, layer] = activation[torch.arange(len(last)), last].float().cpu().numpy()
+
+        hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
+        bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
+        if not np.isfinite(residual).all():
+            layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 2)))[0, 0])
+            raise PermeationError(f"the residual stream holds values that are not finite, first at layer {layer}")
+        yield batch, residual - residual.mean(axis=2, keepdims=True) if centred else residual

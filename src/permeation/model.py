@@ -1,0 +1,232 @@
+"""A fetched checkpoint: as a plain transformers model (weights, scoring) or as a TransformerBridge (hooks).
+
+The plain model's attention weights are seen through *views*: tensors of the shape the field uses, (heads, d_model,
+d_head), that share the parameters' memory. Reading, folding a norm and injecting new weights are then the same few
+lines for every family, and a family is nothing but the few lines that make its views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from permeation.errors import PermeationError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+transformers.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a decoder, as in model.json.
+
+    Attributes:
+        family: transformers' model_type.
+        n_layers, n_heads, n_kv_heads: blocks; query heads and key heads per block.
+        d_model, d_head, d_vocab: widths of the residual stream, of a head, of the logits.
+        n_ctx: the longest context, in tokens.
+        n_parameters: of the whole model, tied weights counted once.
+        rotary: whether the positions enter by rotating queries and keys.
+    """
+
+    family: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_vocab: int
+    n_ctx: int
+    n_parameters: int
+    rotary: bool
+
+
+@dataclass(frozen=True)
+class AttentionViews:
+    """One attention layer's input side as views of the model's parameters; writing into a view changes the model.
+
+    Attributes:
+        norm: the norm in front of the layer.
+        W_Q: (n_heads, d_model, d_head). W_K, W_V: (n_kv_heads, d_model, d_head).
+        b_Q, b_K, b_V: (heads, d_head), or None in a family without biases.
+    """
+
+    norm: Any
+    W_Q: Float[Tensor, "heads d_model d_head"]
+    W_K: Float[Tensor, "kv_heads d_model d_head"]
+    W_V: Float[Tensor, "kv_heads d_model d_head"]
+    b_Q: Float[Tensor, "heads d_head"] | None
+    b_K: Float[Tensor, "kv_heads d_head"] | None
+    b_V: Float[Tensor, "kv_heads d_head"] | None
+
+
+def _gpt2(block: Any) -> AttentionViews:
+    attention = block.attn
+    shape = (3, attention.num_heads, attention.head_dim)
+    weights = attention.c_attn.weight.unflatten(1, shape).permute(1, 2, 0, 3)  # Conv1D keeps (in, out)
+    return AttentionViews(block.ln_1, *weights, *attention.c_attn.bias.unflatten(0, shape))
+
+
+def _llama(block: Any) -> AttentionViews:
+    attention = block.self_attn
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+    shape = (-1, attention.head_dim)
+    weights = (linear.weight.unflatten(0, shape).transpose(1, 2) for linear in linears)
+    biases = (None if linear.bias is None else linear.bias.unflatten(0, shape) for linear in linears)
+    return AttentionViews(block.input_layernorm, *weights, *biases)
+
+
+def _gpt_neox(block: Any) -> AttentionViews:
+    attention = block.attention
+    shape = (-1, 3, attention.head_size)  # the three of a head stand together
+    weights = attention.query_key_value.weight.unflatten(0, shape).permute(1, 0, 3, 2)
+    biases = attention.query_key_value.bias.unflatten(0, shape).transpose(0, 1)
+    return AttentionViews(block.input_layernorm, *weights, *biases)
+
+
+FAMILIES: dict[str, Callable[[Any], AttentionViews]] = {
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "mistral": _llama,
+    "qwen2": _llama,
+    "gpt_neox": _gpt_neox,
+}
+
+
+def blocks(model: Any) -> nn.ModuleList:
+    """The transformer blocks of a causal language model, whatever its family calls them."""
+    trunk = model.base_model
+    return next(child for child in trunk.children() if isinstance(child, nn.ModuleList))
+
+
+def attention_views(model: Any) -> Iterator[AttentionViews]:
+    """The attention layers' views, first block first."""
+    return map(FAMILIES[model.config.model_type], blocks(model))
+
+
+@torch.no_grad()
+def fold_norms(model: Any) -> None:
+    """Fold the scale and shift of each attention layer's norm into W_Q, W_K, W_V; the model's function stays.
+
+    W ← γ ∘ W and b ← b + β W, then γ = 1 and β = 0. A LayerNorm's output has mean zero over d_model, so W's mean
+    over d_model never acts and is removed too (DESIGN.md, Weights; TransformerLens' compatibility mode does the
+    same). An RMSNorm does not centre, so its weights are not centred.
+    """
+    for layer in attention_views(model):
+        gamma, beta = layer.norm.weight, getattr(layer.norm, "bias", None)
+        for W, b in ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)):
+            if beta is not None:
+                assert b is not None, "every supported family with a LayerNorm has attention biases"
+                b += beta @ W
+            W *= gamma[:, None]
+            if isinstance(layer.norm, nn.LayerNorm):
+                W -= W.mean(dim=1, keepdim=True)
+        gamma.fill_(1.0)
+        if beta is not None:
+            beta.zero_()
+
+
+def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A fetched checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
+
+    Raises PermeationError for a family that is not in FAMILIES, for a damaged file and for weights that are missing
+    or not finite.
+    """
+    config = read_config(folder)
+    try:
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:
+        raise PermeationError(f"the model in {folder.name} cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
+    if report["missing_keys"] or report["mismatched_keys"]:
+        lacking = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+        raise PermeationError(
+            f"the model in {folder.name} lacks {len(lacking)} of its weights or has them in another shape: "
+            f"{', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}"
+        )
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_for_injection(folder: Path, fold_norm: bool, device: torch.device) -> Any:
+    """The checkpoint as the weight axis looks at it and writes into it: with or without the norms folded in."""
+    model = load(folder, device)
+    if fold_norm:
+        fold_norms(model)
+    return model
+
+
+def check_finite(model: Any) -> None:
+    """Raise PermeationError that names the first parameter with a NaN or an infinity in it."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise PermeationError(f"the model's weight {name} holds values that are not finite")
+
+
+def read_config(folder: Path) -> Any:
+    """The checkpoint's configuration; raises PermeationError where its family is not supported."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise PermeationError(f"the model in {folder.name} has no usable config.json: {_first_line(error)}") from error
+    if config.model_type not in FAMILIES:
+        raise PermeationError(f"the model is of the family {config.model_type!r}; supported: {', '.join(FAMILIES)}")
+    return config
+
+
+def geometry(model: Any) -> Geometry:
+    """The sizes of a loaded model."""
+    first = next(attention_views(model))
+    n_heads, d_model, d_head = first.W_Q.shape
+    config = model.config
+    return Geometry(
+        family=config.model_type,
+        n_layers=len(blocks(model)),
+        n_heads=n_heads,
+        n_kv_heads=first.W_K.shape[0],
+        d_model=d_model,
+        d_head=d_head,
+        d_vocab=model.get_output_embeddings().weight.shape[0],
+        n_ctx=config.max_position_embeddings,
+        n_parameters=model.num_parameters(),
+        rotary=any("rotary" in name for name, _ in model.named_modules()),
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's tokenizer; raises PermeationError where it cannot be read."""
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {_first_line(error)}") from error
+
+
+def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
+    """The checkpoint as a TransformerBridge in float32: same weights, with hooks on every activation.
+
+    The bridge rebuilds the model it is given in place, so it gets one of its own.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        str(folder), hf_model=load(folder, device), tokenizer=load_tokenizer(folder), device=str(device)
+    )
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """The geometry as a JSON object."""
+    return asdict(geometry(model))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,68 @@
+"""The heads' W_Q and W_K, and the two forms of W_QK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.model import attention_views
+
+
+@dataclass(frozen=True)
+class Heads:
+    """All attention heads' query and key weights, by layer.
+
+    Attributes:
+        W_Q: (layers, heads, d_model, d_head). W_K: (layers, kv_heads, d_model, d_head).
+        b_Q, b_K: (layers, heads, d_head), or None in a family without biases.
+    """
+
+    W_Q: Float[Tensor, "layers heads d_model d_head"]
+    W_K: Float[Tensor, "layers kv_heads d_model d_head"]
+    b_Q: Float[Tensor, "layers heads d_head"] | None = None
+    b_K: Float[Tensor, "layers kv_heads d_head"] | None = None
+
+    @property
+    def count(self) -> int:
+        """n: query heads in the model."""
+        return self.W_Q.shape[0] * self.W_Q.shape[1]
+
+    @property
+    def queries(self) -> Float[Tensor, "n d_model d_head"]:
+        """W_Q of every head, layer by layer."""
+        return self.W_Q.flatten(0, 1)
+
+    @property
+    def keys(self) -> Float[Tensor, "n d_model d_head"]:
+        """W_K of the key head that each query head pairs with: i // (n_heads / n_kv_heads) within its layer."""
+        group = self.W_Q.shape[1] // self.W_K.shape[1]
+        return self.W_K.repeat_interleave(group, dim=1).flatten(0, 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name, as they are saved."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
+
+
+def read_heads(model: Any) -> Heads:
+    """Copies of the heads' weights as the model holds them (fold the norms first for the folded ones)."""
+    layers = list(attention_views(model))
+
+    def stack(name: str) -> Tensor | None:
+        views = [getattr(layer, name) for layer in layers]
+        return None if views[0] is None else torch.stack(views)
+
+    return Heads(**{field.name: stack(field.name) for field in fields(Heads)})  # type: ignore[arg-type]
+
+
+def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
+    """W_Qᵀ W_K of every head in float64 (DESIGN.md, W_QK, gram form).
+
+    Not a property of the model: W_Q R and W_K R with the same orthogonal R give the same attention and
+    Rᵀ W_Qᵀ W_K R here.
+    """
+    return heads.queries.double().mT @ heads.keys.double()

@@ -1,0 +1,103 @@
+"""Putting changed W_QK into a model, and taking them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.errors import PermeationError
+from permeation.model import attention_views
+from permeation.perplexity import Comparison
+from permeation.weights.heads import Heads, gram_form
+
+MAX_CONDITION = 1e12  # of W_K: beyond it, float64 has no digits left for the injection
+
+
+@dataclass(frozen=True)
+class GramInjection:
+    """Finds the W_Q that gives the heads a wanted gram form with the W_K they have (DESIGN.md, Injection).
+
+    W_Q ← W_Q + W_K (W_Kᵀ W_K)⁻¹ (M̂ − M)ᵀ in float64: then W_Qᵀ W_K = M̂, and what W_Q does outside the span of W_K,
+    which the gram form does not see, stays as it is.
+
+    Attributes:
+        heads: the untouched heads. own: their gram form M, (n, d_head, d_head).
+        dual: W_K (W_Kᵀ W_K)⁻¹, (n, d_model, d_head). condition: of each head's W_K, the factor by which a change of
+            M can grow in W_Q.
+    """
+
+    heads: Heads
+    own: Float[Tensor, "n d_head d_head"]
+    dual: Float[Tensor, "n d_model d_head"]
+    condition: Float[Tensor, "n"]
+
+    @classmethod
+    def fit(cls, heads: Heads) -> GramInjection:
+        """Factorise every W_K = Q R once: W_K (W_Kᵀ W_K)⁻¹ = Q R⁻ᵀ.
+
+        Raises PermeationError for a head whose W_K has linearly dependent columns: not every M̂ can be had there.
+        """
+        Q, R = torch.linalg.qr(heads.keys.double())
+        singular = torch.linalg.svdvals(R)
+        condition = singular[:, 0] / singular[:, -1]
+        if not (condition < MAX_CONDITION).all():
+            layer, head = divmod(int((condition < MAX_CONDITION).int().argmin()), heads.W_Q.shape[1])
+            raise PermeationError(
+                f"W_K of head {layer}.{head} has linearly dependent columns (condition above {MAX_CONDITION:g}); "
+                "its W_QK cannot be replaced in gram form"
+            )
+        # Q R⁻ᵀ solves X Rᵀ = Q.
+        dual = torch.linalg.solve_triangular(R.mT, Q, upper=False, left=False)
+        return cls(heads, gram_form(heads), dual, condition)
+
+    def queries(self, target: Float[Tensor, "n d_head d_head"]) -> Float[Tensor, "layers heads d_model d_head"]:
+        """W_Q, in float64, whose gram form with the present W_K is `target`."""
+        change = self.dual @ (target - self.own).mT
+        return (self.heads.queries.double() + change).unflatten(0, self.heads.W_Q.shape[:2])
+
+    def mixed(self, mixing: Float[Tensor, "n n"]) -> Float[Tensor, "layers heads d_model d_head"]:
+        """W_Q whose gram forms are mixtures of the heads' own, M̂ = R M."""
+        return self.queries((mixing.to(self.own) @ self.own.flatten(1)).view_as(self.own))
+
+    def relative_change(self, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Float[Tensor, "n"]:
+        """|ΔW_Q| / |W_Q| of each head, in Frobenius norm."""
+        before = self.heads.queries.double()
+        return torch.linalg.matrix_norm(W_Q.flatten(0, 1) - before) / torch.linalg.matrix_norm(before)
+
+
+@contextmanager
+def injected(model: Any, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Iterator[None]:
+    """The model with W_Q in place of its own inside the block; its own come back however the block ends."""
+    views = [layer.W_Q for layer in attention_views(model)]
+    own = [view.clone() for view in views]
+    try:
+        for view, new in zip(views, W_Q, strict=True):
+            view.copy_(new)
+        yield
+    finally:
+        for view, old in zip(views, own, strict=True):
+            view.copy_(old)
+
+
+def measure_mixing(
+    model: Any,
+    injection: GramInjection,
+    mixing: Float[Tensor, "n n"],
+    comparison: Comparison,
+    progress: Callable[[int], object],
+) -> dict[str, float]:
+    """The perplexity ratio with every head's gram form replaced by a mixture of the heads' own, M̂ = R M.
+
+    With it, `change_median` and `change_max` over the heads of |ΔW_Q| / |W_Q|.
+    """
+    W_Q = injection.mixed(mixing)
+    change = injection.relative_change(W_Q)
+    with injected(model, W_Q):
+        ratio = comparison.ratio(model, progress)
+    return {**asdict(ratio), "change_median": float(change.median()), "change_max": float(change.max())}

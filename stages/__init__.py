@@ -1,0 +1,1 @@
+"""One short script per DVC stage: read inputs, call the package, write outputs."""

@@ -1,0 +1,47 @@
+"""Group the heads by k-means on their PCA coefficients, let each group share one W_QK and measure the perplexity."""
+
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from permeation.errors import PermeationError
+from permeation.files import write_json
+from permeation.model import load_for_injection
+from permeation.perplexity import Comparison, ratio_table
+from permeation.stage import Stage, run
+from permeation.weights.cluster import k_means
+from permeation.weights.decompose import KernelPca
+from permeation.weights.heads import read_heads
+from permeation.weights.inject import GramInjection, measure_mixing
+
+
+def main(stage: Stage) -> None:
+    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k."""
+    config, settings = stage.config, stage.config.cluster
+    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
+    if settings.k[-1] > pca.count:
+        raise PermeationError(f"cluster.k asks for {settings.k[-1]}; this model has {pca.count} heads")
+    if settings.components != "all" and settings.components > pca.count:
+        raise PermeationError(f"cluster.components is {settings.components}; this model has {pca.count} heads")
+    kept = pca.count if settings.components == "all" else settings.components
+    coefficients = pca.coefficients[:, :kept].numpy()
+
+    comparison = Comparison.read(stage.input("baseline"), config.perplexity.batch_size)
+    model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
+    injection = GramInjection.fit(read_heads(model))
+    rows, labels = [], {}
+    total = len(settings.k) * comparison.windows.numel()
+    with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
+        for k in settings.k:
+            clusters = k_means(coefficients, k, config.seed)
+            labels[str(k)] = clusters.labels.tolist()
+            measured = measure_mixing(model, injection, clusters.mixing(settings.share), comparison, bar.update)
+            rows.append({"k": str(k), **measured, "replaced_heads": clusters.replaced(settings.share)})
+    with stage.output() as folder:
+        write_json(folder / "rows.json", rows)
+        write_json(folder / "labels.json", labels)
+        summary = {"replaced_heads": {row["k"]: row["replaced_heads"] for row in rows}}
+        write_json(folder / "summary.json", ratio_table(rows, "k") | summary)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""Run every prompt through the model and keep the residual stream at its last token, the target word, per layer."""
+
+from dataclasses import asdict
+
+import numpy as np
+from tqdm import tqdm
+
+from permeation import words
+from permeation.files import write_json
+from permeation.meaning.residuals import stream, tokenize
+from permeation.model import load_bridge
+from permeation.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """Write data/extract_activations/: residuals.npy (prompts, L + 1, d_model), prompts.json, senses.json."""
+    entries = words.load(stage.project / stage.config.words)
+    prompts = [prompt for entry in entries for prompt in entry.prompts]
+    bridge = load_bridge(stage.input("model"), stage.device)
+    sequences = tokenize(bridge.tokenizer, [p.text for p in prompts], stage.config.activations.prepend_bos)
+    shape = (len(prompts), bridge.cfg.n_layers + 1, bridge.cfg.d_model)
+    with stage.output() as folder:
+        residuals = np.lib.format.open_memmap(folder / "residuals.npy", mode="w+", dtype=np.float32, shape=shape)
+        with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
+            for batch, residual in stream(bridge, sequences, stage.config.activations.batch_size):
+                residuals[batch] = residual
+                bar.update(sum(len(sequences[i]) for i in batch))
+        residuals.flush()
+        write_json(folder / "prompts.json", [asdict(prompt) for prompt in prompts])
+        write_json(folder / "senses.json", {entry.word: dict(entry.senses) for entry in entries})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,70 @@
+"""Factorise σ = h · f_max · g: fit the response, compare g between words and with shuffled senses, fit its law."""
+
+from dataclasses import asdict
+
+import numpy as np
+from tqdm import tqdm
+
+from permeation.files import write_json
+from permeation.meaning import curves
+from permeation.meaning.direction import layer_index
+from permeation.meaning.nulls import WordResiduals, shuffled_g
+from permeation.meaning.universality import factorise, pairwise_correlation
+from permeation.stage import Stage, run
+from permeation.words import SENSES, read_prompts, select
+
+
+def main(stage: Stage) -> None:
+    """Write data/fit_g/: g.npy (words, L + 1), null_g.npy (shuffles, words, L + 1), response.json, fits.json."""
+    activations, settings = stage.input("extract_activations"), stage.config.g
+    prompts = read_prompts(activations / "prompts.json")
+    residuals = np.load(activations / "residuals.npy", mmap_mode="r")
+    sigma = np.load(stage.input("compute_sigma") / "sigma.npy")
+    layer = layer_index(stage.config.sigma.direction_layer, residuals.shape[1])
+    gradients = {word: select(prompts, word, "gradient", *SENSES) for word in dict.fromkeys(p.word for p in prompts)}
+
+    real = factorise([sigma[rows] for rows in gradients.values()])
+    words = [
+        WordResiduals(
+            sense_a=residuals[select(prompts, word, "direction", "A"), layer],
+            sense_b=residuals[select(prompts, word, "direction", "B"), layer],
+            gradient=residuals[rows],
+        )
+        for word, rows in gradients.items()
+    ]
+    rng = np.random.default_rng(stage.config.seed)
+    shuffles = tqdm(range(settings.shuffles), desc="shuffled senses", disable=None)
+    null = np.stack([shuffled_g(words, rng) for _ in shuffles])
+
+    depth = np.linspace(0, 1, len(real.mean_g))
+    inner = slice(len(depth) - settings.exclude_final)
+    fits = {
+        "all_layers": curves.fit_all(depth, real.mean_g),
+        "without_final": curves.fit_all(depth[inner], real.mean_g[inner]),
+    }
+    correlation = pairwise_correlation(real.g)
+    summary = {
+        "word_correlation_min": float(correlation.min()),
+        "word_correlation_mean": float(correlation.mean()),
+        "null_correlation_mean": float(np.mean([pairwise_correlation(g).mean() for g in null])),
+        "peak_depth": real.peak_depth,
+        "final_drop": real.final_drop,
+        "alpha": fits["without_final"]["power"].parameters["alpha"],
+        "best_model": next(iter(fits["without_final"])),
+        "decomposition_r2": real.pooled_r2,
+        "f_max": {word: response.f_max for word, response in zip(gradients, real.responses, strict=True)},
+    }
+    responses = {
+        word: {name: value.tolist() for name, value in asdict(response).items()}
+        for word, response in zip(gradients, real.responses, strict=True)
+    }
+    with stage.output() as folder:
+        np.save(folder / "g.npy", real.g)
+        np.save(folder / "null_g.npy", null)
+        write_json(folder / "response.json", responses)
+        write_json(folder / "fits.json", {k: [asdict(fit) for fit in v.values()] for k, v in fits.items()})
+        write_json(folder / "summary.json", summary)
+
+
+if __name__ == "__main__":
+    run(main)

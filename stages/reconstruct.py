@@ -1,0 +1,38 @@
+"""Rebuild every head's W_QK from K principal components, put it into the model and measure the perplexity."""
+
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from permeation.errors import PermeationError
+from permeation.files import write_json
+from permeation.model import load_for_injection
+from permeation.perplexity import Comparison, ratio_table
+from permeation.stage import Stage, run
+from permeation.weights.decompose import KernelPca
+from permeation.weights.heads import read_heads
+from permeation.weights.inject import GramInjection, measure_mixing
+
+
+def main(stage: Stage) -> None:
+    """Write data/reconstruct/: rows.json, one row per K."""
+    config, wanted = stage.config, stage.config.reconstruct.components
+    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
+    if too_many := [k for k in wanted if k != "all" and k > pca.count]:
+        raise PermeationError(f"reconstruct.components asks for {too_many[0]}; this model has {pca.count} heads")
+
+    comparison = Comparison.read(stage.input("baseline"), config.perplexity.batch_size)
+    model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
+    injection = GramInjection.fit(read_heads(model))
+    rows = []
+    total = len(wanted) * comparison.windows.numel()
+    with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
+        for k in wanted:
+            mixing = pca.mixing(pca.count if k == "all" else k)
+            rows.append({"components": str(k), **measure_mixing(model, injection, mixing, comparison, bar.update)})
+    with stage.output() as folder:
+        write_json(folder / "rows.json", rows)
+        write_json(folder / "summary.json", ratio_table(rows, "components"))
+
+
+if __name__ == "__main__":
+    run(main)
