@@ -14,6 +14,18 @@ from permeation.stage import Stage, run
 from permeation.words import SENSES, read_prompts, select
 
 
+def word_correlation(g: np.ndarray, null: np.ndarray) -> dict[str, float | None]:
+    """How alike the words' g are, and how alike with shuffled senses; null for a single word."""
+    if len(g) == 1:
+        return dict.fromkeys(("word_correlation_min", "word_correlation_mean", "null_correlation_mean"))
+    correlation = pairwise_correlation(g)
+    return {
+        "word_correlation_min": float(correlation.min()),
+        "word_correlation_mean": float(correlation.mean()),
+        "null_correlation_mean": float(np.mean([pairwise_correlation(curves) for curves in null])),
+    }
+
+
 def main(stage: Stage) -> None:
     """Write data/fit_g/: g.npy (words, L + 1), null_g.npy (shuffles, words, L + 1), response.json, fits.json."""
     activations, settings = stage.input("extract_activations"), stage.config.g
@@ -42,11 +54,8 @@ def main(stage: Stage) -> None:
         "all_layers": curves.fit_all(depth, real.mean_g),
         "without_final": curves.fit_all(depth[inner], real.mean_g[inner]),
     }
-    correlation = pairwise_correlation(real.g)
     summary = {
-        "word_correlation_min": float(correlation.min()),
-        "word_correlation_mean": float(correlation.mean()),
-        "null_correlation_mean": float(np.mean([pairwise_correlation(g).mean() for g in null])),
+        **word_correlation(real.g, null),
         "peak_depth": real.peak_depth,
         "final_drop": real.final_drop,
         "alpha": fits["without_final"]["power"].parameters["alpha"],

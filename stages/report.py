@@ -80,11 +80,14 @@ def g_rows(stage: Stage) -> list[dict[str, object]]:
     depth = np.linspace(0, 1, g.shape[1])
     words = list(read_json(folder / "summary.json")["f_max"])
     rows = [
-        {"kind": "word", "word": word, "depth": x, "g": y}
+        {"kind": "word", "word": word, "depth": x, "g": y, "low": None, "high": None}
         for word, curve in zip(words, g, strict=True)
         for x, y in zip(depth, curve, strict=True)
     ]
-    rows += [{"kind": "mean", "word": "mean", "depth": x, "g": y} for x, y in zip(depth, g.mean(axis=0), strict=True)]
+    rows += [
+        {"kind": "mean", "word": "mean", "depth": x, "g": y, "low": None, "high": None}
+        for x, y in zip(depth, g.mean(axis=0), strict=True)
+    ]
     low, middle, high = np.quantile(null, [0.025, 0.5, 0.975], axis=0)
     rows += [
         {"kind": "null", "word": "senses shuffled", "depth": x, "g": m, "low": lo, "high": hi}

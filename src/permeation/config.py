@@ -1,4 +1,4 @@
-"""params.yaml as frozen dataclasses: each value is checked when its section is built.
+"""params.yaml as frozen dataclasses: each value is checked before its section is built.
 
 A section lists its keys once, each with the check it must pass. params.yaml holds every key (there are no
 defaults here), so that what a run used can be read in one place.
@@ -117,11 +117,6 @@ class Section:
 
     prefix: ClassVar[str] = ""
 
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            check: Check = each.metadata["check"]
-            object.__setattr__(self, each.name, check(self.prefix + each.name, getattr(self, each.name)))
-
 
 @dataclass(frozen=True)
 class Activations(Section):
@@ -204,16 +199,16 @@ class Config(Section):
 
 def _build(cls: type[S], mapping: Any) -> S:
     where = cls.prefix.rstrip(".") or "the file"
-    names = [each.name for each in fields(cls)]
+    checks: dict[str, Check] = {each.name: each.metadata["check"] for each in fields(cls)}
     if not isinstance(mapping, Mapping):
-        _reject(where, mapping, f"a mapping with the keys {', '.join(names)}")
+        _reject(where, mapping, f"a mapping with the keys {', '.join(checks)}")
     for name in mapping:
-        if name not in names:
-            raise PermeationError(f"params.yaml: unknown key {cls.prefix}{name}; {where} accepts: {', '.join(names)}")
-    for name in names:
+        if name not in checks:
+            raise PermeationError(f"params.yaml: unknown key {cls.prefix}{name}; {where} accepts: {', '.join(checks)}")
+    for name in checks:
         if name not in mapping:
             raise PermeationError(f"params.yaml: {cls.prefix}{name} is missing")
-    return cls(**mapping)
+    return cls(**{name: check(cls.prefix + name, mapping[name]) for name, check in checks.items()})
 
 
 def load(path: Path, **overrides: Any) -> Config:

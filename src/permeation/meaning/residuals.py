@@ -26,7 +26,6 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[li
     return [front + ids for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
 
 
-@torch.no_grad()
 def stream(
     bridge: Any, sequences: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "batch layers d_model"]]]:
@@ -56,7 +55,8 @@ def stream(
             residual[:, layer] = activation[torch.arange(len(last)), last].float().cpu().numpy()
 
         hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
-        bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
+        with torch.no_grad():
+            bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
         if not np.isfinite(residual).all():
             layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 2)))[0, 0])
             raise PermeationError(f"the residual stream holds values that are not finite, first at layer {layer}")

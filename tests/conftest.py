@@ -1,0 +1,61 @@
+"""Shared fixtures: small random models, the shipped parameters, and stages run in this process."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from permeation import config as configuration
+from permeation.config import Config
+from permeation.stage import Stage
+from tests import tiny
+
+PROJECT = Path(__file__).parents[1]
+SHARED = PROJECT.parent / "shared"
+FAMILIES = tuple(tiny.CONFIGS)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small checkpoint per family; nobody writes into them."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {family: tiny.checkpoint(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture
+def checkpoint(checkpoints: dict[str, Path], family: str) -> Path:
+    return checkpoints[family]
+
+
+@pytest.fixture
+def config() -> Config:
+    """params.yaml with the counts of heads, tokens and shuffles cut down to the small models' size."""
+    shipped = configuration.load(PROJECT / "params.yaml")
+    return replace(
+        shipped,
+        device="cpu",
+        g=replace(shipped.g, shuffles=3, exclude_final=1),
+        perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
+        reconstruct=replace(shipped.reconstruct, components=(1, 8, "all")),
+        cluster=replace(shipped.cluster, k=(2, 12)),
+    )
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path) -> Callable[[str, Config], Path]:
+    """Run a stage's main in this process, writing under tmp_path; gives the folder of its output."""
+
+    def run(name: str, settings: Config) -> Path:
+        module: Any = importlib.import_module(f"stages.{name}")
+        module.main(Stage(name, settings, PROJECT, tmp_path))
+        return tmp_path / "data" / name
+
+    return run

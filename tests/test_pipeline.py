@@ -1,0 +1,77 @@
+"""dvc.yaml says what the stages really use."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+
+STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+
+def imported(path: Path) -> set[str]:
+    """Names of everything a file imports when it runs (what stands under TYPE_CHECKING does not)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def modules_used(script: Path) -> set[str]:
+    """The package's modules that a script imports, directly or through others, as paths."""
+    todo, seen = [script], set[Path]()
+    while todo:
+        for name in imported(todo.pop()):
+            module = (PROJECT / "src" / name.replace(".", "/")).with_suffix(".py")
+            if module.is_file() and module not in seen:
+                seen.add(module)
+                todo.append(module)
+    return {str(path.relative_to(PROJECT)) for path in seen}
+
+
+def test_there_is_a_stage_for_every_script() -> None:
+    scripts = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    assert set(STAGES) == scripts
+    assert all(stage["cmd"] == f"stages/run {name}" for name, stage in STAGES.items())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_all_the_code_it_uses(name: str) -> None:
+    script = f"stages/{name}.py"
+    listed = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
+    assert listed == {script} | modules_used(PROJECT / script)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_data_it_reads(name: str) -> None:
+    tree = ast.parse((PROJECT / "stages" / f"{name}.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    read = {node.args[0].value for node in calls if node.func.attr == "input" and isinstance(node.args[0], ast.Constant)}
+    listed = {dep.removeprefix("data/") for dep in STAGES[name]["deps"] if dep.startswith("data/")}
+    assert read <= listed
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_parameters_of_a_stage_exist(name: str) -> None:
+    for key in STAGES[name].get("params", ()):
+        value = PARAMS
+        for part in key.split("."):
+            value = value[part]
+
+
+def test_only_the_cheap_last_stage_keeps_outputs_out_of_the_cache() -> None:
+    """A stage with an output that is not cached is never restored, so it would run again at every change of model."""
+    for name, stage in STAGES.items():
+        kept_out = [out for out in stage.get("outs", []) + stage.get("metrics", []) if isinstance(out, dict)]
+        assert bool(kept_out) == (name == "report")

@@ -1,0 +1,163 @@
+"""The stages on small models, in this process, and as programs of their own."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from permeation.config import Config
+from permeation.errors import PermeationError
+from permeation.files import read_json
+from permeation.stage import Stage
+from permeation.summary import read_metrics, summarise
+from tests.conftest import PROJECT
+
+RunStage = Callable[[str, Config], Path]
+ORDER = (
+    "fetch_model",
+    "fetch_corpus",
+    "extract_activations",
+    "compute_sigma",
+    "fit_g",
+    "baseline",
+    "extract_wqk",
+    "pca",
+    "reconstruct",
+    "cluster",
+    "report",
+)
+
+
+@pytest.fixture
+def small(config: Config, checkpoint: Path, tmp_path: Path) -> Config:
+    """A small model and the prompts themselves as the text to score."""
+    text = tmp_path / "text.txt"
+    text.write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
+    return replace(config, model=str(checkpoint), corpus=str(text))
+
+
+def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
+    for name in ORDER:
+        run_stage(name, small)
+    metrics = read_metrics(tmp_path)
+    assert metrics["sigma"]["n_words"] == 9
+    assert set(metrics["g"]["f_max"]) == set(metrics["sigma"]["words"])
+    assert -1 <= metrics["g"]["word_correlation_min"] <= metrics["g"]["word_correlation_mean"] <= 1
+    assert metrics["pca"]["n_heads"] == 12
+    assert set(metrics["pca"]["circuit"]["components_for_variance"]) == {"50", "80", "90", "95", "99"}
+    assert metrics["perplexity"]["baseline"]["windows"] == 8
+    assert metrics["perplexity"]["baseline"]["tokens"] == 8 * 15
+    assert set(metrics["perplexity"]["ratio"]) == {"1", "8", "all"}
+    assert metrics["perplexity"]["ratio"]["all"] == pytest.approx(1, abs=1e-4)
+    assert metrics["perplexity"]["ratio"]["1"] != pytest.approx(1, abs=1e-4)
+    assert metrics["clusters"]["ratio"]["12"] == pytest.approx(1, abs=1e-4)
+    assert metrics["clusters"]["replaced_heads"]["12"] == 0
+    assert "K =  all    1.0000" in summarise(metrics)
+    for rows in (tmp_path / "plots").glob("*.json"):
+        assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 6
+    assert not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
+
+    def contents() -> dict[str, bytes]:
+        for name in ORDER:
+            run_stage(name, settings)
+        roots = [tmp_path / part for part in ("data", "metrics", "plots")]
+        return {str(p): p.read_bytes() for root in roots for p in root.rglob("*") if p.is_file()}
+
+    assert contents() == contents()
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("reconstruct", {"components": (1, 13)}, "reconstruct.components asks for 13; this model has 12 heads"),
+        ("cluster", {"k": (2, 13)}, "cluster.k asks for 13; this model has 12 heads"),
+        ("cluster", {"components": 13}, "cluster.components is 13; this model has 12 heads"),
+        ("perplexity", {"context": 65}, "perplexity.context is 65; this model accepts at most 64"),
+        ("perplexity", {"max_tokens": 16}, "give 1 window of 16 tokens; an interval needs at least 2"),
+        ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
+    ],
+)
+def test_what_the_model_cannot_give_is_an_error(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path, stage: str, change, message: str
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    settings = replace(config, model=str(checkpoints["gpt2"]), corpus=str(tmp_path / "text.txt"))
+    settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
+    last = {"perplexity": "baseline", "sigma": "compute_sigma"}.get(stage, stage)
+    needed = {
+        "baseline": ["fetch_model", "fetch_corpus"],
+        "compute_sigma": ["fetch_model", "extract_activations"],
+    }.get(last, ["fetch_model", "fetch_corpus", "baseline", "extract_wqk", "pca"])
+    for name in needed:
+        run_stage(name, settings)
+    with pytest.raises(PermeationError, match=message):
+        run_stage(last, settings)
+    assert not (tmp_path / "data" / last).exists()
+
+
+def test_a_single_word_has_no_correlation_with_others(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    source = (PROJECT / "data" / "words.yaml").read_text()
+    start = source.index("\nrock:")
+    (tmp_path / "one.yaml").write_text(source[start : source.index("\nmatch:")])
+    settings = replace(config, model=str(checkpoints["gpt2"]), words=str(tmp_path / "one.yaml"))
+    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g"):
+        run_stage(name, settings)
+    summary = read_json(tmp_path / "data" / "fit_g" / "summary.json")
+    assert summary["word_correlation_mean"] is None
+    assert np.isfinite(summary["alpha"])
+
+
+def test_a_stage_whose_input_is_missing_says_which(config: Config, run_stage: RunStage) -> None:
+    with pytest.raises(PermeationError, match=r"extract_wqk is missing; the stage that writes it has to run first"):
+        run_stage("pca", config)
+
+
+def test_a_device_that_is_not_there_is_an_error(config: Config, tmp_path: Path) -> None:
+    import torch
+
+    absent = next(name for name in ("mps", "cuda") if not getattr(torch, name).is_available())
+    with pytest.raises(PermeationError, match=f"device is '{absent}', which this machine lacks; here: auto"):
+        _ = Stage("pca", replace(config, device=absent), PROJECT, tmp_path).device
+    assert Stage("pca", replace(config, device="cpu"), PROJECT, tmp_path).device == torch.device("cpu")
+
+
+def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_help_explains(name: str) -> None:
+    done = program("-m", f"stages.{name}", "--help")
+    assert done.returncode == 0
+    assert all(option in done.stdout for option in ("--model", "--device", "--output-dir"))
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = program("-m", "stages.fetch_model", "--model", "../no/such", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("fetch_model: model is '../no/such'; accepted: smollm2-135m, a folder that exists")
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ("--model", str(checkpoints["gpt2"]), "--device", "cpu", "--output-dir", str(tmp_path))
+    for name in ("fetch_model", "extract_wqk", "pca"):
+        done = program("-m", f"stages.{name}", *arguments)
+        assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "data" / "pca" / "summary.json")["n_heads"] == 12
