@@ -1,10 +1,12 @@
 """Group the heads by k-means on their PCA coefficients, let each group share one W_QK and measure the perplexity."""
 
+from typing import Any
+
 from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation.errors import PermeationError
-from permeation.files import write_json
+from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
 from permeation.perplexity import Comparison, ratio_table
 from permeation.stage import Stage, run
@@ -15,7 +17,7 @@ from permeation.weights.inject import GramInjection, measure_mixing
 
 
 def main(stage: Stage) -> None:
-    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k."""
+    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k; plots/."""
     config, settings = stage.config, stage.config.cluster
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
     if settings.k[-1] > pca.count:
@@ -28,7 +30,8 @@ def main(stage: Stage) -> None:
     comparison = Comparison.read(stage.input("baseline"), config.perplexity.batch_size)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
-    rows, labels = [], {}
+    rows: list[dict[str, Any]] = []
+    labels = {}
     total = len(settings.k) * comparison.windows.numel()
     with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
         for k in settings.k:
@@ -41,6 +44,17 @@ def main(stage: Stage) -> None:
         write_json(folder / "labels.json", labels)
         summary = {"replaced_heads": {row["k"]: row["replaced_heads"] for row in rows}}
         write_json(folder / "summary.json", ratio_table(rows, "k") | summary)
+        write_rows(folder / "plots" / "clusters.json", ({**row, "k": int(row["k"])} for row in rows))
+        # Each head's layer, first two coefficients, and group at the largest k.
+        places = zip(coefficients[:, :2].tolist(), labels[str(settings.k[-1])], strict=True)
+        per_layer = injection.heads.W_Q.shape[1]
+        write_rows(
+            folder / "plots" / "heads.json",
+            (
+                {"layer": i // per_layer, "head": i % per_layer, "component_1": x, "component_2": y, "cluster": cluster}
+                for i, ((x, y), cluster) in enumerate(places)
+            ),
+        )
 
 
 if __name__ == "__main__":

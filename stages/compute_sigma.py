@@ -1,16 +1,18 @@
 """Compute the order parameter σ of every measured prompt at every layer, plain and centred."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from permeation.files import write_json
+from permeation.files import write_json, write_rows
 from permeation.meaning.direction import contrast, layer_index, midpoint
 from permeation.meaning.order_parameter import centred_order_parameter, order_parameter
 from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, SENSES, read_prompts, select
+from permeation.words import CONDITIONS, SENSES, Prompt, read_prompts, select
 
 
 def main(stage: Stage) -> None:
-    """Write data/compute_sigma/: sigma.npy and centred_sigma.npy (prompts, L + 1; NaN for direction prompts)."""
+    """Write data/compute_sigma/: sigma and centred_sigma.npy (prompts, L + 1; NaN for direction prompts), plots/."""
     source = stage.input("extract_activations")
     prompts = read_prompts(source / "prompts.json")
     residuals = np.load(source / "residuals.npy", mmap_mode="r")
@@ -35,6 +37,21 @@ def main(stage: Stage) -> None:
             "words": {word: {"separation": values[0] - values[-1]} for word, values in final.items()},
         }
         write_json(folder / "summary.json", summary)
+        write_rows(folder / "plots" / "sigma.json", condition_rows(prompts, sigma, centred))
+
+
+def condition_rows(prompts: Sequence[Prompt], sigma: np.ndarray, centred: np.ndarray) -> list[dict[str, object]]:
+    """σ per word, condition and layer, averaged over the condition's prompts."""
+    depth = np.linspace(0, 1, sigma.shape[1])
+    rows = []
+    for word in dict.fromkeys(p.word for p in prompts):
+        for condition in CONDITIONS:
+            chosen = select(prompts, word, "condition", condition)
+            means = zip(depth, sigma[chosen].mean(axis=0), centred[chosen].mean(axis=0), strict=True)
+            rows += [
+                {"word": word, "condition": condition, "depth": x, "sigma": s, "centred_sigma": c} for x, s, c in means
+            ]
+    return rows
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import numpy as np
 from tqdm import tqdm
 
-from permeation.files import write_json
+from permeation.files import write_json, write_rows
 from permeation.meaning import curves
 from permeation.meaning.direction import layer_index
 from permeation.meaning.nulls import WordResiduals, shuffled_g
-from permeation.meaning.universality import factorise, pairwise_correlation
+from permeation.meaning.universality import Factorisation, factorise, pairwise_correlation
 from permeation.stage import Stage, run
 from permeation.words import SENSES, read_prompts, select
 
@@ -27,7 +27,9 @@ def word_correlation(g: np.ndarray, null: np.ndarray) -> dict[str, float | None]
 
 
 def main(stage: Stage) -> None:
-    """Write data/fit_g/: g.npy (words, L + 1), null_g.npy (shuffles, words, L + 1), response.json, fits.json."""
+    """Write data/fit_g/: g.npy (words, L + 1), null_g.npy (shuffles, words, L + 1), response.json, fits.json,
+    plots/.
+    """
     activations, settings = stage.input("extract_activations"), stage.config.g
     prompts = read_prompts(activations / "prompts.json")
     residuals = np.load(activations / "residuals.npy", mmap_mode="r")
@@ -73,6 +75,21 @@ def main(stage: Stage) -> None:
         write_json(folder / "response.json", responses)
         write_json(folder / "fits.json", {k: [asdict(fit) for fit in v.values()] for k, v in fits.items()})
         write_json(folder / "summary.json", summary)
+        write_rows(folder / "plots" / "g.json", g_rows(list(gradients), real, null))
+
+
+def g_rows(words: list[str], real: Factorisation, null: np.ndarray) -> list[dict[str, object]]:
+    """g per word and layer; the mean over words; that mean with shuffled senses and its middle 95 %."""
+    depth = np.linspace(0, 1, len(real.mean_g))
+    low, middle, high = np.quantile(null.mean(axis=1), [0.025, 0.5, 0.975], axis=0)
+    unknown = [None] * len(depth)
+    curves = [("word", word, g, unknown, unknown) for word, g in zip(words, real.g, strict=True)]
+    curves += [("mean", "mean", real.mean_g, unknown, unknown), ("null", "senses shuffled", middle, low, high)]
+    return [
+        {"kind": kind, "word": word, "depth": x, "g": y, "low": lo, "high": hi}
+        for kind, word, g, lows, highs in curves
+        for x, y, lo, hi in zip(depth, g, lows, highs, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from safetensors.torch import load_file, save_file
 
-from permeation.files import write_json
+from permeation.files import write_json, write_rows
 from permeation.stage import Stage, run
 from permeation.weights import decompose
 from permeation.weights.heads import Heads
@@ -12,7 +12,7 @@ SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 
 
 def main(stage: Stage) -> None:
-    """Write data/pca/: per form its eigenvalues, vectors and coefficients; the spectra in summary.json."""
+    """Write data/pca/: per form its eigenvalues, vectors and coefficients; the spectra in summary.json, plots/."""
     tensors = load_file(stage.input("extract_wqk") / "heads.safetensors", device=str(stage.device))
     tensors.pop("gram")
     heads = Heads(**tensors)
@@ -32,6 +32,14 @@ def main(stage: Stage) -> None:
         )
         summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **gram, "circuit": circuit}
         write_json(folder / "summary.json", summary)
+        write_rows(
+            folder / "plots" / "spectrum.json",
+            (
+                {"form": form, "components": i + 1, "cumulative": float(share)}
+                for form, pca in fits.items()
+                for i, share in enumerate(pca.explained_variance_ratio.cumsum(0))
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation.errors import PermeationError
-from permeation.files import write_json
+from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
 from permeation.perplexity import Comparison, ratio_table
 from permeation.stage import Stage, run
@@ -14,7 +14,7 @@ from permeation.weights.inject import GramInjection, measure_mixing
 
 
 def main(stage: Stage) -> None:
-    """Write data/reconstruct/: rows.json, one row per K."""
+    """Write data/reconstruct/: rows.json, one row per K; plots/."""
     config, wanted = stage.config, stage.config.reconstruct.components
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
     if too_many := [k for k in wanted if k != "all" and k > pca.count]:
@@ -32,6 +32,9 @@ def main(stage: Stage) -> None:
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
         write_json(folder / "summary.json", ratio_table(rows, "components"))
+        counts = [pca.count if k == "all" else k for k in wanted]
+        numbered = ({**row, "components": k} for k, row in zip(counts, rows, strict=True))
+        write_rows(folder / "plots" / "perplexity.json", numbered)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,9 @@ def test_information_criteria_are_those_of_a_gaussian_likelihood() -> None:
 def test_shuffled_senses_keep_the_words_and_lose_the_contrast() -> None:
     rng = np.random.default_rng(0)
     sense = rng.normal(size=64)
-    gradient = np.linspace(-1, 1, 20)[:, None, None] * np.linspace(0, 1, 6)[:, None] * sense + rng.normal(size=(20, 6, 64))
+    gradient = np.linspace(-1, 1, 20)[:, None, None] * np.linspace(0, 1, 6)[:, None] * sense + rng.normal(
+        size=(20, 6, 64)
+    )
     word = WordResiduals(sense + rng.normal(size=(12, 64)), -sense + rng.normal(size=(12, 64)), gradient)
     first, again = (shuffled_g([word, word], np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(first, again)

@@ -24,7 +24,7 @@ def test_folding_the_norms_leaves_the_function_as_it_was(family: str) -> None:
     assert (norm.weight == 1).all()
 
 
-def test_folded_heads_are_those_of_transformer_lens(family: str, checkpoint: Path) -> None:
+def test_folded_heads_are_those_of_transformer_lens(checkpoint: Path) -> None:
     bridge = models.load_bridge(checkpoint, torch.device("cpu"))
     bridge.enable_compatibility_mode(disable_warnings=True)
     heads = read_heads(models.load_for_injection(checkpoint, fold_norm=True, device=torch.device("cpu")))
@@ -69,9 +69,7 @@ def damage(source: Path, target: Path, change) -> Path:
 
 
 def test_weights_that_are_missing_are_an_error_not_random_numbers(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = damage(
-        checkpoints["gpt2"], tmp_path / "lacking", lambda t: t.pop("transformer.h.1.mlp.c_fc.weight", None)
-    )
+    folder = damage(checkpoints["gpt2"], tmp_path / "lacking", lambda t: t.pop("transformer.h.1.mlp.c_fc.weight", None))
     with pytest.raises(PermeationError, match=r"lacks 1 of its weights.*h\.1\.mlp\.c_fc\.weight"):
         models.load(folder)
 
@@ -93,7 +91,7 @@ def test_weights_that_are_not_finite_are_named(checkpoints: dict[str, Path], tmp
 
 
 def test_a_truncated_file_is_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = damage(checkpoints["gpt2"], tmp_path / "short", lambda tensors: None)
+    folder = damage(checkpoints["gpt2"], tmp_path / "short", lambda _: None)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(PermeationError, match="cannot be loaded"):

@@ -24,7 +24,9 @@ def test_windows_are_spread_over_the_text() -> None:
 
 
 def test_a_text_shorter_than_a_window_is_an_error() -> None:
-    with pytest.raises(PermeationError, match="the corpus has 9 tokens; accepted: at least perplexity.context, which is 10"):
+    with pytest.raises(
+        PermeationError, match=r"the corpus has 9 tokens; accepted: at least perplexity.context, which is 10"
+    ):
         cut_windows(torch.arange(9), 10, None)
     with pytest.raises(PermeationError, match=re.escape("perplexity.max_tokens is 9; accepted: at least")):
         cut_windows(torch.arange(100), 10, 9)

@@ -57,7 +57,9 @@ def test_a_stage_depends_on_all_the_code_it_uses(name: str) -> None:
 def test_a_stage_depends_on_the_data_it_reads(name: str) -> None:
     tree = ast.parse((PROJECT / "stages" / f"{name}.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    read = {node.args[0].value for node in calls if node.func.attr == "input" and isinstance(node.args[0], ast.Constant)}
+    read = {
+        node.args[0].value for node in calls if node.func.attr == "input" and isinstance(node.args[0], ast.Constant)
+    }
     listed = {dep.removeprefix("data/") for dep in STAGES[name]["deps"] if dep.startswith("data/")}
     assert read <= listed
 

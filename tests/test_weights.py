@@ -30,7 +30,7 @@ def random_heads(layers: int = 3, heads: int = 4, kv_heads: int = 2, d_model: in
 
 
 def rotations(heads: Heads) -> tuple[Heads, Tensor]:
-    """Every key head and the query heads that use it turned by one orthogonal matrix; with the matrices by query head."""
+    """Every key head and the query heads that use it turned by one orthogonal matrix, and the matrices by head."""
     generator = torch.Generator().manual_seed(1)
     shape = (*heads.W_K.shape[:2], heads.W_K.shape[-1], heads.W_K.shape[-1])
     R = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
@@ -67,7 +67,9 @@ def test_kernel_pca_is_sklearns_pca(center: bool) -> None:
     pca = decompose.fit(gram_kernel(heads), center)
     if center:
         reference = PCA().fit(flat.numpy())
-        np.testing.assert_allclose(pca.explained_variance_ratio[:11], reference.explained_variance_ratio_[:11], atol=1e-12)
+        np.testing.assert_allclose(
+            pca.explained_variance_ratio[:11], reference.explained_variance_ratio_[:11], atol=1e-12
+        )
         for k in (1, 3, 7):
             kept = PCA(k).fit(flat.numpy())
             rebuilt = kept.inverse_transform(kept.transform(flat.numpy()))
@@ -87,7 +89,9 @@ def test_all_components_mix_to_the_identity(center: bool) -> None:
 def test_coefficients_keep_the_distances_between_heads() -> None:
     heads = random_heads()
     pca = decompose.fit(gram_kernel(heads), center=True)
-    torch.testing.assert_close(torch.cdist(pca.coefficients, pca.coefficients), torch.cdist(*[gram_form(heads).flatten(1)] * 2))
+    torch.testing.assert_close(
+        torch.cdist(pca.coefficients, pca.coefficients), torch.cdist(*[gram_form(heads).flatten(1)] * 2)
+    )
 
 
 def test_components_for_a_share_of_the_variance() -> None:

@@ -80,9 +80,15 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
             lambda e: e["rock"]["conditions"].update(neutral=[e["rock"]["direction"]["A"][0]]),
             "serves twice, as direction A and as condition neutral",
         ),
-        (lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:7]), "rock.direction.A: found 7; accep"),
+        (
+            lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:7]),
+            "rock.direction.A: found 7; accep",
+        ),
         (lambda e: e["rock"]["direction"].update(A="one rock"), "rock.direction.A: found str"),
-        (lambda e: e["rock"].__delitem__("gradient"), "accepted: a mapping with exactly the keys senses, direction, conditions"),
+        (
+            lambda e: e["rock"].__delitem__("gradient"),
+            "accepted: a mapping with exactly the keys senses, direction, conditions",
+        ),
         (lambda e: e["rock"]["conditions"].__delitem__("neutral"), "rock.conditions: found"),
         (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),
         (lambda e: {True: e["rock"]}, "True is no word"),
@@ -104,7 +110,9 @@ def test_a_word_that_stands_twice_is_an_error(tmp_path: Path) -> None:
 
 def test_a_condition_may_be_a_single_prompt(tmp_path: Path) -> None:
     entry = words.load(write(tmp_path, lambda e: e["rock"]["conditions"].update(neutral="They saw the rock")))[0]
-    assert [entry.prompts[i].text for i in select(entry.prompts, "rock", "condition", "neutral")] == ["They saw the rock"]
+    assert [entry.prompts[i].text for i in select(entry.prompts, "rock", "condition", "neutral")] == [
+        "They saw the rock"
+    ]
 
 
 def test_select_keeps_the_order_of_the_labels() -> None:

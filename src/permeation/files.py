@@ -41,7 +41,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write long-format rows as a JSON list, one row a line, so that a diff of two versions reads well."""
+    """Write long-format rows as a JSON list, one row a line, so that a diff of two versions reads well.
+
+    All rows have the same keys (`dvc plots` asks for that).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) for row in rows)
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 

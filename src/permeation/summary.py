@@ -23,7 +23,8 @@ def summarise(metrics: Mapping[str, Any]) -> str:
     circuit = pca["circuit"]["components_for_variance"]
     lines = [
         "",
-        f"{run['model']} on {run['corpus']}: {run['n_layers']} layers, {pca['n_heads']} heads of {pca['d_head']} dimensions",
+        f"{run['model']} on {run['corpus']}: {run['n_layers']} layers, "
+        f"{pca['n_heads']} heads of {pca['d_head']} dimensions",
         "",
         "Meaning axis",
         f"  σ orders all five conditions for {sigma['ordered_words']} of {sigma['n_words']} words",
@@ -52,8 +53,9 @@ def _number(value: float | None) -> str:
 
 
 def _ratios(name: str, table: Mapping[str, Mapping[str, float]]) -> list[str]:
+    low, high = table["ratio_low"], table["ratio_high"]
     return [
-        f"  {name} = {key:>4}  {_plain(ratio):>8}  [{_plain(table['ratio_low'][key])}, {_plain(table['ratio_high'][key])}]"
+        f"  {name} = {key:>4}  {_plain(ratio):>8}  [{_plain(low[key])}, {_plain(high[key])}]"
         for key, ratio in table["ratio"].items()
     ]
 

@@ -50,7 +50,12 @@ def stream(
         residual = np.empty((len(batch), len(names), bridge.cfg.d_model), np.float32)
 
         def keep(
-            activation: torch.Tensor, *, hook: object, layer: int, last: torch.Tensor = last, residual: Any = residual
+            activation: torch.Tensor,
+            *,
+            hook: object,  # noqa: ARG001 (the bridge passes it by name)
+            layer: int,
+            last: torch.Tensor = last,
+            residual: Any = residual,
         ) -> None:
             residual[:, layer] = activation[torch.arange(len(last)), last].float().cpu().numpy()
 

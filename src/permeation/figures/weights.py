@@ -1,0 +1,54 @@
+"""Figures of the weight axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from permeation.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, values, where
+
+
+def spectra(rows: Rows) -> Figure:
+    """Cumulative share of the variance of W_QK over the heads, by number of components."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN), strict=False):
+        line = where(rows, form=form)
+        axis.plot(values(line, "components"), values(line, "cumulative"), color=colour, label=form)
+    axis.set(xlabel="principal components K", ylabel="share of variance", ylim=(0, 1.02))
+    axis.legend()
+    return figure
+
+
+def ratio_curve(rows: Rows, x: str, label: str) -> Figure:
+    """Perplexity over the untouched model's with its 95 % interval, both axes logarithmic."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    ratio = values(rows, "ratio")
+    below = [row["ratio"] - row["low"] for row in rows]
+    above = [row["high"] - row["ratio"] for row in rows]
+    axis.errorbar(values(rows, x), ratio, yerr=(below, above), color=BLUE, marker="o", markersize=3, capsize=2)
+    axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
+    axis.set(xscale="log", yscale="log", xlabel=label, ylabel="perplexity ratio")
+    return figure
+
+
+def head_map(rows: Rows) -> Figure:
+    """The heads on their first two components, coloured by layer."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    points = axis.scatter(
+        values(rows, "component_1"), values(rows, "component_2"), c=values(rows, "layer"), cmap="viridis", s=14
+    )
+    axis.set(xlabel="component 1 (‖M‖)", ylabel="component 2 (‖M‖)")
+    figure.colorbar(points, label="layer")
+    return figure
+
+
+# By the name of the table they are drawn from, plots/<name>.json.
+FIGURES: dict[str, Callable[[Rows], Figure]] = {
+    "spectrum": spectra,
+    "perplexity": partial(ratio_curve, x="components", label="principal components K"),
+    "clusters": partial(ratio_curve, x="k", label="clusters k"),
+    "heads": head_map,
+}
