@@ -1,12 +1,17 @@
 """Rebuild every head's W_QK from K principal components, put it into the model and measure the perplexity."""
 
+from functools import partial
+from typing import Any
+
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from permeation.config import Count
 from permeation.errors import PermeationError
 from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
 from permeation.perplexity import Comparison, ratio_table
+from permeation.scoring import ready
 from permeation.stage import Stage, run
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
@@ -20,15 +25,25 @@ def main(stage: Stage) -> None:
     if too_many := [k for k in wanted if k != "all" and k > pca.count]:
         raise PermeationError(f"reconstruct.components asks for {too_many[0]}; this model has {pca.count} heads")
 
-    comparison = Comparison.read(stage.input("baseline"), config.perplexity.batch_size)
+    comparison = Comparison.read(stage.input("baseline"), config.perplexity)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
+    model = ready(model, comparison.dtype, comparison.windows.shape[1])
+    journal = stage.journal(
+        *(stage.input(name) for name in ("model", "baseline", "pca")),
+        settings=(config.wqk, config.pca, config.perplexity),
+    )
+
+    def measure(k: Count) -> dict[str, Any]:
+        mixing = pca.mixing(pca.count if k == "all" else k)
+        return {"components": str(k), **measure_mixing(model, injection, mixing, comparison, bar.update)}
+
     rows = []
     total = len(wanted) * comparison.windows.numel()
     with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
-        for k in wanted:
-            mixing = pca.mixing(pca.count if k == "all" else k)
-            rows.append({"components": str(k), **measure_mixing(model, injection, mixing, comparison, bar.update)})
+        for done, k in enumerate(wanted, start=1):
+            rows.append(journal.remember(partial(measure, k), {"components": k}))
+            bar.update(done * comparison.windows.numel() - bar.n)
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
         write_json(folder / "summary.json", ratio_table(rows, "components"))

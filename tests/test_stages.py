@@ -61,7 +61,7 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     for rows in (tmp_path / "plots").glob("*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
-    assert not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
+    assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
 def test_the_same_inputs_give_the_same_bytes(

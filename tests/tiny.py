@@ -18,7 +18,13 @@ LAYERS, HEADS, WIDTH, CONTEXT = 3, 4, 32, 64
 
 CONFIGS: dict[str, Any] = {
     "gpt2": lambda vocab: transformers.GPT2Config(
-        n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, n_positions=CONTEXT, vocab_size=vocab
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_embd=WIDTH,
+        n_positions=CONTEXT,
+        vocab_size=vocab,
+        bos_token_id=1,
+        eos_token_id=1,
     ),
     "llama": lambda vocab: transformers.LlamaConfig(  # grouped queries: two query heads share a key head
         num_hidden_layers=LAYERS,

@@ -21,6 +21,7 @@ Count = int | Literal["all"]
 S = TypeVar("S", bound="Section")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 def _reject(key: str, value: object, accepts: str) -> NoReturn:
@@ -79,13 +80,18 @@ def optional(check: Check) -> Check:
     return lambda key, value: None if value is None else check(key, value)
 
 
-def count_or_all(key: str, value: Any) -> Count:
-    """A count of at least 1, or the word `all`."""
-    if value == "all":
-        return "all"
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        _reject(key, value, "a whole number of at least 1, or all")
-    return value
+def count_or(word: str) -> Check:
+    """A count of at least 1, or one word."""
+
+    def check(key: str, value: Any) -> Any:
+        if value != word and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            _reject(key, value, f"a whole number of at least 1, or {word}")
+        return value
+
+    return check
+
+
+count_or_all = count_or("all")
 
 
 def rising(check: Check) -> Check:
@@ -155,8 +161,9 @@ class Perplexity(Section):
     prefix = "perplexity."
     context: int = checked(integer(2))
     max_tokens: int | None = checked(optional(integer(2)))
-    batch_size: int = checked(integer(1))
-    dtype: str = checked(choice("auto", "float32", "bfloat16"))
+    batch_size: int | Literal["auto"] = checked(count_or("auto"))
+    tolerance: float | None = checked(optional(number(0.0)))
+    dtype: str = checked(choice(*DTYPES))
 
 
 @dataclass(frozen=True)

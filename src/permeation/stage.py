@@ -20,6 +20,7 @@ from permeation import config as configuration
 from permeation.config import DEVICES, Config
 from permeation.errors import PermeationError
 from permeation.files import replacing
+from permeation.journal import Journal, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -52,22 +53,16 @@ class Stage:
         """An empty folder that becomes data/<name> (default: the stage's own) when the block ends well."""
         return replacing(self.root / "data" / (name or self.name))
 
+    def journal(self, *inputs: Path, settings: object) -> Journal:
+        """Where this stage keeps what it has measured so far, valid for these inputs and settings only."""
+        return Journal(self.root / "data" / ".journal" / self.name, fingerprint(inputs, settings))
+
     @cached_property
     def device(self) -> torch.device:
         """The device named in the parameters; raises PermeationError where this machine lacks it."""
-        import torch
+        from permeation.device import find_device
 
-        # Weights are analysed at full precision: TF32 would keep 10 of 23 mantissa bits.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-        there = [device for device in present if present[device]]
-        wanted = there[0] if self.config.device == "auto" else self.config.device
-        if wanted not in there:
-            raise PermeationError(
-                f"device is {wanted!r}, which this machine lacks; here: {', '.join(['auto', *there])}"
-            )
-        return torch.device(wanted)
+        return find_device(self.config.device)
 
 
 def run(main: Callable[[Stage], None]) -> NoReturn:

@@ -1,0 +1,76 @@
+"""What a long stage has measured so far, kept outside its outputs, so that an interrupted run goes on where it was.
+
+An entry is keyed by everything its value depends on. Whatever cannot be read back whole is measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from permeation.files import sha256
+
+# The code an entry depends on: the package itself and the libraries that do the arithmetic.
+PACKAGE = Path(__file__).parent
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "transformers")
+
+
+def fingerprint(inputs: Iterable[Path], settings: object) -> str:
+    """SHA-256 of the files under `inputs`, the settings, the package's code and the libraries' versions."""
+    files = [path for root in inputs for path in sorted(root.rglob("*")) if path.is_file()]
+    parts = (
+        sha256(files),
+        sha256(sorted(PACKAGE.rglob("*.py"))),
+        repr(settings),
+        repr({name: metadata.version(name) for name in LIBRARIES}),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """JSON values by key, one file each.
+
+    Attributes:
+        folder: where the entries are. base: the `fingerprint` of what all of them depend on.
+    """
+
+    folder: Path
+    base: str
+
+    def remember(self, measure: Callable[[], dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any]:
+        """The value kept under `key`; where there is none, what `measure` gives, which is then kept."""
+        identity = json.dumps({"base": self.base, **key}, sort_keys=True)
+        path = self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()}.json"
+        if (kept := _read(path, identity)) is not None:
+            return kept
+        value = measure()
+        entry = json.dumps({"identity": identity, "value": value, "check": _check(identity, value)}, allow_nan=False)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=self.folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(entry)
+        Path(draft).replace(path)
+        return value
+
+
+def _check(identity: str, value: Mapping[str, Any]) -> str:
+    return hashlib.sha256((identity + json.dumps(value, sort_keys=True)).encode()).hexdigest()
+
+
+def _read(path: Path, identity: str) -> dict[str, Any] | None:
+    """The value in an entry, or None where it is missing, damaged or another key's."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        value = entry["value"]
+        whole = entry["identity"] == identity and entry["check"] == _check(identity, value)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return value if whole else None

@@ -1,0 +1,75 @@
+"""Perplexity of any checkpoint on any text. The last line of the output is one JSON object.
+
+It holds `perplexity`, `nll` (Σ, nats), `tokens` (scored), `windows`, `dtype`, and, for the scoring alone after one
+window of warming up, `seconds` and `tokens_per_second` (of all tokens that went through the model).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from permeation import model as models
+from permeation import perplexity, scoring
+from permeation.config import DEVICES, DTYPES
+from permeation.device import find_device
+from permeation.errors import PermeationError
+from permeation.sources import fetch_corpus
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m permeation.perplexity", description=__doc__)
+    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="a transformers checkpoint")
+    parser.add_argument("--text", metavar="FILE", type=Path, required=True, help="UTF-8 text")
+    parser.add_argument("--max-tokens", metavar="N", type=int, help="windows spread over the text (default: all of it)")
+    parser.add_argument("--context", metavar="C", type=int, default=512, help="tokens of a window (default: 512)")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    return parser.parse_args()
+
+
+def score(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the command prints."""
+    device, folder, context = find_device(arguments.device), arguments.model, arguments.context
+    longest = models.read_config(folder).max_position_embeddings
+    if not 2 <= context <= longest:
+        raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
+    text, _ = fetch_corpus(str(arguments.text))
+    windows = perplexity.cut_windows(
+        perplexity.tokenize(models.load_tokenizer(folder), text), context, arguments.max_tokens
+    )
+    load = partial(models.load, folder, device)
+    dtype = scoring.resolve_dtype(arguments.dtype, load, windows[:1])
+    model = scoring.ready(load(), dtype, context)
+    next(perplexity.window_nll(model, windows[:1]))
+    start, nll = time.perf_counter(), 0.0
+    with tqdm(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok", unit_scale=True, disable=None) as bar:
+        for batch in perplexity.window_nll(model, windows):
+            nll += float(batch.sum())
+            bar.update(len(batch) * context)
+    seconds = time.perf_counter() - start
+    tokens = windows.numel() - len(windows)
+    return {
+        "perplexity": perplexity.perplexity(nll, tokens),
+        "nll": nll,
+        "tokens": tokens,
+        "windows": len(windows),
+        "dtype": dtype,
+        "seconds": seconds,
+        "tokens_per_second": windows.numel() / seconds,
+    }
+
+
+def main() -> None:
+    """Entry point; exits 1 with one line where something is wrong with the input."""
+    try:
+        sys.stdout.write(json.dumps(score(parse())) + "\n")
+    except PermeationError as error:
+        sys.exit(f"perplexity: {error}")

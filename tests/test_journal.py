@@ -1,0 +1,66 @@
+"""What a long stage has measured is kept, and only what is whole and current is believed."""
+
+from pathlib import Path
+
+import pytest
+
+from permeation.journal import Journal, fingerprint
+
+
+def once(value: dict[str, object], calls: list[int]) -> object:
+    def measure() -> dict[str, object]:
+        calls.append(1)
+        return value
+
+    return measure
+
+
+def test_a_value_is_measured_once(tmp_path: Path) -> None:
+    journal, calls = Journal(tmp_path / "journal", "base"), []
+    value = {"ratio": 1.0000000000000002, "name": "σ", "none": None}
+    assert journal.remember(once(value, calls), {"k": 3}) == value
+    assert journal.remember(once({}, calls), {"k": 3}) == value
+    assert len(calls) == 1
+    assert journal.remember(once({"other": 1}, calls), {"k": 4}) == {"other": 1}
+    assert Journal(journal.folder, "another base").remember(once({"new": 1}, calls), {"k": 3}) == {"new": 1}
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("1.5", "2.5"),
+        lambda _: "[]",
+        lambda text: text.replace("identity", "identification"),
+        lambda text: text.replace("base", "basis"),
+    ],
+)
+def test_a_damaged_entry_is_measured_again(tmp_path: Path, damage: object) -> None:
+    journal, calls = Journal(tmp_path, "base"), []
+    journal.remember(once({"ratio": 1.5}, calls), {"k": 3})
+    (entry,) = tmp_path.iterdir()
+    entry.write_text(damage(entry.read_text()))
+    assert journal.remember(once({"ratio": 1.5}, calls), {"k": 3}) == {"ratio": 1.5}
+    assert len(calls) == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
+    def fail() -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Journal(tmp_path, "base").remember(fail, {"k": 3})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fingerprint_is_of_every_input_and_setting(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("one")
+    first = fingerprint([tmp_path / "a"], 1)
+    assert fingerprint([tmp_path / "a"], 1) == first
+    assert fingerprint([tmp_path / "a"], 2) != first
+    (tmp_path / "a" / "file").write_text("two")
+    assert fingerprint([tmp_path / "a"], 1) != first

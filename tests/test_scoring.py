@@ -1,0 +1,98 @@
+"""What makes scoring fast does not change its answer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from permeation import model as models
+from permeation import perplexity, scoring
+from permeation.errors import PermeationError
+from permeation.perplexity import window_nll
+from permeation.scoring import causal_blocks, ready, resolve_dtype
+from tests import tiny
+from tests.conftest import FAMILIES, PROJECT
+
+
+@pytest.fixture
+def windows() -> torch.Tensor:
+    return torch.randint(len(tiny.tokenizer()), (5, 40), generator=torch.Generator().manual_seed(0))
+
+
+def score(model: object, windows: torch.Tensor) -> np.ndarray:
+    return np.concatenate(list(window_nll(model, windows)))
+
+
+@pytest.mark.parametrize("rows", [7, 128])
+def test_attention_by_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(scoring, "ROWS", rows)
+    query, key, value = torch.randn(2, 6, 20, 8), torch.randn(2, 3, 20, 8), torch.randn(2, 3, 20, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=0.3, enable_gqa=True
+    )
+    torch.testing.assert_close(causal_blocks(None, query, key, value, None, 0.3)[0], expected.transpose(1, 2))
+    with pytest.raises(PermeationError, match="asks for a mask"):
+        causal_blocks(None, query, key, value, torch.ones(1), 0.3)
+
+
+def test_a_ready_model_scores_as_plain_transformers_does(
+    monkeypatch: pytest.MonkeyPatch, family: str, windows: torch.Tensor
+) -> None:
+    monkeypatch.setattr(scoring, "ROWS", 16)
+    plain = score(tiny.model(family), windows)
+    model = ready(tiny.model(family), "float32", 40)
+    assert model.config._attn_implementation == "causal_blocks"
+    np.testing.assert_allclose(score(model, windows), plain, rtol=1e-6)
+    rounded = score(ready(tiny.model(family), "bfloat16", 40), windows)
+    np.testing.assert_allclose(rounded, plain, rtol=2e-2)
+    assert (rounded != plain).all()
+
+
+def test_a_window_longer_than_a_sliding_attention_keeps_the_models_own() -> None:
+    config = tiny.CONFIGS["llama"](50)
+    config.sliding_window = 20
+    model = tiny.transformers.AutoModelForCausalLM.from_config(config)
+    assert ready(model, "float32", 40).config._attn_implementation != "causal_blocks"
+    assert ready(model, "float32", 20).config._attn_implementation == "causal_blocks"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_auto_takes_bfloat16_only_where_the_device_is_fast_and_the_model_bears_it(
+    monkeypatch: pytest.MonkeyPatch, windows: torch.Tensor, family: str
+) -> None:
+    def load() -> object:
+        return tiny.model(family)
+
+    monkeypatch.setattr(scoring, "has_fast_bfloat16", lambda _: False)
+    assert resolve_dtype("auto", load, windows[:1]) == "float32"
+    assert resolve_dtype("bfloat16", load, windows[:1]) == "bfloat16"
+    monkeypatch.setattr(scoring, "has_fast_bfloat16", lambda _: True)
+    monkeypatch.setattr(scoring, "TOLERANCE", 1.0)
+    assert resolve_dtype("auto", load, windows[:1]) == "bfloat16"
+    monkeypatch.setattr(scoring, "TOLERANCE", 1e-9)
+    assert resolve_dtype("auto", load, windows[:1]) == "float32"
+
+
+def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((PROJECT / "data" / "words.yaml").read_text())
+    command = [sys.executable, "-m", "permeation.perplexity", "--model", str(checkpoints["gpt2"]), "--text", str(text)]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+
+    found = json.loads(run("--context", "16", "--max-tokens", "64", "--dtype", "float32").stdout.splitlines()[-1])
+    model, tokenizer = models.load(checkpoints["gpt2"]), models.load_tokenizer(checkpoints["gpt2"])
+    chosen = perplexity.cut_windows(perplexity.tokenize(tokenizer, text.read_text()), 16, 64)
+    expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
+    assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
+    assert (found["tokens"], found["windows"], found["dtype"]) == (60, 4, "float32")
+    assert found["tokens_per_second"] == pytest.approx(64 / found["seconds"])
+
+    too_long = run("--context", "99")
+    assert too_long.returncode == 1
+    assert too_long.stderr.strip() == "perplexity: --context is 99; this model accepts 2 to 64"
