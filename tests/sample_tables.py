@@ -21,7 +21,8 @@ def sample_tables(seed: int) -> dict[str, Rows]:
         "g": [*_g(steep)],
         "sigma": [*_sigma(steep)],
         "decoding": [
-            _banded({"word": word, "direction": direction, "depth": x}, "auc", 0.5 + 0.5 * x**steep, 0.05)
+            _banded({"test": test, "word": word, "direction": direction, "depth": x}, "auc", 0.5 + 0.5 * x**steep, 0.05)
+            for test in ("direction", "gradient")
             for word in (*WORDS, "mean")
             for direction in ("own", "final")
             for x in DEPTH
@@ -29,7 +30,7 @@ def sample_tables(seed: int) -> dict[str, Rows]:
         "meaning": [
             _banded({"word": word, "depth": x, "part": part}, "value", scale * x**steep, 0.1 * x)
             for word in WORDS
-            for part, scale in (("separation", 1.0), ("senses shuffled", 0.3))
+            for part, scale in (("common", 0.1), ("sense", 1.0), ("senses shuffled", 0.3), ("excess", 0.8))
             for x in DEPTH
         ],
         "response": [
@@ -38,7 +39,15 @@ def sample_tables(seed: int) -> dict[str, Rows]:
             for x in DEPTH
         ],
         "fits": [
-            {"law": law, "depth": x, "g": x**steep, "fitted": x**power, "residual": x**steep - x**power}
+            {
+                "target": target,
+                "law": law,
+                "depth": x,
+                "value": x**steep,
+                "fitted": x**power,
+                "residual": x**steep - x**power,
+            }
+            for target in ("g", "f")
             for law, power in (("power", steep), ("linear", 1.0))
             for x in DEPTH
         ],
@@ -152,15 +161,22 @@ def sample_metrics() -> dict[str, Any]:
             "best_model": "power",
             "decomposition_r2": 0.7,
             "f_max": dict.fromkeys(WORDS, 0.3),
+            "p": {"senses_shuffled": {"word_correlation_mean": 0.02}},
+            "auc_gradient_own": 0.9,
+            "auc_gradient_own_low": 0.8,
+            "auc_gradient_own_high": 0.95,
+            "auc_gradient_own_p": 0.002,
         },
         "pca": {
             "n_heads": 12,
             "components_for_variance": shares,
             "explained_variance_ratio": {"1": 0.4, "2": 0.2, "3": 0.1},
             "circuit": {"components_for_variance": shares},
+            "null": {"gram": shares},
         },
         "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8}},
         "clusters": table | {"replaced_heads": dict.fromkeys(ratios, 3)},
+        "rivals": {"tokens": 9198, "smallest_share_at_1_05": {"int8": 0.5, "svd": None}},
         "provenance": {
             "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64},
             "corpus": {"name": "text", "sha256": "1" * 64},

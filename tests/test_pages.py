@@ -209,7 +209,7 @@ def test_what_a_user_names_is_text_on_the_page() -> None:
     assert "<script" not in report.page(metrics, {})
 
 
-@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters"])
+@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters", "rivals"])
 def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
     metrics = {name: values for name, values in sample_metrics().items() if name != missing}
     titles = [section.title for section in sections(metrics)]
@@ -228,6 +228,13 @@ def test_the_words_follow_the_numbers(null: float, said: str) -> None:
     metrics = sample_metrics()
     metrics["g"]["null_correlation_mean"] = null
     assert said in " ".join(summarise(metrics).split())
+
+
+def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
+    metrics = sample_metrics()
+    assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in " ".join(summarise(metrics).split())
+    metrics["rivals"]["smallest_share_at_1_05"]["int8"] = None
+    assert "None of 2 methods stays within 5 %" in summarise(metrics)
 
 
 def test_a_run_without_metrics_is_an_error(tmp_path: Path) -> None:

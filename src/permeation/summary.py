@@ -18,6 +18,8 @@ from permeation.files import read_json
 WIDTH = 80  # columns of a terminal
 TOLERANCE = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 
+SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
+
 Metrics = Mapping[str, Any]
 
 
@@ -59,6 +61,7 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
             f"of {sigma['n_words']} words.",
             f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
             f"{gaps[largest]:.2f} ({largest}).",
+            *_told_apart(g),
         ],
         ("word", "σ(strong A) − σ(strong B)", "f_max"),
         [(word, f"{gap:.3f}", number(g["f_max"].get(word))) for word, gap in gaps.items()],
@@ -68,7 +71,7 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
 
 def shape_of_response(g: Metrics) -> Section:
     """Whether all words respond with the same g, and whether that is about meaning."""
-    real, null = g["word_correlation_mean"], g["null_correlation_mean"]
+    real, null = g[MEAN], g["null_correlation_mean"]
     if real is None:
         agreement = "With a single word there is nothing to compare g with."
     else:
@@ -83,6 +86,8 @@ def shape_of_response(g: Metrics) -> Section:
             f"The words' g correlate by {real:.3f} on average ({number(g['word_correlation_min'])} at least); with the "
             f"sense labels shuffled by {null:.3f}, {verdict}."
         )
+        if "p" in g:
+            agreement += f" Shuffled labels reach the words' own by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
         "Is the response over depth the same for all words?",
@@ -143,7 +148,27 @@ def shared_heads(clusters: Metrics) -> Section:
         [_cheapest(clusters, "k", "with one W_QK for each of k clusters of heads")],
         ("k", "perplexity ratio", "from", "to", "heads replaced"),
         [(*row, str(replaced[row[0]])) for row in _ratios(clusters)],
-        ("clusters", "pareto"),
+        ("clusters",),
+    )
+
+
+def rivals_at_equal_storage(rivals: Metrics) -> Section:
+    """Which way of storing W_Q and W_K is the cheapest that keeps the model."""
+    shares = rivals["smallest_share_at_1_05"]
+    kept = {method: stored for method, stored in shares.items() if stored is not None}
+    best = min(kept, key=lambda method: kept[method], default=None)
+    return Section(
+        "Which decomposition stores the most model per number?",
+        [
+            f"Within 5 % of the perplexity, {best} stores W_Q and W_K in the smallest share of their bytes: "
+            f"{share(kept[best])}. {len(shares) - len(kept)} of {len(shares)} methods stay within it at no size measured."
+            if best is not None
+            else f"None of {len(shares)} methods stays within 5 % of the perplexity at any size measured.",
+            f"Measured on {rivals['tokens']:,} tokens.",
+        ],
+        ("method", "smallest share within 5 %"),
+        [(method, "none" if stored is None else share(stored)) for method, stored in shares.items()],
+        ("pareto",),
     )
 
 
@@ -154,6 +179,7 @@ SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("pca",), shared_subspace),
     (("perplexity",), rebuilt_heads),
     (("clusters",), shared_heads),
+    (("rivals",), rivals_at_equal_storage),
 )
 
 
@@ -190,6 +216,18 @@ def number(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A share in per cent."""
     return "an undefined part" if value is None else f"{100 * value:.0f} %"
+
+
+def _told_apart(g: Metrics) -> list[str]:
+    """How well one direction tells senses apart, where that was measured."""
+    if "auc_gradient_own" not in g:
+        return []
+    return [
+        "Along directions made from other prompts the senses are told apart with an AUC of "
+        f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
+        f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
+        f"p = {g['auc_gradient_own_p']:.3f})."
+    ]
 
 
 def _is_spectrum(part: Any) -> bool:
