@@ -161,7 +161,7 @@ def rivals_at_equal_storage(rivals: Metrics) -> Section:
         "Which decomposition stores the most model per number?",
         [
             f"Within 5 % of the perplexity, {best} stores W_Q and W_K in the smallest share of their bytes: "
-            f"{share(kept[best])}. {len(shares) - len(kept)} of {len(shares)} methods stay within it at no size measured."
+            f"{share(kept[best])}. {len(shares) - len(kept)} of {len(shares)} methods do so at no size measured."
             if best is not None
             else f"None of {len(shares)} methods stays within 5 % of the perplexity at any size measured.",
             f"Measured on {rivals['tokens']:,} tokens.",
