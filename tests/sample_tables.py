@@ -81,8 +81,8 @@ def sample_tables(seed: int) -> dict[str, Rows]:
         + [{"method": "k-means", "share": 0.25, "stored_share": None, "ratio": None, "low": None, "high": None}],
         "layers": [_ratio({"layer": layer}, 1 + steep / (1 + layer)) for layer in range(6)],
         "bands": [
-            _ratio({"band": band, "dropped": 4, "variance": share}, 1 + steep * share)
-            for band, share in (("top", 0.7), ("middle", 0.2), ("last", 0.1))
+            _ratio({"first": first, "last": first + 3, "variance": part}, 1 + steep * part)
+            for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
         ],
         "heads": [
             {
