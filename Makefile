@@ -14,6 +14,9 @@ repro: .venv/ready  ## run the whole pipeline (what is up to date is not run aga
 	$(BIN)/dvc repro
 	$(BIN)/permeation summary
 
+report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/
+	$(BIN)/python -m permeation.report
+
 test: .venv/ready  ## the tests
 	$(BIN)/pytest
 
@@ -33,4 +36,5 @@ clean:  ## remove the environment (results and caches stay)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@test ! -d .dvc || $(BIN)/python -m permeation.offline
 	@touch $@

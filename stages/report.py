@@ -1,18 +1,19 @@
-"""Gather what the stages found: metrics/*.json, the tables that `dvc plots` draws, and the figures."""
+"""Gather what the stages found: metrics/*.json, the tables that `dvc plots` draws, the figures, and report.html."""
 
 import shutil
+from dataclasses import asdict
 
-from permeation.figures import meaning, style, weights
+from permeation import report
+from permeation.figures import style
 from permeation.files import read_json, replacing, write_json
 from permeation.stage import Stage, run
 
 # metrics/<name>.json comes from that stage's summary.json.
 METRICS = {"sigma": "compute_sigma", "g": "fit_g", "pca": "pca", "perplexity": "reconstruct", "clusters": "cluster"}
-FIGURES = meaning.FIGURES | weights.FIGURES
 
 
 def main(stage: Stage) -> None:
-    """Write metrics/ and plots/ under the output folder."""
+    """Write metrics/, plots/ and report.html under the output folder."""
     sources = {name: stage.input(source) for name, source in METRICS.items()}
     summaries = {name: read_json(folder / "summary.json") for name, folder in sources.items()}
     model, corpus = read_json(stage.input("model") / "model.json"), read_json(stage.input("corpus") / "corpus.json")
@@ -20,6 +21,14 @@ def main(stage: Stage) -> None:
         key: model[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")
     }
     summaries["perplexity"]["baseline"] = read_json(stage.input("baseline") / "summary.json")
+    parameters = asdict(stage.config)
+    parameters.pop("device")  # changes no result, and no stage runs again for it
+    summaries["provenance"] = {
+        "model": model,
+        "corpus": corpus,
+        "parameters": parameters,
+        "versions": report.versions(),
+    }
     with replacing(stage.root / "metrics") as folder:
         for name, summary in summaries.items():
             write_json(folder / f"{name}.json", summary)
@@ -28,7 +37,8 @@ def main(stage: Stage) -> None:
     with replacing(stage.root / "plots") as folder:
         for table in (path for source in sources.values() for path in sorted((source / "plots").glob("*.json"))):
             shutil.copy(table, folder)
-            style.save(FIGURES[table.stem](read_json(table)), folder / f"{table.stem}.png")
+            style.save(report.FIGURES[table.stem](read_json(table)), folder / f"{table.stem}.png")
+    report.write(stage.root)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def test_the_parameters_of_a_stage_exist(name: str) -> None:
             value = value[part]
 
 
+def test_the_page_is_written_again_for_every_parameter_it_shows() -> None:
+    """It shows them all but `device`, which changes no result and must run no stage again."""
+    assert set(STAGES["report"]["params"]) == set(PARAMS) - {"device"}
+
+
 def test_only_the_cheap_last_stage_keeps_outputs_out_of_the_cache() -> None:
     """A stage with an output that is not cached is never restored, so it would run again at every change of model."""
     for name, stage in STAGES.items():

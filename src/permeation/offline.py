@@ -22,8 +22,10 @@ PAGE = """<!DOCTYPE html>
 {scripts}
 </script>
 <style>
-body {{ font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }}
-body > div {{ margin: 0 0 2.5rem; overflow-x: auto; }}
+body {{ font-family: system-ui, sans-serif; margin: 1.5rem auto; max-width: 62rem; padding: 0 1rem; }}
+body > div {{ margin: 0 0 2.5rem; overflow-x: auto; background: #fff; border-radius: 4px; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #14171a; }} body > div {{ padding: .5rem; }} }}
+@media print {{ body > div {{ break-inside: avoid; overflow: visible; }} }}
 </style>
 </head>
 <body>
@@ -47,8 +49,11 @@ def write_page(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Write the page and name it in .dvc/config.local."""
-    path = write_page(Path(".dvc"))
+    """Write the page and name it in .dvc/config.local; exits 1 with one line outside a DVC project."""
+    folder = Path(".dvc")
+    if not folder.is_dir():
+        sys.exit(f"offline: {folder.resolve()} is missing; this is run in the folder that holds dvc.yaml")
+    path = write_page(folder)
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", path.name]
     subprocess.run(command, check=True)
 

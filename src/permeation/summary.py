@@ -1,63 +1,270 @@
-"""What a run found, as a few lines of text."""
+"""What a run found, in words made from its metrics: the sections that the terminal and the page both show.
+
+A section is a function of the metrics files it names; it is left out where one of them is missing, so that a run of
+part of the pipeline has a summary too. New findings are a new function in SECTIONS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from permeation.errors import PermeationError
 from permeation.files import read_json
 
-METRICS = ("run", "sigma", "g", "pca", "perplexity", "clusters")
+WIDTH = 80  # columns of a terminal
+TOLERANCE = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
+
+SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the findings.
+
+    Attributes:
+        title: its heading.
+        findings: sentences, the most telling one first.
+        header, rows: a table as text, its first column the row's name.
+        figures: the tables under plots/ whose figures belong here.
+    """
+
+    title: str
+    findings: Sequence[str]
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    figures: Sequence[str] = ()
 
 
 def read_metrics(root: Path) -> dict[str, Any]:
-    """The metrics files under `root`; raises PermeationError where one is missing."""
-    return {name: read_json(root / "metrics" / f"{name}.json") for name in METRICS}
+    """Every file of root/metrics by its name; raises PermeationError where there is none of a run."""
+    metrics = {path.stem: read_json(path) for path in sorted((root / "metrics").glob("*.json"))}
+    if "run" not in metrics:
+        raise PermeationError(f"{root / 'metrics' / 'run.json'} is missing; the pipeline has to run first (dvc repro)")
+    return metrics
 
 
-def summarise(metrics: Mapping[str, Any]) -> str:
-    """The headline figures of both axes."""
-    run, sigma, g, pca, perplexity, clusters = (metrics[name] for name in METRICS)
-    variance = pca["components_for_variance"]
-    circuit = pca["circuit"]["components_for_variance"]
-    lines = [
-        "",
-        f"{run['model']} on {run['corpus']}: {run['n_layers']} layers, "
-        f"{pca['n_heads']} heads of {pca['d_head']} dimensions",
-        "",
-        "Meaning axis",
-        f"  σ orders all five conditions for {sigma['ordered_words']} of {sigma['n_words']} words",
-        f"  g, correlation between words: {_number(g['word_correlation_mean'])} on average, "
-        f"{_number(g['word_correlation_min'])} at least; with shuffled senses {_number(g['null_correlation_mean'])}",
-        f"  h · f_max · g explains {_number(g['decomposition_r2'])} of σ's variance; g ~ (l/L)^{g['alpha']:.2f} "
-        f"without the final layers, best law: {g['best_model']}",
-        "",
-        f"Weight axis: components of W_QK for {' / '.join(variance)} % of the variance",
-        f"  gram form     {' / '.join(map(str, variance.values()))} of {pca['n_heads']}",
-        f"  circuit form  {' / '.join(map(str, circuit.values()))}",
-        "",
-        f"Perplexity over the untouched model's ({perplexity['baseline']['perplexity']:.2f} on "
-        f"{perplexity['baseline']['tokens']:,} tokens), with 95 % intervals",
-        *_ratios("K", perplexity),
-        *_ratios("k", clusters),
-        "",
-        "Look at plots/*.png, or: dvc metrics show, dvc plots show, dvc exp run -S model=gpt2-medium",
-        "",
-    ]
-    return "\n".join(lines)
+def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
+    """How far the contexts of each word come apart."""
+    words = sigma["words"]
+    gaps = {word: values["separation"] for word, values in words.items()}
+    smallest, largest = min(gaps, key=lambda word: gaps[word]), max(gaps, key=lambda word: gaps[word])
+    return Section(
+        "Do contexts pull a word towards its senses?",
+        [
+            f"At the last layer σ puts all five contexts in the order of their strength for {sigma['ordered_words']} "
+            f"of {sigma['n_words']} words.",
+            f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
+            f"{gaps[largest]:.2f} ({largest}).",
+            *_told_apart(g),
+        ],
+        ("word", "σ(strong A) − σ(strong B)", "f_max"),
+        [(word, f"{gap:.3f}", number(g["f_max"].get(word))) for word, gap in gaps.items()],
+        ("sigma", "meaning", "decoding", "logit_lens"),
+    )
 
 
-def _number(value: float | None) -> str:
+def shape_of_response(g: Metrics) -> Section:
+    """Whether all words respond with the same g, and whether that is about meaning."""
+    real, null = g[MEAN], g["null_correlation_mean"]
+    if real is None:
+        agreement = "With a single word there is nothing to compare g with."
+    else:
+        verdict = (
+            "no less, so the shared shape says nothing about meaning"
+            if null >= real
+            else f"{share(null / real)} of that, so this much of the agreement is there without meaning"
+            if real > 0
+            else "less"
+        )
+        agreement = (
+            f"The words' g correlate by {real:.3f} on average ({number(g['word_correlation_min'])} at least); with the "
+            f"sense labels shuffled by {null:.3f}, {verdict}."
+        )
+        if "p" in g:
+            agreement += f" Shuffled labels reach the words' own by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
+    drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
+    return Section(
+        "Is the response over depth the same for all words?",
+        [
+            agreement,
+            f"h · f_max · g, with g the mean of the other words, explains {share(g['decomposition_r2'])} of σ's "
+            "variance.",
+            f"The response is largest at depth {g['peak_depth']:.2f}{drop}. Without the final layers it grows like "
+            f"(l/L)^{g['alpha']:.2f}, and the law that fits best is: {g['best_model']}.",
+        ],
+        figures=("g", "response", "fits"),
+    )
+
+
+def shared_subspace(pca: Metrics) -> Section:
+    """How many components the heads' W_QK take."""
+    forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
+    tables = {f"{name} form": form["components_for_variance"] for name, form in forms.items()}
+    # The same heads in random directions, where that was measured.
+    tables |= {f"{name} form, at random": table for name, table in pca.get("null", {}).items()}
+    shares = list(pca["components_for_variance"])
+    at = "90" if "90" in shares else shares[-1]
+    needed = pca["components_for_variance"][at]
+    return Section(
+        "Do the heads share a small subspace?",
+        [
+            f"{at} % of the variance of W_QK over the {pca['n_heads']} heads take {needed} components in gram form, "
+            f"{share(needed / pca['n_heads'])} of the number of heads.",
+            f"The first component alone explains {share(pca['explained_variance_ratio']['1'])}.",
+        ],
+        ("components for", *(f"{name} %" for name in shares)),
+        [(name, *(str(table[s]) for s in shares)) for name, table in tables.items()],
+        ("spectrum", "heads"),
+    )
+
+
+def rebuilt_heads(perplexity: Metrics) -> Section:
+    """What rebuilding W_QK from K components costs."""
+    baseline = perplexity["baseline"]
+    return Section(
+        "What does a model with rebuilt heads lose?",
+        [
+            _cheapest(perplexity, "K", "with W_QK rebuilt from K components"),
+            f"The untouched model has a perplexity of {baseline['perplexity']:.2f} on {baseline['tokens']:,} tokens in "
+            f"{baseline['windows']} windows; a ratio is over that, with a 95 % interval from the paired windows.",
+        ],
+        ("K", "perplexity ratio", "from", "to"),
+        _ratios(perplexity),
+        ("perplexity", "layers", "bands"),
+    )
+
+
+def shared_heads(clusters: Metrics) -> Section:
+    """What sharing one W_QK among the heads of a cluster costs."""
+    replaced = clusters["replaced_heads"]
+    return Section(
+        "Can heads share one W_QK?",
+        [_cheapest(clusters, "k", "with one W_QK for each of k clusters of heads")],
+        ("k", "perplexity ratio", "from", "to", "heads replaced"),
+        [(*row, str(replaced[row[0]])) for row in _ratios(clusters)],
+        ("clusters",),
+    )
+
+
+def rivals_at_equal_storage(rivals: Metrics) -> Section:
+    """Which way of storing W_Q and W_K is the cheapest that keeps the model."""
+    shares = rivals["smallest_share_at_1_05"]
+    kept = {method: stored for method, stored in shares.items() if stored is not None}
+    best = min(kept, key=lambda method: kept[method], default=None)
+    return Section(
+        "Which decomposition stores the most model per number?",
+        [
+            f"Within 5 % of the perplexity, {best} stores W_Q and W_K in the smallest share of their bytes: "
+            f"{share(kept[best])}. {len(shares) - len(kept)} of {len(shares)} methods do so at no size measured."
+            if best is not None
+            else f"None of {len(shares)} methods stays within 5 % of the perplexity at any size measured.",
+            f"Measured on {rivals['tokens']:,} tokens.",
+        ],
+        ("method", "smallest share within 5 %"),
+        [(method, "none" if stored is None else share(stored)) for method, stored in shares.items()],
+        ("pareto",),
+    )
+
+
+# The metrics files that each needs, in the order of the page.
+SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
+    (("sigma", "g"), meaning_of_words),
+    (("g",), shape_of_response),
+    (("pca",), shared_subspace),
+    (("perplexity",), rebuilt_heads),
+    (("clusters",), shared_heads),
+    (("rivals",), rivals_at_equal_storage),
+)
+
+
+def sections(metrics: Metrics) -> list[Section]:
+    """The sections whose metrics are there."""
+    return [write(*(metrics[name] for name in needs)) for needs, write in SECTIONS if set(needs) <= set(metrics)]
+
+
+def sizes(run: Metrics) -> str:
+    """The model's sizes in one line."""
+    return (
+        f"{run['n_layers']} layers of {run['n_heads']} heads, d_model "
+        f"{run['d_model']}, {run['n_parameters'] / 1e6:,.0f} million parameters"
+    )
+
+
+def summarise(metrics: Metrics) -> str:
+    """All sections as text of at most 80 columns."""
+    run = metrics["run"]
+    parts = ["", textwrap.fill(f"{run['model']} on {run['corpus']}: {sizes(run)}", WIDTH)]
+    for section in sections(metrics):
+        parts += ["", section.title.upper()]
+        parts += [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in section.findings]
+        parts += ["", *_aligned(section.header, section.rows)] if section.rows else []
+    more = "Look at: report.html, plots/*.png, dvc plots show. Vary it: dvc exp run -S model=gpt2-medium"
+    return "\n".join([*parts, "", textwrap.fill(more, WIDTH), ""])
+
+
+def number(value: float | None) -> str:
+    """Three decimals."""
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _ratios(name: str, table: Mapping[str, Mapping[str, float]]) -> list[str]:
-    low, high = table["ratio_low"], table["ratio_high"]
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return "an undefined part" if value is None else f"{100 * value:.0f} %"
+
+
+def _told_apart(g: Metrics) -> list[str]:
+    """How well one direction tells senses apart, where that was measured."""
+    if "auc_gradient_own" not in g:
+        return []
     return [
-        f"  {name} = {key:>4}  {_plain(ratio):>8}  [{_plain(low[key])}, {_plain(high[key])}]"
-        for key, ratio in table["ratio"].items()
+        "Along directions made from other prompts the senses are told apart with an AUC of "
+        f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
+        f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
+        f"p = {g['auc_gradient_own_p']:.3f})."
     ]
+
+
+def _is_spectrum(part: Any) -> bool:
+    return isinstance(part, Mapping) and "components_for_variance" in part
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The table as lines: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  "
+        + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in (header, *rows)
+    ]
+
+
+def _ratios(table: Metrics) -> list[tuple[str, str, str, str]]:
+    """A row per K: the ratio and the two ends of its interval."""
+    low, high = table["ratio_low"], table["ratio_high"]
+    return [(key, _plain(ratio), _plain(low[key]), _plain(high[key])) for key, ratio in table["ratio"].items()]
+
+
+def _cheapest(table: Metrics, name: str, how: str) -> str:
+    """The first entry of the list that keeps the model, or how far the best one is from it."""
+    partial = {key: ratio for key, ratio in table["ratio"].items() if key != "all"}
+    kept = next((key for key, ratio in partial.items() if ratio <= TOLERANCE), None)
+    exact = table["ratio"].get("all")
+    whole = "" if exact is None else f" With all components it is {_plain(exact)}."
+    if kept is not None:
+        return f"{how[0].upper()}{how[1:]}, {name} = {kept} is the first to stay within 5 % of the perplexity.{whole}"
+    best = min(partial, key=lambda key: partial[key], default=None)
+    if best is None:
+        return f"No {name} short of all was measured.{whole}"
+    return (
+        f"{how[0].upper()}{how[1:]}, none of {name} = {', '.join(partial)} stays within 5 % of the perplexity: the "
+        f"best, {name} = {best}, multiplies it by {_plain(partial[best])}.{whole}"
+    )
 
 
 def _plain(ratio: float) -> str:

@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes."""
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
 

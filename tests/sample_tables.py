@@ -1,0 +1,186 @@
+"""Small tables in the formats that the stages write to plots/: what pages and figures are tried on without a run."""
+
+from typing import Any
+
+import numpy as np
+
+Rows = list[dict[str, Any]]
+
+WORDS = ("zinc", "bank", "alto")  # not in alphabetical order, as in a words file
+CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
+DEPTH = np.linspace(0, 1, 7).tolist()
+FORMS = ("gram", "circuit")
+INTERVAL_OF_RATIO = (0.9, 1.2)
+
+
+def sample_tables(seed: int) -> dict[str, Rows]:
+    """Every table by its name; another seed gives other numbers in the same rows."""
+    rng = np.random.default_rng(seed)
+    steep = 1.0 + 0.5 * seed
+    return {
+        "g": [*_g(steep)],
+        "sigma": [*_sigma(steep)],
+        "decoding": [
+            _banded({"test": test, "word": word, "direction": direction, "depth": x}, "auc", 0.5 + 0.5 * x**steep, 0.05)
+            for test in ("direction", "gradient")
+            for word in (*WORDS, "mean")
+            for direction in ("own", "final")
+            for x in DEPTH
+        ],
+        "meaning": [
+            _banded({"word": word, "depth": x, "part": part}, "value", scale * x**steep, 0.1 * x)
+            for word in WORDS
+            for part, scale in (("common", 0.1), ("sense", 1.0), ("senses shuffled", 0.3), ("excess", 0.8))
+            for x in DEPTH
+        ],
+        "response": [
+            {"word": word, "depth": x, "f": x**steep, "standard_error": 0.05, "r_squared": 0.9, "intercept": 0.0}
+            for word in WORDS
+            for x in DEPTH
+        ],
+        "fits": [
+            {
+                "target": target,
+                "law": law,
+                "depth": x,
+                "value": x**steep,
+                "fitted": x**power,
+                "residual": x**steep - x**power,
+            }
+            for target in ("g", "f")
+            for law, power in (("power", steep), ("linear", 1.0))
+            for x in DEPTH
+        ],
+        "logit_lens": [
+            {
+                "word": word,
+                "condition": condition,
+                "layer": layer,
+                "token": f" t{layer}",
+                "probability": 0.1 * layer / rank,
+                "rank": rank,
+            }
+            for word in WORDS
+            for condition in CONDITIONS
+            for layer in range(len(DEPTH))
+            for rank in (1, 2)
+        ],
+        "spectrum": [
+            {"form": form, "heads": heads, "components": k, "cumulative": 1 - (1 - k / 12) ** power}
+            for form in FORMS
+            for heads, power in (("as they are", 1 + steep), ("random frames", 1.2))
+            for k in range(1, 13)
+        ],
+        "perplexity": [_ratio({"components": k}, 300.0 / k**steep) for k in (1, 4, 16, 64)] + [_exact(270)],
+        "clusters": [_ratio({"k": k}, 500.0 / k * steep) for k in (4, 8, 12, 32)],
+        "pareto": [
+            _ratio({"method": method, "share": share, "stored_share": 0.98 * share}, 1 + scale * steep * (1 - share))
+            for method, scale in (("int8", 0.01), ("svd", 0.5), ("pca gram", 40.0))
+            for share in (0.25, 0.5, 0.75)
+        ]
+        + [{"method": "k-means", "share": 0.25, "stored_share": None, "ratio": None, "low": None, "high": None}],
+        "layers": [_ratio({"layer": layer}, 1 + steep / (1 + layer)) for layer in range(6)],
+        "bands": [
+            _ratio({"first": first, "last": first + 3, "variance": part}, 1 + steep * part)
+            for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
+        ],
+        "heads": [
+            {
+                "form": form,
+                "layer": layer,
+                "head": head,
+                "component_1": rng.normal(),
+                "component_2": rng.normal(),
+                "cluster": (3 * layer + head) % 12,
+            }
+            for form in FORMS
+            for layer in range(6)
+            for head in range(4)
+        ],
+    }
+
+
+def _g(steep: float) -> Rows:
+    curves = [("word", word, 1 + i / 2) for i, word in enumerate(WORDS)] + [("mean", "mean", 1.5)]
+    rows = [
+        {"kind": kind, "word": word, "depth": x, "g": x ** (steep * power), "low": None, "high": None}
+        for kind, word, power in curves
+        for x in DEPTH
+    ]
+    return rows + [_banded({"kind": "null", "word": "senses shuffled", "depth": x}, "g", x**2, 0.1 * x) for x in DEPTH]
+
+
+def _sigma(steep: float) -> Rows:
+    fan = [
+        {"word": word, "condition": condition, "depth": x, "sigma": lean * x**steep, "centred_sigma": lean * x}
+        for word in WORDS
+        for condition, lean in zip(CONDITIONS, (0.5, 0.2, 0.0, -0.2, -0.5), strict=True)
+        for x in DEPTH
+    ]
+    null = [
+        _banded({"word": word, "condition": "senses shuffled", "depth": x}, "sigma", 0.0, 0.2 * x)
+        | {"centred_sigma": 0.0}
+        for word in WORDS
+        for x in DEPTH
+    ]
+    return [row | {"low": None, "high": None} for row in fan] + null
+
+
+def _banded(keys: dict[str, Any], name: str, value: float, half: float) -> dict[str, Any]:
+    return keys | {name: value, "low": value - half, "high": value + half}
+
+
+def _ratio(keys: dict[str, Any], ratio: float) -> dict[str, Any]:
+    low, high = INTERVAL_OF_RATIO
+    return keys | {"ratio": ratio, "low": low * ratio, "high": high * ratio}
+
+
+def _exact(components: int) -> dict[str, Any]:
+    return {"components": components, "ratio": 1.0, "low": 1.0, "high": 1.0}
+
+
+def sample_metrics() -> dict[str, Any]:
+    """The metrics files of a small run, by name."""
+    shares = {"50": 2, "80": 5, "90": 7, "95": 9, "99": 11}
+    ratios = {"1": 300.0, "8": 1.02, "all": 1.0}
+    table = {"ratio": ratios, "ratio_low": ratios, "ratio_high": ratios}
+    return {
+        "run": {"model": "small", "corpus": "text", "n_layers": 3, "n_heads": 4, "d_model": 32, "n_parameters": 2e6},
+        "sigma": {
+            "n_words": 3,
+            "ordered_words": 2,
+            "words": {word: {"separation": 0.1 * i} for i, word in enumerate(WORDS)},
+        },
+        "g": {
+            "word_correlation_min": 0.5,
+            "word_correlation_mean": 0.8,
+            "null_correlation_mean": 0.2,
+            "peak_depth": 0.9,
+            "final_drop": 0.1,
+            "alpha": 2.0,
+            "best_model": "power",
+            "decomposition_r2": 0.7,
+            "f_max": dict.fromkeys(WORDS, 0.3),
+            "p": {"senses_shuffled": {"word_correlation_mean": 0.02}},
+            "auc_gradient_own": 0.9,
+            "auc_gradient_own_low": 0.8,
+            "auc_gradient_own_high": 0.95,
+            "auc_gradient_own_p": 0.002,
+        },
+        "pca": {
+            "n_heads": 12,
+            "components_for_variance": shares,
+            "explained_variance_ratio": {"1": 0.4, "2": 0.2, "3": 0.1},
+            "circuit": {"components_for_variance": shares},
+            "null": {"gram": shares},
+        },
+        "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8}},
+        "clusters": table | {"replaced_heads": dict.fromkeys(ratios, 3)},
+        "rivals": {"tokens": 9198, "smallest_share_at_1_05": {"int8": 0.5, "svd": None}},
+        "provenance": {
+            "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64},
+            "corpus": {"name": "text", "sha256": "1" * 64},
+            "parameters": {"seed": 0, "g": {"shuffles": 3}},
+            "versions": {"python": "3.11"},
+        },
+    }
