@@ -146,7 +146,7 @@ def fit_all(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"], name
 
 def power_exponent(
     x: Float[np.ndarray, "points"], y: Float[np.ndarray, "*draws points"]
-) -> Float[np.ndarray, "*draws"]:
+) -> Float[np.ndarray, "*draws"] | float:
     """α of the least-squares fit of a x^α, a ≥ 0, for many curves at once.
 
     For a given α the best a is Σ y x^α / Σ x^2α, which leaves RSS = Σ y² − (Σ y x^α)² / Σ x^2α: one dimension to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,9 +56,11 @@ def leave_pair_out(
     permutations: int,
     rng: np.random.Generator,
 ) -> Decoding:
-    """Each pair (a, b) scored along the contrast of all the other prompts.
+    """Each pair (a_i, b_j) scored along the contrast of the prompts at other places of the two lists than i and j.
 
-    The score is the cosine of `residual` with mean_A − mean_B of `source`, both without a and b. `source` is
+    Prompts at the same place may be matched in all but the sense (the shipped ones share their last words): the twin
+    of a prompt, if it stayed, would pull its score to the other sense. The score is the cosine of `residual` with
+    mean_A − mean_B of `source` over the prompts that stay. `source` is
     `residual` for the layer's own direction, or one layer's residuals for a direction that all layers share. Without
     senses the pair is exchangeable, so the expected AUC is exactly 1/2 (Airola et al., 2011), which pooled folds do
     not give.
@@ -69,12 +72,15 @@ def leave_pair_out(
     contrast = source[is_a].mean(axis=0, dtype=np.float64) - source[~is_a].mean(axis=0, dtype=np.float64)
     norm = np.linalg.norm(contrast, axis=-1)
     scale = np.where(norm > 1e-6 * np.linalg.norm(source, axis=-1).max(), norm, np.inf)
-    real = _pair_differences(gram, np.flatnonzero(is_a), np.flatnonzero(~is_a)) / scale
-    permuted = np.empty((permutations, len(gram)))
-    for i in range(permutations):
-        order = rng.permutation(len(is_a))
-        a, b = order[: is_a.sum()], order[is_a.sum() :]
-        permuted[i] = wins(_pair_differences(gram, a, b) / scale).mean(axis=(0, 1))
+    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
+    kept = _kept(len(a), len(b))
+    real = _pair_differences(gram, a, b, kept) / scale
+    permuted = np.stack(
+        [
+            wins(_pair_differences(gram, *pair, kept) / scale).mean(axis=(0, 1))
+            for pair in swaps(a, b, permutations, rng)
+        ]
+    )
     return Decoding(real, permuted)
 
 
@@ -87,13 +93,21 @@ def held_out(
 ) -> Decoding:
     """Prompts scored by their cosine with a direction that none of them helped to make."""
     score = np.einsum("pld,pld->pl", unit(residual.astype(np.float64)), np.broadcast_to(direction, residual.shape))
-    orders = np.concatenate([np.flatnonzero(is_a), np.flatnonzero(~is_a)])
-    n = int(is_a.sum())
+    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
     table = score[:, None] - score
-    permuted = np.stack(
-        [wins(table[np.ix_(order[:n], order[n:])]).mean(axis=(0, 1)) for order in _orders(orders, permutations, rng)]
-    )
-    return Decoding(table[np.ix_(orders[:n], orders[n:])], permuted)
+    permuted = np.stack([wins(table[np.ix_(*pair)]).mean(axis=(0, 1)) for pair in swaps(a, b, permutations, rng)])
+    return Decoding(table[np.ix_(a, b)], permuted)
+
+
+def swaps(
+    a: Int[np.ndarray, "a"], b: Int[np.ndarray, "b"], permutations: int, rng: np.random.Generator
+) -> Iterator[tuple[Int[np.ndarray, "a"], Int[np.ndarray, "b"]]]:
+    """The two lists with the prompts at the same place exchanged or not, by the toss of a coin each."""
+    pairs = min(len(a), len(b))
+    for swap in rng.integers(2, size=(permutations, pairs)).astype(bool):
+        new_a, new_b = a.copy(), b.copy()
+        new_a[:pairs], new_b[:pairs] = np.where(swap, b[:pairs], a[:pairs]), np.where(swap, a[:pairs], b[:pairs])
+        yield new_a, new_b
 
 
 def p_values(
@@ -115,19 +129,25 @@ def first_depth(auc: Float[np.ndarray, "layers"], threshold: float) -> float | N
     return float(reached[0] / (len(auc) - 1)) if len(reached) else None
 
 
+def _kept(n_a: int, n_b: int) -> tuple[Float[np.ndarray, "a b a"], Float[np.ndarray, "a b b"]]:
+    """For the pair (i, j): weights of the mean over A, and over B, of the places other than i and j."""
+    i, j = np.arange(n_a)[:, None, None], np.arange(n_b)[None, :, None]
+    kept = [((k != i) & (k != j)).astype(np.float64) for k in (np.arange(n_a), np.arange(n_b))]
+    return kept[0] / kept[0].sum(axis=2, keepdims=True), kept[1] / kept[1].sum(axis=2, keepdims=True)
+
+
 def _pair_differences(
-    gram: Float[np.ndarray, "layers prompts prompts"], a: Int[np.ndarray, "a"], b: Int[np.ndarray, "b"]
+    gram: Float[np.ndarray, "layers prompts prompts"],
+    a: Int[np.ndarray, "a"],
+    b: Int[np.ndarray, "b"],
+    kept: tuple[Float[np.ndarray, "a b a"], Float[np.ndarray, "a b b"]],
 ) -> Float[np.ndarray, "a b layers"]:
-    """(φ_a − φ_b) · (mean of the other prompts of A − mean of the others of B), for every pair."""
-    aa, ab, ba, bb = (gram[:, rows][:, :, columns] for rows in (a, b) for columns in (a, b))
-    own_a, own_b = (np.diagonal(part, axis1=1, axis2=2) for part in (aa, bb))
-    more_a, more_b = len(a) - 1, len(b) - 1
-    score_a = ((aa.sum(axis=2) - own_a) / more_a)[:, :, None] - (ab.sum(axis=2)[:, :, None] - ab) / more_b
-    score_b = (ba.sum(axis=2)[:, None, :] - ba.swapaxes(1, 2)) / more_a - ((bb.sum(axis=2) - own_b) / more_b)[:, None]
-    return np.moveaxis(score_a - score_b, 0, -1)
-
-
-def _orders(
-    orders: Int[np.ndarray, "prompts"], permutations: int, rng: np.random.Generator
-) -> Int[np.ndarray, "permutations prompts"]:
-    return rng.permuted(np.tile(orders, (permutations, 1)), axis=1)
+    """(φ_a − φ_b) · (mean of the kept prompts of A − mean of the kept prompts of B), for every pair."""
+    differences = np.zeros((len(a), len(b), len(gram)))
+    for columns, weights, sign in ((a, kept[0], 1), (b, kept[1], -1)):
+        part = gram[:, :, columns]
+        # (layers, i, j): batched over i for the score of a, over j for that of b
+        score_a = part[:, a].transpose(1, 0, 2) @ weights.transpose(0, 2, 1)
+        score_b = part[:, b].transpose(1, 0, 2) @ weights.transpose(1, 2, 0)
+        differences += sign * (score_a.transpose(0, 2, 1) - score_b.transpose(2, 0, 1))
+    return differences

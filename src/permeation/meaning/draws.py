@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from permeation.meaning.response import context_field
 from permeation.meaning.universality import Factorisation, factorise
@@ -96,7 +96,7 @@ class Draws:
     factors: Factorisation
     separation: Float[np.ndarray, "draws words"]
 
-    def statistics(self, exclude_final: int) -> dict[str, Float[np.ndarray, "draws"]]:
+    def statistics(self, exclude_final: int) -> dict[str, np.ndarray]:
         """The headline figures of each draw by name; separation is σ(L) of strong_A − strong_B, mean over words."""
         weights = self.factors.weights
         separation = (weights * self.separation).sum(axis=-1) / weights.sum(axis=-1)
@@ -107,7 +107,7 @@ def measure(
     words: Sequence[WordResiduals],
     sigmas: Sequence[Float[np.ndarray, "draws folds _prompts layers"]],
     field: str,
-    weights: Float[np.ndarray, "#draws words"] | None = None,
+    weights: Real[np.ndarray, "#draws words"] | None = None,
     ranks: Sequence[Float[np.ndarray, "..."]] | None = None,
 ) -> Draws:
     """Factorise σ of every draw; `ranks` replaces the words' own where prompts were resampled."""

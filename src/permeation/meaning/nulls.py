@@ -16,14 +16,21 @@ Null = Callable[[Sequence[WordResiduals], str, int, np.random.Generator], Sigmas
 def shuffled_directions(
     word: WordResiduals, field: str, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draws folds d_model"]:
-    """Contrasts between two random parts of a word's direction prompts, of the senses' sizes."""
+    """Contrasts in which the prompts of A and B at the same place of their lists change places at random.
+
+    Such a pair may be matched in all but the sense (the shipped ones share their last words), and stays so.
+    """
     weights = word.contrast_weights(folds_of(field))
-    orders = rng.permuted(np.tile(np.arange(weights.shape[1]), (draws, 1)), axis=1)
+    a, b = len(word.sense_a), len(word.sense_b)
+    orders = np.tile(np.arange(a + b), (draws, 1))
+    pairs = np.arange(min(a, b))
+    swap = rng.integers(2, size=(draws, len(pairs))).astype(bool)
+    orders[:, pairs], orders[:, a + pairs] = np.where(swap, a + pairs, pairs), np.where(swap, pairs, a + pairs)
     return word.directions(weights[:, orders].swapaxes(0, 1))
 
 
 def senses_shuffled(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
-    """Which direction prompt stands for which sense is drawn anew.
+    """Which direction prompt of a pair stands for which sense is drawn anew.
 
     The prompts, the sizes of the parts and everything after the direction stay as they were. Where the senses mean
     nothing all labellings are alike, so this is an exact permutation test. It is no picture of σ without meaning,

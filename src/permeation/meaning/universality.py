@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from permeation.meaning.curves import power_exponent
 from permeation.meaning.response import Response, linear_response
@@ -28,8 +29,8 @@ class Factorisation:
 
     responses: tuple[Response, ...]
     g: Float[np.ndarray, "*draws words layers"]
-    weights: Float[np.ndarray, "*#draws words"]
-    decomposition_r2: Float[np.ndarray, "*draws"]
+    weights: Real[np.ndarray, "*#draws words"]
+    decomposition_r2: Float[np.ndarray, "*draws"] | float
 
     @property
     def f_max(self) -> Float[np.ndarray, "*draws words"]:
@@ -42,16 +43,16 @@ class Factorisation:
         return (self.weights[..., None] * self.g).sum(axis=-2) / self.weights.sum(axis=-1)[..., None]
 
     @property
-    def peak_depth(self) -> Float[np.ndarray, "*draws"]:
+    def peak_depth(self) -> Float[np.ndarray, "*draws"] | float:
         """The depth l/L at which the mean g is largest, in [0, 1]."""
         return self.mean_g.argmax(axis=-1) / (self.g.shape[-1] - 1)
 
     @property
-    def final_drop(self) -> Float[np.ndarray, "*draws"]:
+    def final_drop(self) -> Float[np.ndarray, "*draws"] | float:
         """How much of its peak the mean g has lost at the last layer, in units of the peak."""
         return 1 - self.mean_g[..., -1] / self.mean_g.max(axis=-1)
 
-    def word_correlation(self) -> tuple[Float[np.ndarray, "*draws"], Float[np.ndarray, "*draws"]]:
+    def word_correlation(self) -> tuple[Float[np.ndarray, "*draws"] | float, Float[np.ndarray, "*draws"] | float]:
         """The mean and the smallest Pearson correlation over layers between two different words' g."""
         first, second = np.triu_indices(self.g.shape[-2], k=1)
         correlation = pairwise_correlation(self.g)
@@ -59,7 +60,7 @@ class Factorisation:
         mean = (pair * correlation).sum(axis=-1) / pair.sum(axis=-1)
         return mean, np.where(pair > 0, correlation, np.inf).min(axis=-1)
 
-    def statistics(self, exclude_final: int) -> dict[str, Float[np.ndarray, "*draws"]]:
+    def statistics(self, exclude_final: int) -> dict[str, Any]:
         """The headline figures by name; those that compare words are left out where there is one word only."""
         inner = self.g.shape[-1] - exclude_final
         depth = np.linspace(0, 1, self.g.shape[-1])[:inner]
@@ -79,7 +80,7 @@ class Factorisation:
 def factorise(
     fields: Sequence[Float[np.ndarray, "*draws _prompts"]],
     sigmas: Sequence[Float[np.ndarray, "*draws _prompts layers"]],
-    weights: Float[np.ndarray, "*#draws words"] | None = None,
+    weights: Real[np.ndarray, "*#draws words"] | None = None,
 ) -> Factorisation:
     """Fit the factors to the words' h and σ over their gradient prompts; every word counts once unless weighted."""
     responses = tuple(linear_response(h, sigma) for h, sigma in zip(fields, sigmas, strict=True))
@@ -97,7 +98,7 @@ def factorise(
 
 
 def leave_one_out_mean(
-    g: Float[np.ndarray, "*draws words layers"], weights: Float[np.ndarray, "*#draws words"]
+    g: Float[np.ndarray, "*draws words layers"], weights: Real[np.ndarray, "*#draws words"]
 ) -> Float[np.ndarray, "*draws words layers"]:
     """g̅ for each word from the other words only; a single word has no others, and its own g serves."""
     if g.shape[-2] == 1:
