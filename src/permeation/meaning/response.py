@@ -41,7 +41,7 @@ class Response:
 
 def context_field(
     sigma: Float[np.ndarray, "*draws folds prompts layers"],
-    rank: Float[np.ndarray, "*#draws prompts"],
+    rank: Float[np.ndarray, "*any prompts"],
     field: str,
 ) -> tuple[Float[np.ndarray, "*draws rows"], Float[np.ndarray, "*draws rows layers"]]:
     """h of each gradient prompt and the σ that goes with it; rows are prompts, once per fold.
