@@ -1,18 +1,19 @@
-"""Compute the order parameter σ of every measured prompt at every layer, plain and centred."""
-
-from collections.abc import Sequence
+"""Experiment 1: the order parameter σ of every measured prompt at every layer, plain and centred."""
 
 import numpy as np
 
-from permeation.files import write_json, write_rows
+from permeation.files import write_json
 from permeation.meaning.direction import contrast, layer_index, midpoint
-from permeation.meaning.order_parameter import centred_order_parameter, order_parameter
+from permeation.meaning.order_parameter import centred_order_parameter, describe_fan, order_parameter
 from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, SENSES, Prompt, read_prompts, select
+from permeation.words import CONDITIONS, SENSES, read_prompts, select
 
 
 def main(stage: Stage) -> None:
-    """Write data/compute_sigma/: sigma and centred_sigma.npy (prompts, L + 1; NaN for direction prompts), plots/."""
+    """Write data/compute_sigma/: sigma and centred_sigma.npy (prompts, L + 1; NaN for direction prompts).
+
+    No prompt is measured along a direction that it helped to make: the words file keeps direction prompts apart.
+    """
     source = stage.input("extract_activations")
     prompts = read_prompts(source / "prompts.json")
     residuals = np.load(source / "residuals.npy", mmap_mode="r")
@@ -20,38 +21,20 @@ def main(stage: Stage) -> None:
 
     sigma = np.full(residuals.shape[:2], np.nan)
     centred = sigma.copy()
-    final = {}
+    fans = {}
     for word in dict.fromkeys(p.word for p in prompts):
         a, b = (residuals[select(prompts, word, "direction", sense)] for sense in SENSES)
         measured = select(prompts, word, "condition", *CONDITIONS) + select(prompts, word, "gradient", *SENSES)
         sigma[measured] = order_parameter(residuals[measured], contrast(a[:, layer], b[:, layer]))
         centred[measured] = centred_order_parameter(residuals[measured], contrast(a, b), midpoint(a, b))
-        final[word] = [float(sigma[select(prompts, word, "condition", c), -1].mean()) for c in CONDITIONS]
+        fan = np.stack([sigma[select(prompts, word, "condition", c)].mean(axis=0) for c in CONDITIONS])
+        fans[word] = describe_fan(fan, a[:, layer], b[:, layer])
 
     with stage.output() as folder:
         np.save(folder / "sigma.npy", sigma)
         np.save(folder / "centred_sigma.npy", centred)
-        summary = {
-            "n_words": len(final),
-            "ordered_words": sum(bool(np.all(np.diff(values) < 0)) for values in final.values()),
-            "words": {word: {"separation": values[0] - values[-1]} for word, values in final.items()},
-        }
-        write_json(folder / "summary.json", summary)
-        write_rows(folder / "plots" / "sigma.json", condition_rows(prompts, sigma, centred))
-
-
-def condition_rows(prompts: Sequence[Prompt], sigma: np.ndarray, centred: np.ndarray) -> list[dict[str, object]]:
-    """σ per word, condition and layer, averaged over the condition's prompts."""
-    depth = np.linspace(0, 1, sigma.shape[1])
-    rows = []
-    for word in dict.fromkeys(p.word for p in prompts):
-        for condition in CONDITIONS:
-            chosen = select(prompts, word, "condition", condition)
-            means = zip(depth, sigma[chosen].mean(axis=0), centred[chosen].mean(axis=0), strict=True)
-            rows += [
-                {"word": word, "condition": condition, "depth": x, "sigma": s, "centred_sigma": c} for x, s, c in means
-            ]
-    return rows
+        ordered = sum(bool(fan["ordered"]) for fan in fans.values())
+        write_json(folder / "summary.json", {"n_words": len(fans), "ordered_words": ordered, "words": fans})
 
 
 if __name__ == "__main__":

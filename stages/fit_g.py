@@ -1,95 +1,120 @@
-"""Factorise σ = h · f_max · g: fit the response, compare g between words and with shuffled senses, fit its law."""
+"""Experiments 2 and 3: factorise σ = h · f_max · g, with intervals, and fit the laws of f and of g."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from permeation.files import write_json, write_rows
-from permeation.meaning import curves
+from permeation.meaning import bootstrap, curves
 from permeation.meaning.direction import layer_index
-from permeation.meaning.nulls import WordResiduals, shuffled_g
-from permeation.meaning.universality import Factorisation, factorise, pairwise_correlation
+from permeation.meaning.draws import measure, real_sigmas, word_residuals
+from permeation.meaning.response import Response, breakdown_field, collapse_variance, context_field
 from permeation.stage import Stage, run
-from permeation.words import SENSES, read_prompts, select
-
-
-def word_correlation(g: np.ndarray, null: np.ndarray) -> dict[str, float | None]:
-    """How alike the words' g are, and how alike with shuffled senses; null for a single word."""
-    if len(g) == 1:
-        return dict.fromkeys(("word_correlation_min", "word_correlation_mean", "null_correlation_mean"))
-    correlation = pairwise_correlation(g)
-    return {
-        "word_correlation_min": float(correlation.min()),
-        "word_correlation_mean": float(correlation.mean()),
-        "null_correlation_mean": float(np.mean([pairwise_correlation(curves) for curves in null])),
-    }
+from permeation.words import CONDITIONS, read_prompts, select
 
 
 def main(stage: Stage) -> None:
-    """Write data/fit_g/: g.npy (words, L + 1), null_g.npy (shuffles, words, L + 1), response.json, fits.json,
-    plots/.
-    """
-    activations, settings = stage.input("extract_activations"), stage.config.g
+    """Write data/fit_g/: g.npy (words, L + 1), response.json, fits.json, plots/."""
+    activations, config = stage.input("extract_activations"), stage.config
     prompts = read_prompts(activations / "prompts.json")
     residuals = np.load(activations / "residuals.npy", mmap_mode="r")
     sigma = np.load(stage.input("compute_sigma") / "sigma.npy")
-    layer = layer_index(stage.config.sigma.direction_layer, residuals.shape[1])
-    gradients = {word: select(prompts, word, "gradient", *SENSES) for word in dict.fromkeys(p.word for p in prompts)}
+    words = word_residuals(prompts, residuals, layer_index(config.sigma.direction_layer, residuals.shape[1]))
+    field, exclude = config.response.field, config.g.exclude_final
 
-    real = factorise([sigma[rows] for rows in gradients.values()])
-    words = [
-        WordResiduals(
-            sense_a=residuals[select(prompts, word, "direction", "A"), layer],
-            sense_b=residuals[select(prompts, word, "direction", "B"), layer],
-            gradient=residuals[rows],
+    sigmas = real_sigmas(list(words.values()), field)
+    real = measure(list(words.values()), sigmas, field)
+    rng = np.random.default_rng(config.seed)
+    resampled = bootstrap.resample(list(words.values()), field, config.bootstrap.resamples, rng)
+
+    g = real.factors.g[0]
+    responses = {name: first_draw(response) for name, response in zip(words, real.factors.responses, strict=True)}
+    breakdown = {
+        name: breakdown_field(
+            responses[name], context_field(s[0, :, : len(word.rank)], word.rank, field)[1], config.response.threshold
         )
-        for word, rows in gradients.items()
-    ]
-    rng = np.random.default_rng(stage.config.seed)
-    shuffles = tqdm(range(settings.shuffles), desc="shuffled senses", disable=None)
-    null = np.stack([shuffled_g(words, rng) for _ in shuffles])
+        for (name, word), s in zip(words.items(), sigmas, strict=True)
+    }
+    fans = {name: [sigma[select(prompts, name, "condition", c)].mean(axis=0) for c in CONDITIONS] for name in words}
+    collapse = [collapse_variance(fan[:, -1] / np.abs(fan[:, -1]).max(), fan) for fan in map(np.stack, fans.values())]
 
-    depth = np.linspace(0, 1, len(real.mean_g))
-    inner = slice(len(depth) - settings.exclude_final)
+    depth = np.linspace(0, 1, g.shape[1])
+    inner = slice(len(depth) - exclude)
+    mean_f = np.mean([response.slope for response in responses.values()], axis=0)
+    betas = [
+        curves.fit("power", depth[:-1], response.slope[:-1]).parameters["alpha"] for response in responses.values()
+    ]
     fits = {
-        "all_layers": curves.fit_all(depth, real.mean_g),
-        "without_final": curves.fit_all(depth[inner], real.mean_g[inner]),
+        "g_all_layers": curves.fit_all(depth, g.mean(axis=0), curves.G_LAWS),
+        "g": curves.fit_all(depth[inner], g.mean(axis=0)[inner], curves.G_LAWS),
+        "f": curves.fit_all(depth[:-1], mean_f[:-1], curves.F_LAWS),
     }
-    summary = {
-        **word_correlation(real.g, null),
-        "peak_depth": real.peak_depth,
-        "final_drop": real.final_drop,
-        "alpha": fits["without_final"]["power"].parameters["alpha"],
-        "best_model": next(iter(fits["without_final"])),
-        "decomposition_r2": real.pooled_r2,
-        "f_max": {word: response.f_max for word, response in zip(gradients, real.responses, strict=True)},
+    values = {"g": g.mean(axis=0), "f": mean_f}
+    low, high = (dict(zip(words, bound, strict=True)) for bound in bootstrap.interval(resampled.factors.f_max))
+    summary: dict[str, Any] = {
+        "word_correlation_mean": None,
+        "word_correlation_min": None,
+        **{name: float(value[0]) for name, value in real.statistics(exclude).items()},
+        "best_model": next(iter(fits["g"])),
+        "best_response_model": next(iter(fits["f"])),
+        "beta_mean": float(np.mean(betas)),
+        "beta_spread": float(np.std(betas)),
+        "collapse_variance": float(np.mean(collapse)),
+        "f_max": {name: response.f_max.item() for name, response in responses.items()},
+        "f_max_low": low,
+        "f_max_high": high,
     }
-    responses = {
-        word: {name: value.tolist() for name, value in asdict(response).items()}
-        for word, response in zip(gradients, real.responses, strict=True)
-    }
+    for name, draws in resampled.statistics(exclude).items():
+        summary[f"{name}_low"], summary[f"{name}_high"] = map(float, bootstrap.interval(draws))
     with stage.output() as folder:
-        np.save(folder / "g.npy", real.g)
-        np.save(folder / "null_g.npy", null)
-        write_json(folder / "response.json", responses)
-        write_json(folder / "fits.json", {k: [asdict(fit) for fit in v.values()] for k, v in fits.items()})
+        np.save(folder / "g.npy", g)
+        write_json(
+            folder / "response.json", {k: {n: v.tolist() for n, v in asdict(r).items()} for k, r in responses.items()}
+        )
+        write_json(
+            folder / "fits.json",
+            {k: [{**asdict(f), "fitted": f.fitted.tolist()} for f in v.values()] for k, v in fits.items()},
+        )
         write_json(folder / "summary.json", summary)
-        write_rows(folder / "plots" / "g.json", g_rows(list(gradients), real, null))
+        write_rows(
+            folder / "plots" / "response.json",
+            [
+                {
+                    "word": name,
+                    "depth": x,
+                    "f": f,
+                    "standard_error": e,
+                    "r_squared": r,
+                    "intercept": i,
+                    "h_star": None if np.isinf(h) else h,
+                }
+                for name, response in responses.items()
+                for x, f, e, r, i, h in zip(
+                    depth,
+                    response.slope,
+                    response.standard_error,
+                    response.r_squared,
+                    response.intercept,
+                    breakdown[name],
+                    strict=True,
+                )
+            ],
+        )
+        write_rows(
+            folder / "plots" / "fits.json",
+            [
+                {"target": target, "law": fit.law, "depth": x, "value": y, "fitted": z, "residual": y - z}
+                for target in values
+                for fit in fits[target].values()
+                for x, y, z in zip(depth, values[target], fit.fitted, strict=False)
+            ],
+        )
 
 
-def g_rows(words: list[str], real: Factorisation, null: np.ndarray) -> list[dict[str, object]]:
-    """g per word and layer; the mean over words; that mean with shuffled senses and its middle 95 %."""
-    depth = np.linspace(0, 1, len(real.mean_g))
-    low, middle, high = np.quantile(null.mean(axis=1), [0.025, 0.5, 0.975], axis=0)
-    unknown = [None] * len(depth)
-    curves = [("word", word, g, unknown, unknown) for word, g in zip(words, real.g, strict=True)]
-    curves += [("mean", "mean", real.mean_g, unknown, unknown), ("null", "senses shuffled", middle, low, high)]
-    return [
-        {"kind": kind, "word": word, "depth": x, "g": y, "low": lo, "high": hi}
-        for kind, word, g, lows, highs in curves
-        for x, y, lo, hi in zip(depth, g, lows, highs, strict=True)
-    ]
+def first_draw(response: Response) -> Response:
+    """The response of a measurement of one draw, without the axis of draws."""
+    return Response(**{name: value[0] for name, value in asdict(response).items()})
 
 
 if __name__ == "__main__":

@@ -2,20 +2,30 @@
 
 import shutil
 from dataclasses import asdict
+from typing import Any
 
 from permeation import report
 from permeation.figures import style
 from permeation.files import read_json, replacing, write_json
 from permeation.stage import Stage, run
 
-# metrics/<name>.json comes from that stage's summary.json.
-METRICS = {"sigma": "compute_sigma", "g": "fit_g", "pca": "pca", "perplexity": "reconstruct", "clusters": "cluster"}
+# metrics/<name>.json comes from those stages' summary.json, side by side.
+METRICS = {
+    "sigma": ("compute_sigma",),
+    "g": ("fit_g", "nulls", "decode", "logit_lens"),
+    "pca": ("pca",),
+    "perplexity": ("reconstruct",),
+    "clusters": ("cluster",),
+}
 
 
 def main(stage: Stage) -> None:
     """Write metrics/, plots/ and report.html under the output folder."""
-    sources = {name: stage.input(source) for name, source in METRICS.items()}
-    summaries = {name: read_json(folder / "summary.json") for name, folder in sources.items()}
+    sources = {source: stage.input(source) for names in METRICS.values() for source in names}
+    summaries: dict[str, dict[str, Any]] = {
+        name: {key: value for each in names for key, value in read_json(sources[each] / "summary.json").items()}
+        for name, names in METRICS.items()
+    }
     model, corpus = read_json(stage.input("model") / "model.json"), read_json(stage.input("corpus") / "corpus.json")
     summaries["run"] = {"model": model["name"], "corpus": corpus["name"]} | {
         key: model[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")

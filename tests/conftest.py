@@ -42,7 +42,10 @@ def config() -> Config:
     return replace(
         shipped,
         device="cpu",
-        g=replace(shipped.g, shuffles=3, exclude_final=1),
+        g=replace(shipped.g, exclude_final=1),
+        bootstrap=replace(shipped.bootstrap, resamples=5),
+        nulls=replace(shipped.nulls, draws=3),
+        decode=replace(shipped.decode, permutations=3),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
         reconstruct=replace(shipped.reconstruct, components=(1, 8, "all")),
         cluster=replace(shipped.cluster, k=(2, 12)),

@@ -61,7 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
         "context: 512": "context: 16",
         "max_tokens: 4096": "max_tokens: 128",
-        "shuffles: 200": "shuffles: 3",
+        "draws: 200": "draws: 3",
         "    - 16\n    - 32\n    - 64\n": "",
         "    - 16\n    - 32\n": "",
     }.items():
@@ -72,7 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "start")
     output = call(project, "dvc", "repro")
-    assert len(stages_run(output)) == 11, output
+    assert len(stages_run(output)) == 14, output
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "first run")
     return project
@@ -112,7 +112,7 @@ def test_device_is_nobodys_dependency(project: Path) -> None:
 
 def test_going_to_another_model_and_back_recomputes_nothing(project: Path) -> None:
     away = call(project, "dvc", "exp", "run", "-S", f"model={project.parent / 'gpt2'}")
-    assert len(stages_run(away)) == 10, away
+    assert len(stages_run(away)) == 13, away
     assert "fetch_corpus" not in stages_run(away)
     call(project, "git", "checkout", "-q", "params.yaml")
     assert stages_run(call(project, "dvc", "repro")) == ["report"]

@@ -11,10 +11,9 @@ from permeation import model as models
 from permeation.errors import PermeationError
 from permeation.meaning import curves
 from permeation.meaning.direction import contrast, layer_index, midpoint
-from permeation.meaning.nulls import WordResiduals, shuffled_g
 from permeation.meaning.order_parameter import centred_order_parameter, order_parameter
 from permeation.meaning.residuals import stream, tokenize
-from permeation.meaning.response import field, linear_response
+from permeation.meaning.response import breakdown_field, collapse_variance, context_field, linear_response
 from permeation.meaning.universality import factorise, leave_one_out_mean, pairwise_correlation
 from tests import tiny
 
@@ -122,28 +121,79 @@ def test_a_planted_factorisation_is_found_again() -> None:
     g = np.linspace(0, 1, 13) ** 2
     g[-1] = 0.8
     strengths = {0.5: np.linspace(-1, 1, 20), 0.2: np.linspace(-1, 0.6, 20), 0.3: np.linspace(-0.9, 1, 20)}
-    found = factorise([np.outer(h, f_max * g / g.max()) for f_max, h in strengths.items()])
-    assert [response.f_max for response in found.responses] == pytest.approx(list(strengths))
+    fields = [h / np.abs(h).max() for h in strengths.values()]
+    found = factorise(fields, [np.outer(h, f_max * g / g.max()) for f_max, h in zip(strengths, fields, strict=True)])
+    assert found.f_max == pytest.approx(list(strengths))
     np.testing.assert_allclose(found.g, np.tile(g / g.max(), (3, 1)), atol=1e-12)
-    assert found.pooled_r2 == pytest.approx(1)
+    assert found.decomposition_r2 == pytest.approx(1)
     assert found.peak_depth == pytest.approx(11 / 12)
     assert found.final_drop == pytest.approx(1 - 0.8 / (11 / 12) ** 2)
     assert pairwise_correlation(found.g) == pytest.approx([1, 1, 1])
 
 
-def test_the_field_is_one_at_its_strongest_prompt() -> None:
-    sigma = RNG.normal(size=(20, 5))
-    h = field(sigma)
+def test_the_final_field_is_one_at_its_strongest_prompt() -> None:
+    sigma = RNG.normal(size=(1, 20, 5))
+    h, rows = context_field(sigma, np.zeros(20), "final")
     assert np.abs(h).max() == pytest.approx(1)
-    response = linear_response(h, sigma)
+    response = linear_response(h, rows)
     assert response.r_squared[-1] == pytest.approx(1)
-    assert response.slope[-1] == pytest.approx(np.abs(sigma[:, -1]).max())
+    assert response.slope[-1] == pytest.approx(np.abs(sigma[0, :, -1]).max())
+
+
+def test_a_held_out_field_is_that_of_the_other_fold() -> None:
+    sigma = RNG.normal(size=(3, 2, 8, 5))
+    h, rows = context_field(sigma, np.zeros(8), "heldout")
+    np.testing.assert_array_equal(rows[:, :8], sigma[:, 0])
+    np.testing.assert_allclose(h[:, :8], sigma[:, 1, :, -1] / np.abs(sigma[:, 1, :, -1]).max(axis=1, keepdims=True))
+    np.testing.assert_allclose(h[:, 8:], sigma[:, 0, :, -1] / np.abs(sigma[:, 0, :, -1]).max(axis=1, keepdims=True))
+
+
+def test_draws_at_once_are_draws_one_by_one() -> None:
+    h, sigma, weights = RNG.normal(size=(4, 3, 10)), RNG.normal(size=(4, 3, 10, 6)), RNG.integers(1, 4, size=(4, 3))
+    together = factorise(list(h.swapaxes(0, 1)), list(sigma.swapaxes(0, 1)), weights).statistics(1)
+    for i in range(4):
+        alone = factorise(list(h[i]), list(sigma[i]), weights[i]).statistics(1)
+        assert {k: v[i] for k, v in together.items()} == pytest.approx({k: float(v) for k, v in alone.items()})
+
+
+def test_a_word_drawn_twice_is_that_word_twice() -> None:
+    """Weights count words as repeated rows would, except that a word makes no pair with itself."""
+    h, sigma = RNG.normal(size=(3, 10)), RNG.normal(size=(3, 10, 6))
+    weighted = factorise(list(h), list(sigma), np.array([2, 1, 1]))
+    repeated = factorise(list(h[[0, 0, 1, 2]]), list(sigma[[0, 0, 1, 2]]))
+    np.testing.assert_allclose(weighted.mean_g, repeated.mean_g)
+    correlation = pairwise_correlation(repeated.g)  # pairs 00 01 02 01 02 12
+    assert weighted.word_correlation()[0] == pytest.approx(correlation[1:].mean())
+    assert weighted.word_correlation()[1] == pytest.approx(correlation[1:].min())
 
 
 def test_leaving_one_out_leaves_it_out() -> None:
     g = RNG.normal(size=(4, 6))
-    np.testing.assert_allclose(leave_one_out_mean(g)[1], g[[0, 2, 3]].mean(axis=0))
-    np.testing.assert_array_equal(leave_one_out_mean(g[:1]), g[:1])
+    np.testing.assert_allclose(leave_one_out_mean(g, np.ones(4))[1], g[[0, 2, 3]].mean(axis=0))
+    np.testing.assert_allclose(leave_one_out_mean(g, np.array([2, 1, 1, 0]))[1], g[[0, 0, 2]].mean(axis=0))
+    np.testing.assert_array_equal(leave_one_out_mean(g[:1], np.ones(1)), g[:1])
+
+
+def test_pairwise_correlation_is_numpys() -> None:
+    g = RNG.normal(size=(4, 9))
+    np.testing.assert_allclose(pairwise_correlation(g), np.corrcoef(g)[np.triu_indices(4, k=1)])
+
+
+def test_where_a_linear_response_breaks_down() -> None:
+    h = np.linspace(-1, 1, 21)
+    kink = np.where(np.abs(h) > 0.55, np.sign(h) * 0.4, 0.0)
+    sigma = np.stack([h, h + kink], axis=1)
+    response = linear_response(h, sigma)
+    residual = np.abs(sigma[:, 1] - response.slope[1] * h) / np.ptp(sigma[:, 1])
+    broken = breakdown_field(response, sigma, threshold=0.05)
+    assert broken[0] == np.inf
+    assert broken[1] == np.abs(h)[residual > 0.05].min()
+
+
+def test_a_product_collapses_and_a_common_drift_does_not() -> None:
+    h, curve = np.array([1, 0.5, 0.05, -0.4, -0.8]), np.linspace(0, 1, 7) ** 2
+    assert collapse_variance(h, np.outer(h, curve)) == pytest.approx(0, abs=1e-12)
+    assert collapse_variance(h, np.outer(h, curve) + 0.5 * np.linspace(0, 1, 7)) > 0.1
 
 
 PLANTED = {
@@ -152,6 +202,8 @@ PLANTED = {
     "sigmoid": (1.0, 9.0, 0.6),
     "erf": (1.0, 0.6, 0.25),
     "logarithm": (0.4, 20.0),
+    "tanh": (0.8, 3.0),
+    "two_stage": (0.3, 1.5, 0.6, 40.0, 0.8),
 }
 
 
@@ -159,7 +211,8 @@ PLANTED = {
 def test_a_planted_law_is_found_and_preferred(name: str) -> None:
     x = np.linspace(0, 1, 31)
     y = curves.LAWS[name].curve(x, *PLANTED[name]) + 1e-3 * np.random.default_rng(1).normal(size=31)
-    fits = curves.fit_all(x, y)
+    family = curves.F_LAWS if name in ("tanh", "two_stage") else curves.G_LAWS
+    fits = curves.fit_all(x, y, family)
     assert next(iter(fits)) == name
     assert tuple(fits[name].parameters.values()) == pytest.approx(PLANTED[name], rel=0.05)
     assert fits[name].r_squared > 0.999
@@ -175,14 +228,17 @@ def test_information_criteria_are_those_of_a_gaussian_likelihood() -> None:
     assert fit.bic == pytest.approx(3 * np.log(20) - 2 * log_likelihood - constant)
 
 
-def test_shuffled_senses_keep_the_words_and_lose_the_contrast() -> None:
-    rng = np.random.default_rng(0)
-    sense = rng.normal(size=64)
-    gradient = np.linspace(-1, 1, 20)[:, None, None] * np.linspace(0, 1, 6)[:, None] * sense + rng.normal(
-        size=(20, 6, 64)
-    )
-    word = WordResiduals(sense + rng.normal(size=(12, 64)), -sense + rng.normal(size=(12, 64)), gradient)
-    first, again = (shuffled_g([word, word], np.random.default_rng(7)) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert first.shape == (2, 6)
-    assert not np.allclose(first[0], first[1])
+def test_the_power_exponent_of_many_curves_is_the_fits() -> None:
+    x = np.linspace(0, 1, 20)
+    y = np.stack([x**alpha for alpha in (0.5, 2.0, 7.0)]) + 0.02 * RNG.normal(size=(3, 20))
+    expected = [curves.fit("power", x, curve).parameters["alpha"] for curve in y]
+    assert curves.power_exponent(x, y) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_fits_interval_covers_the_planted_exponent_as_often_as_it_says() -> None:
+    rng, x = np.random.default_rng(3), np.linspace(0, 1, 30)
+    covered = 0
+    for _ in range(100):
+        low, high = curves.fit("power", x, 0.8 * x**2.0 + 0.05 * rng.normal(size=30)).intervals["alpha"]
+        covered += low <= 2.0 <= high
+    assert stats.binomtest(covered, 100, 0.95).pvalue > 0.01

@@ -25,6 +25,9 @@ ORDER = (
     "extract_activations",
     "compute_sigma",
     "fit_g",
+    "nulls",
+    "decode",
+    "logit_lens",
     "baseline",
     "extract_wqk",
     "pca",
@@ -63,7 +66,7 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert max(map(len, said.splitlines())) <= 80
     for rows in (tmp_path / "plots").glob("*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 6
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 11
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
@@ -119,11 +122,26 @@ def test_a_single_word_has_no_correlation_with_others(
     start = source.index("\nrock:")
     (tmp_path / "one.yaml").write_text(source[start : source.index("\nmatch:")])
     settings = replace(config, model=str(checkpoints["gpt2"]), words=str(tmp_path / "one.yaml"))
-    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g"):
+    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g", "nulls", "decode"):
         run_stage(name, settings)
     summary = read_json(tmp_path / "data" / "fit_g" / "summary.json")
     assert summary["word_correlation_mean"] is None
     assert np.isfinite(summary["alpha"])
+    null = read_json(tmp_path / "data" / "nulls" / "summary.json")
+    assert null["null_correlation_mean"] is None
+    assert "another_word" not in null["p"]
+
+
+@pytest.mark.parametrize("field", ["rank", "heldout"])
+def test_the_field_may_come_from_elsewhere(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path, field
+) -> None:
+    settings = replace(config, model=str(checkpoints["gpt2"]), response=replace(config.response, field=field))
+    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g", "nulls"):
+        run_stage(name, settings)
+    rows = read_json(tmp_path / "data" / "fit_g" / "plots" / "response.json")
+    # Only a field made of the final σ itself explains it fully.
+    assert all(row["r_squared"] < 0.999 for row in rows if row["depth"] == 1)
 
 
 def test_a_stage_whose_input_is_missing_says_which(config: Config, run_stage: RunStage) -> None:

@@ -1,13 +1,13 @@
-"""The command `permeation`: a summary of the last run."""
+"""The command `permeation`: a summary of the last run, and revisions compared."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from permeation.errors import PermeationError
-from permeation.summary import read_metrics, summarise
 
 
 def main() -> None:
@@ -15,8 +15,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="permeation", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("summary", help="what the last run in this folder found")
-    parser.parse_args()
+    compare = commands.add_parser(
+        "compare",
+        help="correlation and RMSE of g between revisions",
+        description="Correlation and RMSE of g between every two of the revisions, per word and for the mean.",
+    )
+    compare.add_argument(
+        "revisions", metavar="REV", nargs="+", help="git commit, branch or tag, DVC experiment, or workspace"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.add_argument("--output", metavar="DIR", type=Path, help="also write compare.json and compare.png here")
+    arguments = parser.parse_args()
+    if arguments.command == "compare" and len(arguments.revisions) < 2:
+        compare.error("at least two revisions are needed")
     try:
-        sys.stdout.write(summarise(read_metrics(Path())))
+        sys.stdout.write(_compare(arguments) if arguments.command == "compare" else _summary())
     except PermeationError as error:
         sys.exit(f"permeation: {error}")
+
+
+def _summary() -> str:
+    from permeation.summary import read_metrics, summarise
+
+    return summarise(read_metrics(Path()))
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    from permeation import compare, config
+    from permeation.files import write_json
+
+    seed = config.load(Path("params.yaml")).seed
+    comparisons = compare.compare(Path(), arguments.revisions, seed)
+    if arguments.output is not None:
+        from permeation.figures import meaning, style
+
+        style.use_style()
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.output / "compare.json", compare.records(comparisons))
+        style.save(meaning.revisions(compare.curve_rows(comparisons)), arguments.output / "compare.png")
+    if arguments.json:
+        return json.dumps(compare.records(comparisons), indent=2, ensure_ascii=False) + "\n"
+    return compare.table(comparisons)

@@ -138,10 +138,41 @@ class Sigma(Section):
 
 
 @dataclass(frozen=True)
+class Response(Section):
+    prefix = "response."
+    field: Literal["final", "rank", "heldout"] = checked(choice("final", "rank", "heldout"))
+    threshold: float = checked(number(0.0, 1.0))
+
+
+@dataclass(frozen=True)
 class G(Section):
     prefix = "g."
     exclude_final: int = checked(integer(0))
-    shuffles: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Bootstrap(Section):
+    prefix = "bootstrap."
+    resamples: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Nulls(Section):
+    prefix = "nulls."
+    draws: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Decode(Section):
+    prefix = "decode."
+    threshold: float = checked(number(0.5, 1.0))
+    permutations: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class LogitLens(Section):
+    prefix = "logit_lens."
+    top: int = checked(integer(1))
 
 
 @dataclass(frozen=True)
@@ -196,7 +227,12 @@ class Config(Section):
     seed: int = checked(integer(0))
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
+    response: Response = checked(section(Response))
     g: G = checked(section(G))
+    bootstrap: Bootstrap = checked(section(Bootstrap))
+    nulls: Nulls = checked(section(Nulls))
+    decode: Decode = checked(section(Decode))
+    logit_lens: LogitLens = checked(section(LogitLens))
     wqk: Wqk = checked(section(Wqk))
     pca: Pca = checked(section(Pca))
     perplexity: Perplexity = checked(section(Perplexity))

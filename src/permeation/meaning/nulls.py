@@ -1,41 +1,199 @@
-"""Null models: the same statistics where the words' senses mean nothing."""
+"""Null models: σ where the senses mean nothing. Each gives an array (draws, folds, prompts, layers) per word."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from permeation.meaning.direction import contrast
-from permeation.meaning.order_parameter import order_parameter
-from permeation.meaning.universality import factorise
+from permeation.meaning.draws import WordResiduals, folds_of, unit
+
+Sigmas = list[Float[np.ndarray, "draws folds _prompts layers"]]
+Null = Callable[[Sequence[WordResiduals], str, int, np.random.Generator], Sigmas]
 
 
-@dataclass(frozen=True)
-class WordResiduals:
-    """What σ of one word is made from.
+def shuffled_directions(
+    word: WordResiduals, field: str, draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draws folds d_model"]:
+    """Contrasts in which the prompts of A and B at the same place of their lists change places at random.
 
-    Attributes:
-        sense_a, sense_b: residual stream of the direction prompts at the direction layer.
-        gradient: residual stream of the gradient prompts at every layer.
+    Such a pair may be matched in all but the sense (the shipped ones share their last words), and stays so.
     """
+    weights = word.contrast_weights(folds_of(field))
+    a, b = len(word.sense_a), len(word.sense_b)
+    orders = np.tile(np.arange(a + b), (draws, 1))
+    pairs = np.arange(min(a, b))
+    swap = rng.integers(2, size=(draws, len(pairs))).astype(bool)
+    orders[:, pairs], orders[:, a + pairs] = np.where(swap, a + pairs, pairs), np.where(swap, pairs, a + pairs)
+    return word.directions(weights[:, orders].swapaxes(0, 1))
 
-    sense_a: Float[np.ndarray, "prompts_a d_model"]
-    sense_b: Float[np.ndarray, "prompts_b d_model"]
-    gradient: Float[np.ndarray, "prompts layers d_model"]
+
+def senses_shuffled(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """Which direction prompt of a pair stands for which sense is drawn anew.
+
+    The prompts, the sizes of the parts and everything after the direction stay as they were. Where the senses mean
+    nothing all labellings are alike, so this is an exact permutation test. It is no picture of σ without meaning,
+    though: a random part holds a few more A than B or the reverse, and where the prompts differ mostly in sense even
+    that surplus turns the normalised contrast towards ± the real one.
+    """
+    return [word.sigma(shuffled_directions(word, field, draws, rng)) for word in words]
 
 
-def shuffled_g(words: Sequence[WordResiduals], rng: np.random.Generator) -> Float[np.ndarray, "words layers"]:
-    """g of every word along a contrast between two random halves of its direction prompts.
+def within_senses(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """ê is the contrast of two random parts that weigh A and B alike: all that tells prompts apart but the sense.
 
-    The prompts, the sizes of the halves and everything after the direction stay as they were; only which prompt
-    stands for which sense is drawn anew, so whatever g keeps of its shape is not about the senses.
+    Half of the prompts of A and half of those of B against the rest, each sense with weight 1/2 on both sides, so the
+    senses' difference cancels in the direction prompts' means. This is what σ does without any sense in ê. As a test
+    it is too quick to reject (balanced labellings are no group; Southworth et al., 2009): its p-values are a
+    description, and those of `senses_shuffled` the test.
     """
     sigmas = []
     for word in words:
-        pool = rng.permutation(np.concatenate([word.sense_a, word.sense_b]))
-        direction = contrast(pool[: len(word.sense_a)], pool[len(word.sense_a) :])
-        sigmas.append(order_parameter(word.gradient, direction))
-    return factorise(sigmas).g
+        real = word.contrast_weights(folds_of(field))
+        weights = np.zeros((draws, *real.shape))
+        for fold, row in enumerate(real):
+            for members in (np.flatnonzero(row > 0), np.flatnonzero(row < 0)):
+                half = len(members) // 2
+                places = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
+                weights[:, fold, members] = np.where(places < half, 0.5 / half, -0.5 / (len(members) - half))
+        sigmas.append(word.sigma(word.directions(weights)))
+    return sigmas
+
+
+def random_direction(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """ê uniform on the sphere. (ê has norm 1, whatever the norm of the contrast.)"""
+    return [word.sigma(_sphere(word, field, draws, rng)) for word in words]
+
+
+def free_walk(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """Every prompt's residual stream is a random walk from the embedding that the word's prompts share.
+
+    Kept: the mean embedding, and the norm of each prompt's own step at each layer, ‖φ(l) − φ(l − 1)‖.
+    Random: each step's direction, uniform in d_model dimensions and independent of all others, so that nothing but
+    the embedding is common to two prompts. ê as in `random_direction`: the direction prompts walk too, and the
+    difference of two means of such walks points anywhere with equal probability.
+    """
+    return [
+        _walk(np.zeros_like(word.measured[0]) + word.measured[:, 0].mean(axis=0), word.measured, field, draws, rng)
+        for word in words
+    ]
+
+
+def walk_about_mean(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """Every prompt's residual stream is the word's mean path plus a random walk: drift is kept whole.
+
+    Kept: the mean over the word's measured prompts, layer by layer (what all prompts share), and the norm of each
+    prompt's own step away from it, ‖δ(l) − δ(l − 1)‖ with δ = φ − mean. Random: as in `free_walk`.
+    """
+    sigmas = []
+    for word in words:
+        path = word.measured.mean(axis=0)
+        sigmas.append(_walk(path, word.measured - path, field, draws, rng))
+    return sigmas
+
+
+def another_word(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
+    """ê is the contrast of another word, drawn from the others; there must be at least two words."""
+    own = [word.directions(word.contrast_weights(folds_of(field))) for word in words]
+    sigmas = []
+    for i, word in enumerate(words):
+        others = word.sigma(np.stack([direction for j, direction in enumerate(own) if j != i]))
+        sigmas.append(others[rng.integers(len(others), size=draws)])
+    return sigmas
+
+
+NULLS: dict[str, Null] = {
+    "senses_shuffled": senses_shuffled,
+    "within_senses": within_senses,
+    "random_direction": random_direction,
+    "free_walk": free_walk,
+    "walk_about_mean": walk_about_mean,
+    "another_word": another_word,
+}
+# Statistics that meaning should make large. Of the others (the shape of g) both tails count.
+LARGE = ("word_correlation_mean", "word_correlation_min", "decomposition_r2", "f_max_mean", "separation_mean")
+
+
+def p_value(name: str, real: float, null: Float[np.ndarray, "draws"]) -> float:
+    """(1 + draws at least as extreme) / (1 + draws); for the shape of g twice the smaller tail."""
+    above, below = (1 + np.sum(null >= real)) / (1 + len(null)), (1 + np.sum(null <= real)) / (1 + len(null))
+    return float(above if name in LARGE else min(1.0, 2 * min(above, below)))
+
+
+def common_and_sense(
+    word: WordResiduals, sigma: Float[np.ndarray, "draws folds prompts layers"]
+) -> tuple[Float[np.ndarray, "draws layers"], Float[np.ndarray, "draws layers"]]:
+    """σ of the strong conditions split in two, per layer.
+
+    common = (σ(strong_A) + σ(strong_B)) / 2, which moves without telling the senses apart, and
+    sense = (σ(strong_A) − σ(strong_B)) / 2, so that strong_A is common + sense and strong_B is common − sense.
+    """
+    a, b = word.counts[2:]
+    over_folds = sigma.mean(axis=1)
+    strong_a, strong_b = over_folds[:, -(a + b) : -b].mean(axis=1), over_folds[:, -b:].mean(axis=1)
+    return (strong_a + strong_b) / 2, (strong_a - strong_b) / 2
+
+
+def excess(sense: Float[np.ndarray, "layers"], null: Float[np.ndarray, "draws layers"]) -> Float[np.ndarray, "layers"]:
+    """The share of the squared sense part that the null does not give: max(0, 1 − ⟨null²⟩ / sense²), per layer."""
+    square = np.square(sense)
+    expected = np.square(null).mean(axis=0)
+    return 1 - np.divide(expected, square, out=np.ones_like(square), where=square > expected)
+
+
+def lasting_depth(passed: Bool[np.ndarray, "layers"]) -> float | None:
+    """The depth l/L from which on every layer has passed; None where the last has not."""
+    if not passed[-1]:
+        return None
+    failed = np.flatnonzero(~passed)
+    return float((failed[-1] + 1 if len(failed) else 0) / (len(passed) - 1))
+
+
+def _walk(
+    path: Float[np.ndarray, "layers d_model"],
+    like: Float[np.ndarray, "prompts layers d_model"],
+    field: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draws folds prompts layers"]:
+    """σ of walks about `path` whose steps have the norms of the steps of `like`.
+
+    σ depends on inner products alone, and those of random vectors with fixed ones and with each other are had
+    exactly without drawing d_model coordinates (Bartlett's decomposition): in an orthonormal basis that starts with the
+    span of the fixed vectors, the k-th random vector has normal coordinates along all before it and one more, √χ² of
+    the remaining degrees of freedom.
+    """
+    folds, layers, d_model = folds_of(field), *path.shape
+    fixed = np.linalg.qr(path.T.astype(np.float64))[1].T  # the path in an orthonormal basis of its span
+    known = fixed.shape[1] + folds
+    directions = _random_vectors((draws,), folds, fixed.shape[1], d_model, rng)
+    norms = np.linalg.norm(np.diff(like, axis=1), axis=-1)
+    walk = _random_vectors((draws, len(like)), layers - 1, known, d_model, rng)
+    walk *= (norms / np.linalg.norm(walk, axis=-1))[..., None]
+    np.cumsum(walk, axis=-2, out=walk)
+    walk[..., : fixed.shape[1]] += fixed[1:].astype(np.float32)
+    start = np.zeros((draws, len(like), 1, walk.shape[-1]), np.float32)
+    start[..., : fixed.shape[1]] = fixed[0]
+    walk = np.concatenate([start, walk], axis=-2)
+    return np.einsum(
+        "dplc,dfc->dfpl", unit(walk)[..., :known], unit(directions).astype(np.float32), optimize=True
+    ).astype(np.float64)
+
+
+def _random_vectors(
+    shape: tuple[int, ...], count: int, known: int, d_model: int, rng: np.random.Generator
+) -> Float[np.ndarray, "*shape count coordinates"]:
+    """`count` independent standard normal vectors, by their coordinates along `known` axes and `count` new ones."""
+    vectors = rng.standard_normal((*shape, count, known + count), dtype=np.float32)
+    vectors[..., known:] = np.tril(vectors[..., known:], k=-1)
+    freedom = d_model - known - np.arange(count)
+    index = np.arange(count)
+    vectors[..., index, known + index] = np.sqrt(rng.chisquare(freedom, (*shape, count)))
+    return vectors
+
+
+def _sphere(
+    word: WordResiduals, field: str, draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draws folds d_model"]:
+    return unit(rng.standard_normal((draws, folds_of(field), word.measured.shape[-1])))

@@ -34,3 +34,27 @@ def centred_order_parameter(
     offset = residual.astype(np.float64) - midpoint
     offset[np.linalg.norm(offset, axis=-1) < 1e-6 * np.linalg.norm(midpoint, axis=-1)] = 0.0
     return cosine(offset, direction[None])
+
+
+def describe_fan(
+    sigma: Float[np.ndarray, "conditions layers"],
+    sense_a: Float[np.ndarray, "prompts_a d_model"],
+    sense_b: Float[np.ndarray, "prompts_b d_model"],
+) -> dict[str, float | int | bool]:
+    """The figures of one word's fan; conditions run from strong_A to strong_B.
+
+    separation: σ(L) of strong_A − of strong_B. sigma_strong_a, sigma_strong_b: the two. range: largest σ − smallest,
+    over conditions and layers. largest_step_layer: the block after which the separation grew most. ordered: whether
+    σ(L) falls from each condition to the next. cosine_of_means: between the mean residuals of the direction prompts
+    of A and of B (ê is the direction of their difference).
+    """
+    a, b = (sense.mean(axis=0, dtype=np.float64) for sense in (sense_a, sense_b))
+    return {
+        "separation": float(sigma[0, -1] - sigma[-1, -1]),
+        "sigma_strong_a": float(sigma[0, -1]),
+        "sigma_strong_b": float(sigma[-1, -1]),
+        "range": float(np.ptp(sigma)),
+        "largest_step_layer": int(np.diff(sigma[0] - sigma[-1]).argmax() + 1),
+        "ordered": bool(np.all(np.diff(sigma[:, -1]) < 0)),
+        "cosine_of_means": float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))),
+    }

@@ -12,6 +12,8 @@ from jaxtyping import Float
 class Response:
     """σ(l) ≈ slope(l) · h + intercept(l), least squares over one word's gradient prompts, per layer.
 
+    Leading axes, where there are any, are independent draws (of a null model, of a bootstrap).
+
     Attributes:
         h: the context field of each prompt, in [−1, 1].
         slope: f(l), cosine per unit of h. intercept: cosine.
@@ -19,42 +21,85 @@ class Response:
         standard_error: of the slope.
     """
 
-    h: Float[np.ndarray, "prompts"]
-    slope: Float[np.ndarray, "layers"]
-    intercept: Float[np.ndarray, "layers"]
-    r_squared: Float[np.ndarray, "layers"]
-    standard_error: Float[np.ndarray, "layers"]
+    h: Float[np.ndarray, "*draws prompts"]
+    slope: Float[np.ndarray, "*draws layers"]
+    intercept: Float[np.ndarray, "*draws layers"]
+    r_squared: Float[np.ndarray, "*draws layers"]
+    standard_error: Float[np.ndarray, "*draws layers"]
 
     @property
-    def f_max(self) -> float:
-        """The largest slope over the layers."""
-        return float(self.slope.max())
+    def f_max(self) -> Float[np.ndarray, "*draws"]:
+        """The slope of largest size over the layers, with its sign."""
+        return np.take_along_axis(self.slope, np.abs(self.slope).argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
     @property
-    def g(self) -> Float[np.ndarray, "layers"]:
-        """g(l/L) = f(l) / f_max, at most 1."""
-        return self.slope / self.slope.max()
+    def g(self) -> Float[np.ndarray, "*draws layers"]:
+        """g(l/L) = f(l) / f_max, at most 1; 0 where σ answers to h at no layer."""
+        f_max = self.f_max[..., None]
+        return np.divide(self.slope, f_max, out=np.zeros_like(self.slope), where=f_max != 0)
 
 
-def field(sigma: Float[np.ndarray, "prompts layers"]) -> Float[np.ndarray, "prompts"]:
-    """h = σ(L) / max |σ(L)| over a word's gradient prompts (DESIGN.md, h)."""
-    final = sigma[:, -1]
-    return final / np.abs(final).max()
+def context_field(
+    sigma: Float[np.ndarray, "*draws folds prompts layers"],
+    rank: Float[np.ndarray, "*any prompts"],
+    field: str,
+) -> tuple[Float[np.ndarray, "*draws rows"], Float[np.ndarray, "*draws rows layers"]]:
+    """h of each gradient prompt and the σ that goes with it; rows are prompts, once per fold.
+
+    `final`: h = σ(L) / max |σ(L)| (DESIGN.md, h). R² is 1 at L by construction.
+    `rank`: h is the prompt's place in its list, in (0, 1] for sense A and in [−1, 0) for B. Nothing measured enters.
+    `heldout`: two folds, σ along directions from two disjoint halves of the direction prompts; σ of one fold is set
+    against h = σ(L) / max |σ(L)| of the other. Each prompt stands in two rows, so standard errors are too small by
+    up to √2. The direction's own error is then no longer in both; what the prompt itself does at L still is.
+    """
+    if field == "rank":
+        h = np.broadcast_to(rank, sigma.shape[:-1])
+    else:
+        final = sigma[..., -1] if field == "final" else sigma[..., ::-1, :, -1]
+        h = final / np.abs(final).max(axis=-1, keepdims=True)
+    *draws, folds, prompts, layers = sigma.shape
+    return h.reshape(*draws, folds * prompts), sigma.reshape(*draws, folds * prompts, layers)
 
 
-def linear_response(h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"]) -> Response:
-    """Regress σ(l) on h, for all layers at once.
+def linear_response(
+    h: Float[np.ndarray, "*draws prompts"], sigma: Float[np.ndarray, "*draws prompts layers"]
+) -> Response:
+    """Regress σ(l) on h, for all layers and draws at once.
 
     slope = Σ(h − h̄)(σ − σ̄) / Σ(h − h̄)², and its standard error is the root of RSS / (n − 2) / Σ(h − h̄)².
     """
-    h_offset, sigma_offset = h - h.mean(), sigma - sigma.mean(axis=0)
-    h_square, total = np.square(h_offset).sum(), np.square(sigma_offset).sum(axis=0)
-    slope = h_offset @ sigma_offset / h_square
+    h_mean, sigma_mean = h.mean(axis=-1, keepdims=True), sigma.mean(axis=-2)
+    h_offset, sigma_offset = h - h_mean, sigma - sigma_mean[..., None, :]
+    h_square, total = np.square(h_offset).sum(axis=-1, keepdims=True), np.square(sigma_offset).sum(axis=-2)
+    slope = (h_offset[..., None, :] @ sigma_offset)[..., 0, :] / h_square
     explained = slope**2 * h_square
     return Response(
         h=h,
         slope=slope,
-        intercept=sigma.mean(axis=0) - slope * h.mean(),
+        intercept=sigma_mean - slope * h_mean,
         r_squared=np.divide(explained, total, out=np.zeros_like(total), where=total > 0),
-        standard_error=np.sqrt(np.maximum(total - explained, 0) / (len(h) - 2) / h_square),
+        standard_error=np.sqrt(np.maximum(total - explained, 0) / (h.shape[-1] - 2) / h_square),
     )
+
+
+def breakdown_field(
+    response: Response, sigma: Float[np.ndarray, "prompts layers"], threshold: float
+) -> Float[np.ndarray, "layers"]:
+    """h*(l): the smallest |h| at which |σ − slope · h − intercept| passes `threshold` times σ's range at that layer.
+
+    Infinite where no prompt's residual does: the response is linear throughout.
+    """
+    residual = sigma - np.outer(response.h, response.slope) - response.intercept
+    passed = np.abs(residual) > threshold * np.ptp(sigma, axis=0)
+    return np.where(passed, np.abs(response.h)[:, None], np.inf).min(axis=0)
+
+
+def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarray, "conditions layers"]) -> float:
+    """How far σ(l)/h is from one curve F(l) for all conditions, in units of that curve's square.
+
+    Σ_l Var_h²(σ(l)/h) / Σ_l F(l)², mean and variance weighted by h² (a condition with h near 0 says nothing about
+    σ/h): F = Σ h σ / Σ h². 0 is a perfect collapse.
+    """
+    curve = h @ sigma / np.square(h).sum()
+    spread = np.square(sigma - np.outer(h, curve)).sum() / np.square(h).sum()
+    return float(spread / np.square(curve).sum())

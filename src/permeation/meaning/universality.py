@@ -4,71 +4,116 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
-from permeation.meaning.response import Response, field, linear_response
+from permeation.meaning.curves import power_exponent
+from permeation.meaning.response import Response, linear_response
 
 
 @dataclass(frozen=True)
 class Factorisation:
-    """The factors for a set of words, from each word's σ over its gradient prompts (DESIGN.md, h to g).
+    """The factors for a set of words, from each word's h and σ over its gradient prompts (DESIGN.md, h to g).
+
+    Leading axes are independent draws. Every mean over words is weighted by `weights`.
 
     Attributes:
         responses: h, f and f_max of each word.
         g: f / f_max, one row a word.
-        decomposition_r2: share of σ's variance that h · f_max · g̅ explains, with g̅ the mean over the *other* words:
-            per word, and pooled over all. Negative where the word's own mean would do better.
+        weights: how often each word counts, as a bootstrap over words draws it.
+        decomposition_r2: share of σ's variance, pooled over the words, that h · f_max · g̅ explains, with g̅ the mean
+            over the *other* words. Negative where a constant would do better.
     """
 
     responses: tuple[Response, ...]
-    g: Float[np.ndarray, "words layers"]
-    decomposition_r2: Float[np.ndarray, "words"]
-    pooled_r2: float
+    g: Float[np.ndarray, "*draws words layers"]
+    weights: Real[np.ndarray, "*#draws words"]
+    decomposition_r2: Float[np.ndarray, "*draws"] | float
 
     @property
-    def mean_g(self) -> Float[np.ndarray, "layers"]:
+    def f_max(self) -> Float[np.ndarray, "*draws words"]:
+        """f_max of each word."""
+        return np.stack([response.f_max for response in self.responses], axis=-1)
+
+    @property
+    def mean_g(self) -> Float[np.ndarray, "*draws layers"]:
         """g averaged over the words."""
-        return self.g.mean(axis=0)
+        return (self.weights[..., None] * self.g).sum(axis=-2) / self.weights.sum(axis=-1)[..., None]
 
     @property
-    def peak_depth(self) -> float:
+    def peak_depth(self) -> Float[np.ndarray, "*draws"] | float:
         """The depth l/L at which the mean g is largest, in [0, 1]."""
-        return float(self.mean_g.argmax() / (self.g.shape[1] - 1))
+        return self.mean_g.argmax(axis=-1) / (self.g.shape[-1] - 1)
 
     @property
-    def final_drop(self) -> float:
+    def final_drop(self) -> Float[np.ndarray, "*draws"] | float:
         """How much of its peak the mean g has lost at the last layer, in units of the peak."""
-        return float(1 - self.mean_g[-1] / self.mean_g.max())
+        return 1 - self.mean_g[..., -1] / self.mean_g.max(axis=-1)
+
+    def word_correlation(self) -> tuple[Float[np.ndarray, "*draws"] | float, Float[np.ndarray, "*draws"] | float]:
+        """The mean and the smallest Pearson correlation over layers between two different words' g."""
+        first, second = np.triu_indices(self.g.shape[-2], k=1)
+        correlation = pairwise_correlation(self.g)
+        pair = self.weights[..., first] * self.weights[..., second]
+        mean = (pair * correlation).sum(axis=-1) / pair.sum(axis=-1)
+        return mean, np.where(pair > 0, correlation, np.inf).min(axis=-1)
+
+    def statistics(self, exclude_final: int) -> dict[str, Any]:
+        """The headline figures by name; those that compare words are left out where there is one word only."""
+        inner = self.g.shape[-1] - exclude_final
+        depth = np.linspace(0, 1, self.g.shape[-1])[:inner]
+        found = {
+            "peak_depth": self.peak_depth,
+            "final_drop": self.final_drop,
+            "alpha": power_exponent(depth, self.mean_g[..., :inner]),
+            "decomposition_r2": self.decomposition_r2,
+            "f_max_mean": (self.weights * self.f_max).sum(axis=-1) / self.weights.sum(axis=-1),
+        }
+        if len(self.responses) == 1:
+            return found
+        mean, least = self.word_correlation()
+        return {"word_correlation_mean": mean, "word_correlation_min": least, **found}
 
 
-def factorise(sigmas: Sequence[Float[np.ndarray, "_prompts layers"]]) -> Factorisation:
-    """Fit the factors to the words' σ, each array one word's gradient prompts by layers."""
-    responses = tuple(linear_response(field(sigma), sigma) for sigma in sigmas)
-    g = np.stack([response.g for response in responses])
-    rebuilt = [
-        np.outer(response.h, response.f_max * others)
-        for response, others in zip(responses, leave_one_out_mean(g), strict=True)
-    ]
-    return Factorisation(
-        responses=responses,
-        g=g,
-        decomposition_r2=np.array([r_squared(*pair) for pair in zip(sigmas, rebuilt, strict=True)]),
-        pooled_r2=r_squared(np.concatenate(sigmas), np.concatenate(rebuilt)),
-    )
+def factorise(
+    fields: Sequence[Float[np.ndarray, "*draws _prompts"]],
+    sigmas: Sequence[Float[np.ndarray, "*draws _prompts layers"]],
+    weights: Real[np.ndarray, "*#draws words"] | None = None,
+) -> Factorisation:
+    """Fit the factors to the words' h and σ over their gradient prompts; every word counts once unless weighted."""
+    responses = tuple(linear_response(h, sigma) for h, sigma in zip(fields, sigmas, strict=True))
+    g = np.stack([response.g for response in responses], axis=-2)
+    weights = np.ones(len(responses)) if weights is None else weights
+    others = leave_one_out_mean(g, weights)
+    count, total, square, missed = (np.zeros(g.shape[:-2]) for _ in range(4))
+    for i, (response, sigma) in enumerate(zip(responses, sigmas, strict=True)):
+        rebuilt = response.h[..., None] * (response.f_max[..., None] * others[..., i, :])[..., None, :]
+        count = count + weights[..., i] * sigma[..., 0].shape[-1] * sigma.shape[-1]
+        total = total + weights[..., i] * sigma.sum(axis=(-2, -1))
+        square = square + weights[..., i] * np.square(sigma).sum(axis=(-2, -1))
+        missed = missed + weights[..., i] * np.square(sigma - rebuilt).sum(axis=(-2, -1))
+    return Factorisation(responses, g, weights, 1 - missed / (square - total**2 / count))
 
 
-def leave_one_out_mean(g: Float[np.ndarray, "words layers"]) -> Float[np.ndarray, "words layers"]:
+def leave_one_out_mean(
+    g: Float[np.ndarray, "*draws words layers"], weights: Real[np.ndarray, "*#draws words"]
+) -> Float[np.ndarray, "*draws words layers"]:
     """g̅ for each word from the other words only; a single word has no others, and its own g serves."""
-    return g if len(g) == 1 else (g.sum(axis=0) - g) / (len(g) - 1)
+    if g.shape[-2] == 1:
+        return g
+    others = weights[..., None, :] * (1 - np.eye(g.shape[-2]))
+    # A draw that holds one word only leaves that word without others; its own g serves there too.
+    alone = others.sum(axis=-1) == 0
+    others = others + alone[..., None] * np.eye(g.shape[-2])
+    return others @ g / others.sum(axis=-1)[..., None]
 
 
-def pairwise_correlation(g: Float[np.ndarray, "words layers"]) -> Float[np.ndarray, "pairs"]:
-    """Pearson correlation over layers between the curves of every pair of words; empty for a single word."""
-    return np.atleast_2d(np.corrcoef(g))[np.triu_indices(len(g), k=1)]
-
-
-def r_squared(measured: Float[np.ndarray, "..."], predicted: Float[np.ndarray, "..."]) -> float:
-    """1 − Σ(σ − σ̂)² / Σ(σ − σ̄)²: negative where the prediction is worse than the mean."""
-    return float(1 - np.square(measured - predicted).sum() / np.square(measured - measured.mean()).sum())
+def pairwise_correlation(g: Float[np.ndarray, "*draws words layers"]) -> Float[np.ndarray, "*draws pairs"]:
+    """Pearson correlation over layers between the curves of every pair of words; 0 with a curve that is constant."""
+    offset = g - g.mean(axis=-1, keepdims=True)
+    norm = np.linalg.norm(offset, axis=-1, keepdims=True)
+    unit = np.divide(offset, norm, out=np.zeros_like(offset), where=norm > 0)
+    first, second = np.triu_indices(g.shape[-2], k=1)
+    return (unit @ np.swapaxes(unit, -1, -2))[..., first, second]

@@ -1,0 +1,67 @@
+"""How alike the g curves of two models are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Two sets of curves on one grid of depths, compared.
+
+    Attributes:
+        correlation, rmse: Pearson correlation over the grid, and root mean square difference (units of g).
+        correlation_low, …: the middle 95 % of a bootstrap over words; None for a single word's curve.
+    """
+
+    correlation: float
+    rmse: float
+    correlation_low: float | None
+    correlation_high: float | None
+    rmse_low: float | None
+    rmse_high: float | None
+
+
+def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarray, "words points"]:
+    """g at `points` depths l/L from 0 to 1, linearly between the layers.
+
+    Both models' curves are then read at the same depths, whatever their numbers of layers. Points between layers are
+    no measurements: they weight the layers evenly in depth and smooth a model of few layers more than one of many,
+    which rounds off corners and so raises a correlation rather than lowers it; and the number of points is not a
+    number of observations.
+    """
+    depth, grid = np.linspace(0, 1, g.shape[1]), np.linspace(0, 1, points)
+    return np.stack([np.interp(grid, depth, curve) for curve in g])
+
+
+def correlation(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws points"]) -> np.ndarray:
+    """Pearson correlation over the last axis."""
+    x, y = (z - z.mean(axis=-1, keepdims=True) for z in (x, y))
+    return (x * y).sum(axis=-1) / np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1))
+
+
+def rmse(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws points"]) -> np.ndarray:
+    """Root mean square difference over the last axis."""
+    return np.sqrt(np.square(x - y).mean(axis=-1))
+
+
+def compare_curves(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> Likeness:
+    """One word's curve in two models."""
+    return Likeness(float(correlation(x, y)), float(rmse(x, y)), None, None, None, None)
+
+
+def compare_means(
+    x: Float[np.ndarray, "words points"],
+    y: Float[np.ndarray, "words points"],
+    resamples: int,
+    rng: np.random.Generator,
+) -> Likeness:
+    """The two models' mean curves over the same words, with intervals from drawing words (the same in both models)."""
+    chosen = rng.integers(len(x), size=(resamples, len(x)))
+    drawn = x[chosen].mean(axis=1), y[chosen].mean(axis=1)
+    intervals = [np.quantile(measure(*drawn), (0.025, 0.975)).tolist() for measure in (correlation, rmse)]
+    mean = x.mean(axis=0), y.mean(axis=0)
+    return Likeness(float(correlation(*mean)), float(rmse(*mean)), *intervals[0], *intervals[1])

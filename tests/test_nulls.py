@@ -1,0 +1,70 @@
+"""Null models, intervals and compared revisions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from permeation.compare import Comparison, Revision, resolve
+from permeation.errors import PermeationError
+from permeation.meaning import bootstrap
+from permeation.meaning.draws import WordResiduals, measure, real_sigmas
+from permeation.meaning.nulls import NULLS, p_value
+from tests.conftest import PROJECT
+
+LAYERS, WIDTH = 4, 32
+
+
+def word(rng: np.random.Generator, sense: float) -> WordResiduals:
+    """Random walks from one start; the sense adds to the prompts of A and B, more from layer to layer."""
+    axis = rng.normal(size=WIDTH) / np.sqrt(WIDTH)
+    sign = np.repeat([1, -1, 1, -1], (5, 5, 2, 2))
+    walks = 2 + rng.normal(size=(30, LAYERS, WIDTH)).cumsum(axis=1)
+    measured = walks[16:] + sense * sign[:, None, None] * np.linspace(0, 1, LAYERS)[:, None] * axis
+    return WordResiduals(
+        sense_a=walks[:8, -1] + sense * axis,
+        sense_b=walks[8:16, -1] - sense * axis,
+        measured=measured,
+        counts=(5, 5, 2, 2),
+        rank=np.concatenate([np.arange(1, 6), -np.arange(1, 6)]) / 5,
+    )
+
+
+def separation_p(words: list[WordResiduals], null: str, draws: int, rng: np.random.Generator) -> float:
+    real = measure(words, real_sigmas(words, "final"), "final").statistics(0)["separation_mean"][0]
+    drawn = measure(words, NULLS[null](words, "final", draws, rng), "final").statistics(0)["separation_mean"]
+    return p_value("separation_mean", float(real), drawn)
+
+
+def test_random_walks_are_not_reported_as_meaning() -> None:
+    """Without sense the shuffles' p-values are uniform (p is a multiple of 1/50; spread over its step)."""
+    rng = np.random.default_rng(0)
+    ps = [separation_p([word(rng, 0.0), word(rng, 0.0)], "senses_shuffled", 49, rng) for _ in range(200)]
+    assert stats.kstest(np.array(ps) - rng.uniform(0, 0.02, 200), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_a_planted_sense_is_reported(null: str) -> None:
+    rng = np.random.default_rng(1)
+    assert separation_p([word(rng, 12.0) for _ in range(4)], null, 99, rng) <= 0.02
+
+
+def test_the_interval_holds_the_planted_separation() -> None:
+    rng = np.random.default_rng(2)
+    words = [word(rng, 12.0) for _ in range(6)]
+    real = measure(words, real_sigmas(words, "final"), "final").statistics(0)["separation_mean"][0]
+    low, high = bootstrap.interval(bootstrap.resample(words, "final", 300, rng).statistics(0)["separation_mean"])
+    assert low < real < high
+
+
+def test_a_revision_is_like_itself() -> None:
+    rng = np.random.default_rng(3)
+    revision = Revision("a", "m", {name: rng.normal(size=7) for name in ("bank", "bat", "rock")})
+    comparison = Comparison.between(revision, revision, seed=0)
+    for likeness in (comparison.mean, *comparison.words.values()):
+        assert likeness.correlation == pytest.approx(1)
+        assert likeness.rmse == 0
+
+
+def test_an_unknown_revision_is_named() -> None:
+    with pytest.raises(PermeationError, match="'no-such' is no revision of this project"):
+        resolve(PROJECT, "no-such")
