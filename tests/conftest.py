@@ -44,6 +44,7 @@ def config() -> Config:
         device="cpu",
         g=replace(shipped.g, shuffles=3, exclude_final=1),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
+        moments=replace(shipped.moments, context=16, tokens=128),
         reconstruct=replace(shipped.reconstruct, components=(1, 8, "all")),
         cluster=replace(shipped.cluster, k=(2, 12)),
     )

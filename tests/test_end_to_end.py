@@ -61,6 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
         "context: 512": "context: 16",
         "max_tokens: 4096": "max_tokens: 128",
+        "tokens: 8192": "tokens: 128",
         "shuffles: 200": "shuffles: 3",
         "    - 16\n    - 32\n    - 64\n": "",
         "    - 16\n    - 32\n": "",
@@ -72,7 +73,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "start")
     output = call(project, "dvc", "repro")
-    assert len(stages_run(output)) == 11, output
+    assert len(stages_run(output)) == 12, output
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "first run")
     return project

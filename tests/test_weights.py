@@ -146,6 +146,18 @@ def test_injection_is_undone_after_an_error(family: str) -> None:
     assert torch.equal(network(TOKENS).logits, before)
 
 
+def test_any_part_can_be_replaced(family: str) -> None:
+    network = tiny.model(family)
+    before, heads = network(TOKENS).logits, read_heads(network).tensors()
+    with injected(network, **heads):
+        assert torch.equal(network(TOKENS).logits, before)
+    for name, own in heads.items():
+        with injected(network, **{name: torch.randn_like(own)}):
+            assert not torch.allclose(network(TOKENS).logits, before, atol=1e-3)
+            assert not torch.equal(read_heads(network).tensors()[name], own)
+        assert torch.equal(network(TOKENS).logits, before)
+
+
 def test_a_bridge_sees_the_injected_heads(checkpoint: Path) -> None:
     """The same W_Q written into a TransformerBridge changes its logits by as much."""
     plain = models.load_for_injection(checkpoint, fold_norm=True, device=torch.device("cpu"))

@@ -145,6 +145,13 @@ class Wqk(Section):
 
 
 @dataclass(frozen=True)
+class Moments(Section):
+    prefix = "moments."
+    tokens: int = checked(integer(1))
+    context: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
 class Pca(Section):
     prefix = "pca."
     center: bool = checked(boolean)
@@ -191,6 +198,7 @@ class Config(Section):
     sigma: Sigma = checked(section(Sigma))
     g: G = checked(section(G))
     wqk: Wqk = checked(section(Wqk))
+    moments: Moments = checked(section(Moments))
     pca: Pca = checked(section(Pca))
     perplexity: Perplexity = checked(section(Perplexity))
     reconstruct: Reconstruct = checked(section(Reconstruct))

@@ -12,13 +12,19 @@ from permeation.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, va
 
 
 def spectra(rows: Rows) -> Figure:
-    """Cumulative share of the variance of W_QK over the heads, by number of components."""
-    figure, axis = plt.subplots(figsize=(4.2, 3))
-    for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN), strict=False):
-        line = where(rows, form=form)
-        axis.plot(values(line, "components"), values(line, "cumulative"), color=colour, label=form)
-    axis.set(xlabel="principal components K", ylabel="share of variance", ylim=(0, 1.02))
-    axis.legend()
+    """Cumulative share of the variance of W_QK over the heads, by number of components; random heads dashed."""
+    figure, axes = plt.subplots(ncols=2, figsize=(7.6, 3), sharey=True)
+    for axis, norm in zip(axes, ("as they are", "unit norm"), strict=True):
+        for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN), strict=False):
+            null = "random frames" if norm == "as they are" else f"random frames, {norm}"
+            for heads, style in ((norm, "-"), (null, "--")):
+                line = where(rows, form=form, heads=heads)
+                label = form if heads == norm else None
+                axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=label)
+        axis.set(xlabel="principal components K", title=f"heads {norm}", ylim=(0, 1.02))
+    axes[0].plot([], [], "--", color=GREY, label="random frames")
+    axes[0].set(ylabel="share of variance")
+    axes[0].legend(loc="lower right")
     return figure
 
 
