@@ -21,6 +21,34 @@ Count = int | Literal["all"]
 S = TypeVar("S", bound="Section")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+RIVALS = (
+    "pca_gram",
+    "pca_circuit",
+    "pca_score",
+    "random_components",
+    "mean",
+    "kmeans_centroid",
+    "kmeans_medoid",
+    "svd_plain",
+    "svd_score",
+    "svd_plain_greedy",
+    "svd_score_greedy",
+    "layer_subspace_plain",
+    "layer_subspace_score",
+    "layer_subspace_random",
+    "model_subspace_plain",
+    "model_subspace_score",
+    "circuit_svd_plain",
+    "circuit_svd_score",
+    "circuit_svd_plain_greedy",
+    "circuit_svd_score_greedy",
+    "tucker_layer_plain",
+    "tucker_layer_score",
+    "tucker_model_plain",
+    "tucker_model_score",
+    "int8",
+    "int4",
+)
 
 
 def _reject(key: str, value: object, accepts: str) -> NoReturn:
