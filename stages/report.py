@@ -7,7 +7,15 @@ from permeation.files import read_json, replacing, write_json
 from permeation.stage import Stage, run
 
 # metrics/<name>.json comes from that stage's summary.json.
-METRICS = {"sigma": "compute_sigma", "g": "fit_g", "pca": "pca", "perplexity": "reconstruct", "clusters": "cluster"}
+METRICS = {
+    "sigma": "compute_sigma",
+    "g": "fit_g",
+    "pca": "pca",
+    "perplexity": "reconstruct",
+    "clusters": "cluster",
+    "rivals": "rivals",
+    "locate": "locate",
+}
 FIGURES = meaning.FIGURES | weights.FIGURES
 
 

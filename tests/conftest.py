@@ -47,6 +47,8 @@ def config() -> Config:
         moments=replace(shipped.moments, context=16, tokens=128),
         reconstruct=replace(shipped.reconstruct, components=(1, 8, "all")),
         cluster=replace(shipped.cluster, k=(2, 12)),
+        rivals=replace(shipped.rivals, max_tokens=64),
+        locate=replace(shipped.locate, max_tokens=64),
     )
 
 

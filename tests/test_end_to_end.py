@@ -62,6 +62,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "context: 512": "context: 16",
         "max_tokens: 4096": "max_tokens: 128",
         "tokens: 8192": "tokens: 128",
+        "max_tokens: 9216": "max_tokens: 64",
+        "max_tokens: 2560": "max_tokens: 64",
         "shuffles: 200": "shuffles: 3",
         "    - 16\n    - 32\n    - 64\n": "",
         "    - 16\n    - 32\n": "",
@@ -73,7 +75,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "start")
     output = call(project, "dvc", "repro")
-    assert len(stages_run(output)) == 12, output
+    assert len(stages_run(output)) == 14, output
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "first run")
     return project

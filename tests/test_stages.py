@@ -30,6 +30,8 @@ ORDER = (
     "pca",
     "reconstruct",
     "cluster",
+    "rivals",
+    "locate",
     "report",
 )
 
@@ -61,7 +63,7 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert "K =  all    1.0000" in summarise(metrics)
     for rows in (tmp_path / "plots").glob("*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 6
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 9
     assert not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
 
 

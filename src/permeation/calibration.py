@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from permeation.config import Perplexity
 from permeation.errors import PermeationError
+from permeation.perplexity import Comparison, window_nll
 
 
 def calibration_windows(length: int, context: int, tokens: int) -> Int[Tensor, "windows context"]:
@@ -24,6 +30,24 @@ def calibration_windows(length: int, context: int, tokens: int) -> Int[Tensor, "
         )
     first = (2 * torch.arange(wanted) + 1) * available // (2 * wanted) * context
     return first[:, None] + torch.arange(context)
+
+
+def held_out_comparison(
+    model: Any,
+    tokens: Int[Tensor, "tokens"],
+    calibration: Int[Tensor, "calibration_windows calibration_context"],
+    settings: Perplexity,
+    max_tokens: int | None,
+    progress: Callable[[int], object],
+) -> Comparison:
+    """Score the untouched model on the held-out windows, to measure changed ones against."""
+    starts = held_out_windows(tokens, calibration, settings.context, max_tokens)
+    windows = tokens[starts[:, None] + torch.arange(settings.context)]
+    nll = []
+    for batch in window_nll(model, windows, settings.batch_size):
+        nll.append(batch)
+        progress(len(batch) * settings.context)
+    return Comparison(windows, np.concatenate(nll), settings.batch_size)
 
 
 def held_out_windows(

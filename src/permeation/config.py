@@ -134,6 +134,20 @@ def rising(check: Check) -> Check:
     return check_list
 
 
+def distinct(check: Check) -> Check:
+    """A non-empty list without repeats."""
+
+    def check_list(key: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            _reject(key, value, "a non-empty list")
+        items = tuple(check(f"{key}[{i}]", item) for i, item in enumerate(value))
+        if len(set(items)) < len(items):
+            _reject(key, value, "a list without repeats")
+        return items
+
+    return check_list
+
+
 def checked(check: Check) -> Any:
     """A dataclass field whose value must pass `check`."""
     return field(metadata={"check": check})
@@ -201,6 +215,22 @@ class Reconstruct(Section):
 
 
 @dataclass(frozen=True)
+class Rivals(Section):
+    prefix = "rivals."
+    methods: tuple[str, ...] = checked(distinct(choice(*RIVALS)))
+    shares: tuple[float, ...] = checked(rising(number(0.0, 1.0)))
+    max_tokens: int | None = checked(optional(integer(2)))
+
+
+@dataclass(frozen=True)
+class Locate(Section):
+    prefix = "locate."
+    components: float = checked(number(0.0, 1.0))
+    bands: int = checked(integer(2))
+    max_tokens: int | None = checked(optional(integer(2)))
+
+
+@dataclass(frozen=True)
 class Cluster(Section):
     prefix = "cluster."
     k: tuple[int, ...] = checked(rising(integer(1)))
@@ -231,6 +261,8 @@ class Config(Section):
     perplexity: Perplexity = checked(section(Perplexity))
     reconstruct: Reconstruct = checked(section(Reconstruct))
     cluster: Cluster = checked(section(Cluster))
+    rivals: Rivals = checked(section(Rivals))
+    locate: Locate = checked(section(Locate))
 
 
 def _build(cls: type[S], mapping: Any) -> S:

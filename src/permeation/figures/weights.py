@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -40,6 +42,54 @@ def ratio_curve(rows: Rows, x: str, label: str) -> Figure:
     return figure
 
 
+def pareto(rows: Rows) -> Figure:
+    """Perplexity ratio against the stored share of W_Q and W_K, a line a method, with 95 % intervals."""
+    figure, axis = plt.subplots(figsize=(7.2, 4.2))
+    methods = unique(rows, "method")
+    colours = mpl.color_sequences["tab10"]
+    for i, method in enumerate(methods):
+        line = sorted(where(rows, method=method), key=lambda row: row["stored_share"])
+        ratio = values(line, "ratio")
+        margins = [row["ratio"] - row["low"] for row in line], [row["high"] - row["ratio"] for row in line]
+        style: dict[str, Any] = {
+            "color": colours[i % 10],
+            "marker": "os^Dv"[i // 10 % 5],
+            "markersize": 4,
+            "capsize": 2,
+        }
+        axis.errorbar(values(line, "stored_share"), ratio, yerr=margins, label=method, **style)
+    axis.axhline(1.05, color=GREY, linewidth=0.8, linestyle="--")
+    axis.annotate("1.05", (1.0, 1.05), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
+    axis.set(yscale="log", xlabel="stored share of W_Q and W_K (16 bits a number)", ylabel="perplexity ratio")
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def layer_ratios(rows: Rows) -> Figure:
+    """Perplexity ratio with a single layer rebuilt, by layer."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    margins = [row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]
+    style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 3, "capsize": 2, "linestyle": "none"}
+    axis.errorbar(values(rows, "layer"), values(rows, "ratio"), yerr=margins, **style)
+    axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
+    axis.set(yscale="log", xlabel="the layer that is rebuilt", ylabel="perplexity ratio")
+    return figure
+
+
+def band_ratios(rows: Rows) -> Figure:
+    """Perplexity ratio with one band of components dropped, and the variance that went with it."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    ratio = values(rows, "ratio")
+    margins = [row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]
+    labels = [f"{row['first']}–{row['last']}\n{row['variance']:.1%} of variance" for row in rows]
+    axis.errorbar(range(len(rows)), ratio, yerr=margins, color=BLUE, marker="o", capsize=3, linestyle="none")
+    axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
+    axis.set(yscale="log", xlabel="the components that are dropped", ylabel="perplexity ratio")
+    axis.set_xticks(range(len(rows)), labels)
+    axis.margins(x=0.2)
+    return figure
+
+
 def head_map(rows: Rows) -> Figure:
     """The heads on their first two components, coloured by layer."""
     figure, axis = plt.subplots(figsize=(4.2, 3))
@@ -56,5 +106,8 @@ FIGURES: dict[str, Callable[[Rows], Figure]] = {
     "spectrum": spectra,
     "perplexity": partial(ratio_curve, x="components", label="principal components K"),
     "clusters": partial(ratio_curve, x="k", label="clusters k"),
+    "pareto": pareto,
+    "layers": layer_ratios,
+    "bands": band_ratios,
     "heads": head_map,
 }

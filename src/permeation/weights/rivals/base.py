@@ -106,7 +106,7 @@ def kept_values(S: Float[Tensor, "matrices rank"], size: int, greedy: bool) -> F
     return chosen.view_as(S)
 
 
-def size_within(rival: Rival, budget_bytes: float) -> int | None:
+def size_within(rival: Rival, budget_bytes: int) -> int | None:
     """The largest size that takes at most so many bytes; None where the smallest does not fit."""
     low, high = rival.smallest, rival.largest
     if rival.stored_bytes(low) > budget_bytes:
