@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
@@ -10,49 +11,73 @@ from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
 from permeation.perplexity import Comparison, ratio_table
 from permeation.stage import Stage, run
-from permeation.weights.cluster import k_means
+from permeation.weights.cluster import agreement, k_means, silhouette
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection, measure_mixing
 
 
 def main(stage: Stage) -> None:
-    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k; plots/."""
+    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k and form; plots/."""
     config, settings = stage.config, stage.config.cluster
-    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
+    forms = {
+        form: KernelPca.from_tensors(load_file(stage.input("pca") / f"{form}.safetensors"), config.pca.center)
+        for form in ("gram", "circuit", "score")
+    }
+    pca = forms["gram"]
     if settings.k[-1] > pca.count:
         raise PermeationError(f"cluster.k asks for {settings.k[-1]}; this model has {pca.count} heads")
     if settings.components != "all" and settings.components > pca.count:
         raise PermeationError(f"cluster.components is {settings.components}; this model has {pca.count} heads")
     kept = pca.count if settings.components == "all" else settings.components
-    coefficients = pca.coefficients[:, :kept].numpy()
+    coefficients = {form: fit.coefficients[:, :kept].numpy() for form, fit in forms.items()}
 
     comparison = Comparison.read(stage.input("baseline"), config.perplexity.batch_size)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
     rows: list[dict[str, Any]] = []
-    labels = {}
+    labels: dict[str, dict[str, list[int]]] = {}
+    agreements: dict[str, dict[str, float]] = {}
+    silhouettes: dict[str, dict[str, float | None]] = {form: {} for form in forms}
+    per_layer = injection.heads.W_Q.shape[1]
+    layer = np.arange(pca.count) // per_layer
     total = len(settings.k) * comparison.windows.numel()
     with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
         for k in settings.k:
-            clusters = k_means(coefficients, k, config.seed)
-            labels[str(k)] = clusters.labels.tolist()
+            found = {form: k_means(points, k, config.seed) for form, points in coefficients.items()}
+            partitions = {form: clusters.labels for form, clusters in found.items()}
+            labels[str(k)] = {form: partition.tolist() for form, partition in partitions.items()}
+            for pair, index in agreement(partitions | {"layer": layer}).items():
+                agreements.setdefault(pair, {})[str(k)] = index
+            for form, partition in partitions.items():
+                silhouettes[form][str(k)] = silhouette(coefficients[form], partition)
+            clusters = found["gram"]  # the form that is injected
             measured = measure_mixing(model, injection, clusters.mixing(settings.share), comparison, bar.update)
             rows.append({"k": str(k), **measured, "replaced_heads": clusters.replaced(settings.share)})
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
         write_json(folder / "labels.json", labels)
-        summary = {"replaced_heads": {row["k"]: row["replaced_heads"] for row in rows}}
+        summary = {
+            "replaced_heads": {row["k"]: row["replaced_heads"] for row in rows},
+            "agreement": agreements,
+            "silhouette": silhouettes,
+        }
         write_json(folder / "summary.json", ratio_table(rows, "k") | summary)
         write_rows(folder / "plots" / "clusters.json", ({**row, "k": int(row["k"])} for row in rows))
-        # Each head's layer, first two coefficients, and group at the largest k.
-        places = zip(coefficients[:, :2].tolist(), labels[str(settings.k[-1])], strict=True)
-        per_layer = injection.heads.W_Q.shape[1]
+        # Each head's layer, first two coefficients, and group at the largest k, in each form.
         write_rows(
             folder / "plots" / "heads.json",
             (
-                {"layer": i // per_layer, "head": i % per_layer, "component_1": x, "component_2": y, "cluster": cluster}
-                for i, ((x, y), cluster) in enumerate(places)
+                {
+                    "form": form,
+                    "layer": i // per_layer,
+                    "head": i % per_layer,
+                    "component_1": float(points[i, 0]),
+                    "component_2": float(points[i, 1]),
+                    "cluster": labels[str(settings.k[-1])][form][i],
+                }
+                for form, points in coefficients.items()
+                for i in range(pca.count)
             ),
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from permeation import model as models
 from permeation.errors import PermeationError
 from permeation.weights import decompose
-from permeation.weights.cluster import k_means
+from permeation.weights.cluster import agreement, k_means, silhouette
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
 from permeation.weights.inner_product import circuit_kernel, gram_kernel
@@ -198,6 +198,24 @@ def test_as_many_clusters_as_heads_change_nothing() -> None:
     for share in ("centroid", "medoid"):
         assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
         assert clusters.replaced(share) == 0
+
+
+def test_planted_groups_agree_and_stand_apart() -> None:
+    rng = np.random.default_rng(0)
+    planted = np.repeat(np.arange(3), 20)
+    points = 10 * np.eye(3)[planted] + rng.normal(size=(60, 3))
+    found = k_means(points, 3, seed=0).labels
+    shuffled = rng.permutation(planted)
+    indices = agreement({"found": found, "planted": planted, "shuffled": shuffled})
+    assert indices["found_planted"] == 1
+    assert abs(indices["found_shuffled"]) < 0.1
+    apart, mixed = silhouette(points, found), silhouette(points, shuffled)
+    assert apart is not None
+    assert mixed is not None
+    assert apart > 0.7
+    assert mixed < 0
+    assert silhouette(points, np.zeros(60, dtype=np.int64)) is None
+    assert silhouette(points, np.arange(60)) is None
 
 
 @pytest.fixture(scope="module")

@@ -91,13 +91,22 @@ def band_ratios(rows: Rows) -> Figure:
 
 
 def head_map(rows: Rows) -> Figure:
-    """The heads on their first two components, coloured by layer."""
-    figure, axis = plt.subplots(figsize=(4.2, 3))
-    points = axis.scatter(
-        values(rows, "component_1"), values(rows, "component_2"), c=values(rows, "layer"), cmap="viridis", s=14
-    )
-    axis.set(xlabel="component 1 (‖M‖)", ylabel="component 2 (‖M‖)")
-    figure.colorbar(points, label="layer")
+    """The heads on their first two components in each form, coloured by layer (top) and by cluster (bottom)."""
+    forms = unique(rows, "form")
+    size = (3 * len(forms), 5)
+    figure, axes = plt.subplots(2, len(forms), figsize=size, sharex="col", sharey="col", squeeze=False)
+    for row, (colour, palette) in zip(axes, (("layer", "viridis"), ("cluster", "nipy_spectral")), strict=True):
+        for axis, form in zip(row, forms, strict=True):
+            heads = where(rows, form=form)
+            x, y = values(heads, "component_1"), values(heads, "component_2")
+            points = axis.scatter(x, y, c=values(heads, colour), cmap=palette, s=10)
+        figure.colorbar(points, ax=row, label=colour)
+    for axis, form in zip(axes[0], forms, strict=True):
+        axis.set(title=f"{form} form" if form != "score" else "score metric")
+    for axis in axes[1]:
+        axis.set(xlabel="component 1")
+    for row in axes:
+        row[0].set(ylabel="component 2")
     return figure
 
 
