@@ -26,12 +26,11 @@ def relative_errors(own: Heads, changed: Heads, moments: Moments) -> dict[str, f
 
 
 def _circuit_error(own: Heads, changed: Heads) -> float:
-    """‖Ŵ_Q Ŵ_Kᵀ − W_Q W_Kᵀ‖ = ‖L Rᵀ‖ with L = (Ŵ_Q, −W_Q) and R = (Ŵ_K, W_K), from their triangular QR factors."""
+    """Ŵ_Q Ŵ_Kᵀ − W_Q W_Kᵀ = L Rᵀ with L = (Ŵ_Q, −W_Q) and R = (Ŵ_K, W_K)."""
     left, right = torch.cat([changed.queries, -own.queries], 2), torch.cat([changed.keys, own.keys], 2)
-    return float(
-        (_product_norm(left, right).square().sum() / _product_norm(own.queries, own.keys).square().sum()).sqrt()
-    )
+    return float((_squared_norm(left, right) / _squared_norm(own.queries, own.keys)).clamp(min=0).sqrt())
 
 
-def _product_norm(left: Float[Tensor, "n d k"], right: Float[Tensor, "n d k"]) -> Float[Tensor, "n"]:
-    return torch.linalg.matrix_norm(torch.linalg.qr(left).R @ torch.linalg.qr(right).R.mT)
+def _squared_norm(left: Float[Tensor, "n d k"], right: Float[Tensor, "n d k"]) -> Float[Tensor, ""]:
+    """Σ ‖L Rᵀ‖²_F = Σ ⟨Lᵀ L, Rᵀ R⟩_F."""
+    return ((left.mT @ left) * (right.mT @ right)).sum()

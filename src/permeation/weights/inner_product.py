@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.heads import Heads, gram_form
-from permeation.weights.moments import Moments, roots
+from permeation.weights.moments import Moments
 
 
 def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
@@ -44,7 +44,7 @@ def whitened(heads: Heads, moments: Moments) -> Heads:
     be compared.
     """
     has_bias = heads.b_Q is not None
-    root, _ = roots((moments.augmented if has_bias else moments.shrunk).to(heads.W_Q.device))
+    root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0].to(heads.W_Q.device)
 
     def side(W: Tensor, b: Tensor | None) -> Tensor:
         rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)

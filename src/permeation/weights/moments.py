@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -81,6 +82,16 @@ class Moments:
         column = self.mean[:, :, None]
         one = column.new_ones(len(column), 1, 1)
         return torch.cat([torch.cat([self.shrunk, column], 2), torch.cat([column.mT, one], 2)], 1)
+
+    @cached_property
+    def shrunk_roots(self) -> tuple[Tensor, Tensor]:
+        """S^½ and S^−½ of `shrunk`, per layer."""
+        return roots(self.shrunk)
+
+    @cached_property
+    def augmented_roots(self) -> tuple[Tensor, Tensor]:
+        """S^½ and S^−½ of `augmented`, per layer."""
+        return roots(self.augmented)
 
 
 def roots(S: Float[Tensor, "*layers d d"]) -> tuple[Float[Tensor, "*layers d d"], Float[Tensor, "*layers d d"]]:

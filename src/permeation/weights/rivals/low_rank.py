@@ -48,7 +48,7 @@ def metric_roots(problem: Problem, metric: Metric) -> tuple[Tensor, Tensor]:
         layers, _, d_model, _ = problem.heads.W_Q.shape
         identity = torch.eye(d_model, dtype=torch.float64).expand(layers, -1, -1)
         return identity, identity
-    return roots(problem.moments.shrunk)
+    return problem.moments.shrunk_roots
 
 
 @dataclass(frozen=True)
