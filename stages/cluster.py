@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
@@ -12,22 +13,26 @@ from permeation.model import load_for_injection
 from permeation.perplexity import Comparison, ratio_table
 from permeation.scoring import ready
 from permeation.stage import Stage, run
-from permeation.weights.cluster import k_means
+from permeation.weights.cluster import agreement, k_means, silhouette
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection, measure_mixing
 
 
 def main(stage: Stage) -> None:
-    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k; plots/."""
+    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k and form; plots/."""
     config, settings = stage.config, stage.config.cluster
-    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
+    forms = {
+        form: KernelPca.from_tensors(load_file(stage.input("pca") / f"{form}.safetensors"), config.pca.center)
+        for form in ("gram", "circuit", "score")
+    }
+    pca = forms["gram"]
     if settings.k[-1] > pca.count:
         raise PermeationError(f"cluster.k asks for {settings.k[-1]}; this model has {pca.count} heads")
     if settings.components != "all" and settings.components > pca.count:
         raise PermeationError(f"cluster.components is {settings.components}; this model has {pca.count} heads")
     kept = pca.count if settings.components == "all" else settings.components
-    coefficients = pca.coefficients[:, :kept].numpy()
+    coefficients = {form: fit.coefficients[:, :kept].numpy() for form, fit in forms.items()}
 
     comparison = Comparison.read(stage.input("baseline"), config.perplexity)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
@@ -37,11 +42,13 @@ def main(stage: Stage) -> None:
         *(stage.input(name) for name in ("model", "baseline", "pca")),
         settings=(config.wqk, config.pca, config.perplexity, config.seed, settings.share, settings.components),
     )
-    groups = {k: k_means(coefficients, k, config.seed) for k in settings.k}
+    groups = {k: {form: k_means(points, k, config.seed) for form, points in coefficients.items()} for k in settings.k}
+    labels = {str(k): {form: found.labels for form, found in forms.items()} for k, forms in groups.items()}
 
     def measure(k: int) -> dict[str, Any]:
-        measured = measure_mixing(model, injection, groups[k].mixing(settings.share), comparison, bar.update)
-        return {"k": str(k), **measured, "replaced_heads": groups[k].replaced(settings.share)}
+        clusters = groups[k]["gram"]  # the form that is injected
+        measured = measure_mixing(model, injection, clusters.mixing(settings.share), comparison, bar.update)
+        return {"k": str(k), **measured, "replaced_heads": clusters.replaced(settings.share)}
 
     rows = []
     total = len(settings.k) * comparison.windows.numel()
@@ -49,20 +56,43 @@ def main(stage: Stage) -> None:
         for done, k in enumerate(settings.k, start=1):
             rows.append(journal.remember(partial(measure, k), {"k": k}))
             bar.update(done * comparison.windows.numel() - bar.n)
+
+    per_layer = injection.heads.W_Q.shape[1]
+    layer = np.arange(pca.count) // per_layer
+    agreements: dict[str, dict[str, float]] = {}
+    for count, partitions in labels.items():
+        for pair, index in agreement(partitions | {"layer": layer}).items():
+            agreements.setdefault(pair, {})[count] = index
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
-        write_json(folder / "labels.json", {str(k): clusters.labels.tolist() for k, clusters in groups.items()})
-        summary = {"replaced_heads": {row["k"]: row["replaced_heads"] for row in rows}}
+        write_json(
+            folder / "labels.json",
+            {k: {form: partition.tolist() for form, partition in found.items()} for k, found in labels.items()},
+        )
+        summary = {
+            "replaced_heads": {row["k"]: row["replaced_heads"] for row in rows},
+            "agreement": agreements,
+            "silhouette": {
+                form: {k: silhouette(points, found[form]) for k, found in labels.items()}
+                for form, points in coefficients.items()
+            },
+        }
         write_json(folder / "summary.json", ratio_table(rows, "k") | summary)
         write_rows(folder / "plots" / "clusters.json", ({**row, "k": int(row["k"])} for row in rows))
-        # Each head's layer, first two coefficients, and group at the largest k.
-        places = zip(coefficients[:, :2].tolist(), groups[settings.k[-1]].labels.tolist(), strict=True)
-        per_layer = injection.heads.W_Q.shape[1]
+        # Each head's layer, first two coefficients, and group at the largest k, in each form.
         write_rows(
             folder / "plots" / "heads.json",
             (
-                {"layer": i // per_layer, "head": i % per_layer, "component_1": x, "component_2": y, "cluster": cluster}
-                for i, ((x, y), cluster) in enumerate(places)
+                {
+                    "form": form,
+                    "layer": i // per_layer,
+                    "head": i % per_layer,
+                    "component_1": float(points[i, 0]),
+                    "component_2": float(points[i, 1]),
+                    "cluster": int(labels[str(settings.k[-1])][form][i]),
+                }
+                for form, points in coefficients.items()
+                for i in range(pca.count)
             ),
         )
 

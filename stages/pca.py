@@ -1,14 +1,24 @@
-"""Principal components of the heads' W_QK, in gram form and in circuit form."""
+"""Principal components of the heads' W_QK in gram form, circuit form and score metric, beside those of random heads."""
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from permeation.files import write_json, write_rows
 from permeation.stage import Stage, run
 from permeation.weights import decompose
 from permeation.weights.heads import Heads
-from permeation.weights.inner_product import circuit_kernel, gram_kernel
+from permeation.weights.inner_product import circuit_kernel, gram_kernel, whitened
+from permeation.weights.moments import Moments
+from permeation.weights.null import random_circuit_kernel, random_gram_kernel, unit_norm
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
+# The key in the metrics of each kind of heads whose spectrum is reported.
+KINDS = {
+    "own": "as they are",
+    "unit": "unit norm",
+    "null": "random frames",
+    "unit_null": "random frames, unit norm",
+}
 
 
 def main(stage: Stage) -> None:
@@ -16,27 +26,42 @@ def main(stage: Stage) -> None:
     tensors = load_file(stage.input("extract_wqk") / "heads.safetensors", device=str(stage.device))
     tensors.pop("gram")
     heads = Heads(**tensors)
+    white = whitened(heads, Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors")))
+    generator = torch.Generator().manual_seed(stage.config.seed)
+    kernels = {
+        "gram": (gram_kernel(heads), random_gram_kernel(heads, generator)),
+        "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator)),
+        "score": (circuit_kernel(white), random_circuit_kernel(white, generator)),
+    }
     fits = {
-        "gram": decompose.fit(gram_kernel(heads), stage.config.pca.center),
-        "circuit": decompose.fit(circuit_kernel(heads), stage.config.pca.center),
+        form: {
+            kind: decompose.fit(kernel, stage.config.pca.center)
+            for kind, kernel in zip(KINDS, (own, unit_norm(own), null, unit_norm(null)), strict=True)
+        }
+        for form, (own, null) in kernels.items()
     }
     with stage.output() as folder:
-        for form, pca in fits.items():
-            save_file(pca.tensors(), folder / f"{form}.safetensors")
-        gram, circuit = (
+        for form, kinds in fits.items():
+            save_file(kinds["own"].tensors(), folder / f"{form}.safetensors")
+        gram, circuit, score = (
             {
-                "components_for_variance": decompose.share_table(pca, SHARES),
-                "explained_variance_ratio": {str(i + 1): float(pca.explained_variance_ratio[i]) for i in range(3)},
+                "components_for_variance": decompose.share_table(kinds["own"], SHARES),
+                "explained_variance_ratio": {
+                    str(i + 1): float(kinds["own"].explained_variance_ratio[i]) for i in range(3)
+                },
             }
-            for pca in fits.values()
+            for kinds in fits.values()
         )
-        summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **gram, "circuit": circuit}
+        summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **gram, "circuit": circuit, "score": score}
+        for kind in list(KINDS)[1:]:
+            summary[kind] = {form: decompose.share_table(kinds[kind], SHARES) for form, kinds in fits.items()}
         write_json(folder / "summary.json", summary)
         write_rows(
             folder / "plots" / "spectrum.json",
             (
-                {"form": form, "components": i + 1, "cumulative": float(share)}
-                for form, pca in fits.items()
+                {"form": form, "heads": KINDS[kind], "components": i + 1, "cumulative": float(share)}
+                for form, kinds in fits.items()
+                for kind, pca in kinds.items()
                 for i, share in enumerate(pca.explained_variance_ratio.cumsum(0))
             ),
         )

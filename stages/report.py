@@ -16,6 +16,8 @@ METRICS = {
     "pca": ("pca",),
     "perplexity": ("reconstruct",),
     "clusters": ("cluster",),
+    "rivals": ("rivals",),
+    "locate": ("locate",),
 }
 
 

@@ -62,6 +62,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "context: 512": "context: 16",
         "max_tokens: 4096": "max_tokens: 128",
         "draws: 200": "draws: 3",
+        "tokens: 8192": "tokens: 128",
+        "max_tokens: 9216": "max_tokens: 64",
+        "max_tokens: 2560": "max_tokens: 64",
         "    - 16\n    - 32\n    - 64\n": "",
         "    - 16\n    - 32\n": "",
     }.items():

@@ -33,10 +33,11 @@ def modules_used(script: Path) -> set[str]:
     todo, seen = [script], set[Path]()
     while todo:
         for name in imported(todo.pop()):
-            module = (PROJECT / "src" / name.replace(".", "/")).with_suffix(".py")
-            if module.is_file() and module not in seen:
-                seen.add(module)
-                todo.append(module)
+            place = PROJECT / "src" / name.replace(".", "/")
+            for module in (place.with_suffix(".py"), place / "__init__.py"):
+                if module.is_file() and module not in seen and imported(module):
+                    seen.add(module)
+                    todo.append(module)
     return {str(path.relative_to(PROJECT)) for path in seen}
 
 

@@ -30,9 +30,12 @@ ORDER = (
     "logit_lens",
     "baseline",
     "extract_wqk",
+    "moments",
     "pca",
     "reconstruct",
     "cluster",
+    "rivals",
+    "locate",
     "report",
 )
 
@@ -66,7 +69,7 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert max(map(len, said.splitlines())) <= 80
     for rows in (tmp_path / "plots").glob("*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 11
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 14
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
@@ -107,7 +110,7 @@ def test_what_the_model_cannot_give_is_an_error(
     needed = {
         "baseline": ["fetch_model", "fetch_corpus"],
         "compute_sigma": ["fetch_model", "extract_activations"],
-    }.get(last, ["fetch_model", "fetch_corpus", "baseline", "extract_wqk", "pca"])
+    }.get(last, ["fetch_model", "fetch_corpus", "baseline", "extract_wqk", "moments", "pca"])
     for name in needed:
         run_stage(name, settings)
     with pytest.raises(PermeationError, match=message):
@@ -179,7 +182,7 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
 
 def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     arguments = ("--model", str(checkpoints["gpt2"]), "--device", "cpu", "--output-dir", str(tmp_path))
-    for name in ("fetch_model", "extract_wqk", "pca"):
+    for name in ("fetch_model", "extract_wqk"):
         done = program("-m", f"stages.{name}", *arguments)
         assert done.returncode == 0, done.stderr
-    assert read_json(tmp_path / "data" / "pca" / "summary.json")["n_heads"] == 12
+    assert read_json(tmp_path / "data" / "extract_wqk" / "summary.json")["n_heads"] == 12

@@ -13,7 +13,7 @@ from torch import Tensor
 from permeation import model as models
 from permeation.errors import PermeationError
 from permeation.weights import decompose
-from permeation.weights.cluster import k_means
+from permeation.weights.cluster import agreement, k_means, silhouette
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
 from permeation.weights.inner_product import circuit_kernel, gram_kernel
@@ -146,6 +146,18 @@ def test_injection_is_undone_after_an_error(family: str) -> None:
     assert torch.equal(network(TOKENS).logits, before)
 
 
+def test_any_part_can_be_replaced(family: str) -> None:
+    network = tiny.model(family)
+    before, heads = network(TOKENS).logits, read_heads(network).tensors()
+    with injected(network, **heads):
+        assert torch.equal(network(TOKENS).logits, before)
+    for name, own in heads.items():
+        with injected(network, **{name: torch.randn_like(own)}):
+            assert not torch.allclose(network(TOKENS).logits, before, atol=1e-3)
+            assert not torch.equal(read_heads(network).tensors()[name], own)
+        assert torch.equal(network(TOKENS).logits, before)
+
+
 def test_a_bridge_sees_the_injected_heads(checkpoint: Path) -> None:
     """The same W_Q written into a TransformerBridge changes its logits by as much."""
     plain = models.load_for_injection(checkpoint, fold_norm=True, device=torch.device("cpu"))
@@ -186,6 +198,24 @@ def test_as_many_clusters_as_heads_change_nothing() -> None:
     for share in ("centroid", "medoid"):
         assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
         assert clusters.replaced(share) == 0
+
+
+def test_planted_groups_agree_and_stand_apart() -> None:
+    rng = np.random.default_rng(0)
+    planted = np.repeat(np.arange(3), 20)
+    points = 10 * np.eye(3)[planted] + rng.normal(size=(60, 3))
+    found = k_means(points, 3, seed=0).labels
+    shuffled = rng.permutation(planted)
+    indices = agreement({"found": found, "planted": planted, "shuffled": shuffled})
+    assert indices["found_planted"] == 1
+    assert abs(indices["found_shuffled"]) < 0.1
+    apart, mixed = silhouette(points, found), silhouette(points, shuffled)
+    assert apart is not None
+    assert mixed is not None
+    assert apart > 0.7
+    assert mixed < 0
+    assert silhouette(points, np.zeros(60, dtype=np.int64)) is None
+    assert silhouette(points, np.arange(60)) is None
 
 
 @pytest.fixture(scope="module")

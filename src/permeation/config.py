@@ -22,6 +22,34 @@ S = TypeVar("S", bound="Section")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
+RIVALS = (
+    "pca_gram",
+    "pca_circuit",
+    "pca_score",
+    "random_components",
+    "mean",
+    "kmeans_centroid",
+    "kmeans_medoid",
+    "svd_plain",
+    "svd_score",
+    "svd_plain_greedy",
+    "svd_score_greedy",
+    "layer_subspace_plain",
+    "layer_subspace_score",
+    "layer_subspace_random",
+    "model_subspace_plain",
+    "model_subspace_score",
+    "circuit_svd_plain",
+    "circuit_svd_score",
+    "circuit_svd_plain_greedy",
+    "circuit_svd_score_greedy",
+    "tucker_layer_plain",
+    "tucker_layer_score",
+    "tucker_model_plain",
+    "tucker_model_score",
+    "int8",
+    "int4",
+)
 
 
 def _reject(key: str, value: object, accepts: str) -> NoReturn:
@@ -112,6 +140,20 @@ def rising(check: Check) -> Check:
     return check_list
 
 
+def distinct(check: Check) -> Check:
+    """A non-empty list without repeats."""
+
+    def check_list(key: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            _reject(key, value, "a non-empty list")
+        items = tuple(check(f"{key}[{i}]", item) for i, item in enumerate(value))
+        if len(set(items)) < len(items):
+            _reject(key, value, "a list without repeats")
+        return items
+
+    return check_list
+
+
 def checked(check: Check) -> Any:
     """A dataclass field whose value must pass `check`."""
     return field(metadata={"check": check})
@@ -182,6 +224,13 @@ class Wqk(Section):
 
 
 @dataclass(frozen=True)
+class Moments(Section):
+    prefix = "moments."
+    tokens: int = checked(integer(1))
+    context: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
 class Pca(Section):
     prefix = "pca."
     center: bool = checked(boolean)
@@ -201,6 +250,22 @@ class Perplexity(Section):
 class Reconstruct(Section):
     prefix = "reconstruct."
     components: tuple[Count, ...] = checked(rising(count_or_all))
+
+
+@dataclass(frozen=True)
+class Rivals(Section):
+    prefix = "rivals."
+    methods: tuple[str, ...] = checked(distinct(choice(*RIVALS)))
+    shares: tuple[float, ...] = checked(rising(number(0.0, 1.0)))
+    max_tokens: int | None = checked(optional(integer(2)))
+
+
+@dataclass(frozen=True)
+class Locate(Section):
+    prefix = "locate."
+    components: float = checked(number(0.0, 1.0))
+    bands: int = checked(integer(2))
+    max_tokens: int | None = checked(optional(integer(2)))
 
 
 @dataclass(frozen=True)
@@ -234,10 +299,13 @@ class Config(Section):
     decode: Decode = checked(section(Decode))
     logit_lens: LogitLens = checked(section(LogitLens))
     wqk: Wqk = checked(section(Wqk))
+    moments: Moments = checked(section(Moments))
     pca: Pca = checked(section(Pca))
     perplexity: Perplexity = checked(section(Perplexity))
     reconstruct: Reconstruct = checked(section(Reconstruct))
     cluster: Cluster = checked(section(Cluster))
+    rivals: Rivals = checked(section(Rivals))
+    locate: Locate = checked(section(Locate))
 
 
 def _build(cls: type[S], mapping: Any) -> S:

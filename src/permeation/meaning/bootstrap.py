@@ -54,4 +54,4 @@ def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np
 def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, np.ndarray]:
     """The middle 95 % over the resamples."""
     low, high = np.quantile(values, LEVELS, axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)

@@ -40,12 +40,12 @@ def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarr
 def correlation(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws points"]) -> np.ndarray:
     """Pearson correlation over the last axis."""
     x, y = (z - z.mean(axis=-1, keepdims=True) for z in (x, y))
-    return (x * y).sum(axis=-1) / np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1))
+    return np.asarray((x * y).sum(axis=-1) / np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1)))
 
 
 def rmse(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws points"]) -> np.ndarray:
     """Root mean square difference over the last axis."""
-    return np.sqrt(np.square(x - y).mean(axis=-1))
+    return np.asarray(np.sqrt(np.square(x - y).mean(axis=-1)))
 
 
 def compare_curves(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> Likeness:

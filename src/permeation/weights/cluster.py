@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
 
 Share = Literal["centroid", "medoid"]
@@ -46,3 +49,18 @@ def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) 
     distance = fitted.transform(coefficients)
     distance[fitted.labels_[:, None] != np.arange(k)] = np.inf
     return Clusters(fitted.labels_.astype(np.int64), distance.argmin(axis=0))
+
+
+def agreement(partitions: Mapping[str, Int[np.ndarray, "n"]]) -> dict[str, float]:
+    """The adjusted Rand index of each two partitions, keyed `<one>_<other>`: 1 for the same, 0 on average by chance."""
+    return {
+        f"{one}_{other}": float(adjusted_rand_score(partitions[one], partitions[other]))
+        for one, other in combinations(partitions, 2)
+    }
+
+
+def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.ndarray, "n"]) -> float | None:
+    """Mean silhouette of the heads in their coefficients, −1 to 1; None where it has no meaning (1 or n clusters)."""
+    if not 1 < len(np.unique(labels)) < len(labels):
+        return None
+    return float(silhouette_score(coefficients, labels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -62,6 +63,17 @@ class KernelPca:
         mixing = kept @ kept.T
         # Where centred, the components act on M − M̄ and M̄ is added back: R = U_K U_Kᵀ (I − 11ᵀ/n) + 11ᵀ/n.
         return mixing - mixing.mean(dim=1, keepdim=True) + 1 / len(mixing) if self.centred else mixing
+
+    def bands(self, count: int) -> list[range]:
+        """The components that carry variance in `count` runs of equal length (to one), largest variance first."""
+        carrying = self.count - self.centred
+        edges = [i * carrying // count for i in range(count + 1)]
+        return [range(first, last) for first, last in pairwise(edges)]
+
+    def mixing_without(self, components: range) -> Float[Tensor, "n n"]:
+        """R = I − U_B U_Bᵀ: the heads without these components, the mean and all others kept."""
+        dropped = self.vectors[:, components.start : components.stop]
+        return torch.eye(self.count, dtype=dropped.dtype, device=dropped.device) - dropped @ dropped.T
 
 
 def fit(kernel: Float[Tensor, "n n"], center: bool) -> KernelPca:

@@ -72,16 +72,27 @@ class GramInjection:
 
 
 @contextmanager
-def injected(model: Any, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Iterator[None]:
-    """The model with W_Q in place of its own inside the block; its own come back however the block ends."""
-    views = [layer.W_Q for layer in attention_views(model)]
-    own = [view.clone() for view in views]
+def injected(
+    model: Any,
+    W_Q: Float[Tensor, "layers heads d_model d_head"] | None = None,
+    W_K: Float[Tensor, "layers kv_heads d_model d_head"] | None = None,
+    b_Q: Float[Tensor, "layers heads d_head"] | None = None,
+    b_K: Float[Tensor, "layers kv_heads d_head"] | None = None,
+) -> Iterator[None]:
+    """The model with the given weights in place of its own inside the block; its own come back however it ends.
+
+    What is None stays. Biases are for families that have them.
+    """
+    replaced = {name: new for name, new in (("W_Q", W_Q), ("W_K", W_K), ("b_Q", b_Q), ("b_K", b_K)) if new is not None}
+    layers = list(attention_views(model))
+    views = [(getattr(layer, name), new[i]) for name, new in replaced.items() for i, layer in enumerate(layers)]
+    own = [view.clone() for view, _ in views]
     try:
-        for view, new in zip(views, W_Q, strict=True):
+        for view, new in views:
             view.copy_(new)
         yield
     finally:
-        for view, old in zip(views, own, strict=True):
+        for (view, _), old in zip(views, own, strict=True):
             view.copy_(old)
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.heads import Heads, gram_form
+from permeation.weights.moments import Moments
 
 
 def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
@@ -28,3 +29,30 @@ def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
         product = (blocks[0] * blocks[1]).sum(dim=2, dtype=torch.float64)  # (heads · d_head, n)
         rows.append(product.unflatten(0, (-1, d_head)).sum(dim=1))
     return torch.cat(rows)
+
+
+def whitened(heads: Heads, moments: Moments) -> Heads:
+    """The heads in the coordinates in which their layer's input is white: W ← S^½ W.
+
+    In a family with biases W has the bias as one more row and S is that of x with a 1 appended (Moments.augmented).
+    W_Q W_Kᵀ of these is A = S^½ W_Q W_Kᵀ S^½, and ‖A‖²_F = E (q·k)² over queries and keys drawn independently from
+    the calibration text: the Frobenius norm of A is what attention scores see. Positions stay out of it: in a rotary
+    model it is the score at distance 0.
+
+    Each head is whitened by its own layer's S. The symmetric root is the one nearest to a multiple of the identity
+    among all F with F Fᵀ = S, so that heads of different layers keep the residual stream's common coordinates and can
+    be compared.
+    """
+    has_bias = heads.b_Q is not None
+    root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0].to(heads.W_Q.device)
+
+    def side(W: Tensor, b: Tensor | None) -> Tensor:
+        rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)
+        return (root[:, None] @ rows.double()).to(W.dtype)
+
+    return Heads(side(heads.W_Q, heads.b_Q), side(heads.W_K, heads.b_K))
+
+
+def score_kernel(heads: Heads, moments: Moments) -> Float[Tensor, "n n"]:
+    """⟨A_i, A_j⟩_F for the circuit form in the score metric, A = S^½ W_Q W_Kᵀ S^½ with each head's own layer's S."""
+    return circuit_kernel(whitened(heads, moments))

@@ -73,3 +73,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(score(parse())) + "\n")
     except PermeationError as error:
         sys.exit(f"perplexity: {error}")
+
+
+if __name__ == "__main__":
+    main()

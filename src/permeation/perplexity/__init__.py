@@ -63,6 +63,11 @@ def spread_order(count: int) -> Int[np.ndarray, "count"]:
     return qmc.Halton(d=1, scramble=False).random(count)[:, 0].argsort().argsort()
 
 
+def windows_per_batch(batch_size: int | Literal["auto"], context: int, device: torch.device) -> int:
+    """`perplexity.batch_size`, with `auto` as what suits the device."""
+    return max(1, BATCH_TOKENS[device.type] // context) if batch_size == "auto" else batch_size
+
+
 @torch.inference_mode()
 def window_nll(
     model: Any, windows: Int[Tensor, "windows context"], batch_size: int | Literal["auto"] = "auto"
@@ -73,9 +78,7 @@ def window_nll(
     Raises PermeationError for a loss that is not finite: such a window is never skipped.
     """
     unembedding = model.get_output_embeddings().weight
-    if batch_size == "auto":
-        batch_size = max(1, BATCH_TOKENS[model.device.type] // windows.shape[1])
-    for batch in windows.to(model.device).split(batch_size):
+    for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model.device)):
         hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
         nll = token_nll(hidden, unembedding, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not torch.isfinite(nll).all():
@@ -188,9 +191,3 @@ class Comparison:
             if self.tolerance is not None and found.within(self.tolerance):
                 break
         return found
-
-
-if __name__ == "__main__":
-    from permeation.score_command import main
-
-    main()

@@ -1,0 +1,139 @@
+"""Moments of what the attention layers read, collected in one pass over a text, and the metric they define."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from permeation.model import attention_views
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments over tokens of x, the input of each layer's W_Q and W_K behind the norm, in float64.
+
+    Attributes:
+        tokens: how many tokens were seen.
+        mean: E x. second: E x xᵀ. third: E ‖x‖² x. fourth: E ‖x‖⁴.
+    """
+
+    tokens: Int[Tensor, ""]
+    mean: Float[Tensor, "layers d_model"]
+    second: Float[Tensor, "layers d_model d_model"]
+    third: Float[Tensor, "layers d_model"]
+    fourth: Float[Tensor, "layers"]
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Moments:
+        """What `tensors` gave."""
+        return cls(**tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments by name, as they are saved."""
+        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+
+    @property
+    def covariance(self) -> Float[Tensor, "layers d_model d_model"]:
+        """E x xᵀ − E x E xᵀ."""
+        return self.second - self.mean[:, :, None] * self.mean[:, None, :]
+
+    @property
+    def shrinkage(self) -> Float[Tensor, "layers"]:
+        """Ledoit and Wolf's weight a of the multiple of the identity in (1 − a) Σ + a (tr Σ / d) I, per layer.
+
+        a = min(1, β / δ) with δ = ‖Σ − μ I‖²_F, μ = tr Σ / d and β = (E ‖x − x̄‖⁴ − ‖Σ‖²_F) / tokens: the weight of
+        least expected error for independent samples (J. Multivariate Analysis 88 (2004) 365, as in scikit-learn's
+        `ledoit_wolf_shrinkage`; here from moments, so that no sample is kept). Neighbouring tokens are not
+        independent, so it errs to the small side.
+        """
+        covariance, m = self.covariance, self.mean
+        c = (m * m).sum(1)
+        trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
+        # E (‖x‖² − 2 m·x + ‖m‖²)², multiplied out.
+        spread = (
+            self.fourth
+            + 4 * torch.einsum("li,lij,lj->l", m, self.second, m)
+            - 4 * (m * self.third).sum(1)
+            + 2 * c * (trace + c)
+            - 3 * c * c
+        )
+        squared = covariance.square().sum(dim=(1, 2))
+        delta = squared - trace**2 / m.shape[1]
+        return ((spread - squared) / self.tokens / delta).clamp(max=1)
+
+    @property
+    def shrunk(self) -> Float[Tensor, "layers d_model d_model"]:
+        """The second moments S = Σ_shrunk + x̄ x̄ᵀ: positive definite, however few tokens there were."""
+        covariance, a = self.covariance, self.shrinkage[:, None, None]
+        d_model = covariance.shape[-1]
+        scale = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        target = scale * torch.eye(d_model, dtype=covariance.dtype, device=covariance.device)
+        return (1 - a) * covariance + a * target + self.mean[:, :, None] * self.mean[:, None, :]
+
+    @property
+    def augmented(self) -> Float[Tensor, "layers augmented augmented"]:
+        """`shrunk` for x with a 1 appended, (S x̄; x̄ᵀ 1): with it a bias is one more row of W."""
+        column = self.mean[:, :, None]
+        one = column.new_ones(len(column), 1, 1)
+        return torch.cat([torch.cat([self.shrunk, column], 2), torch.cat([column.mT, one], 2)], 1)
+
+    @cached_property
+    def shrunk_roots(self) -> tuple[Tensor, Tensor]:
+        """S^½ and S^−½ of `shrunk`, per layer."""
+        return roots(self.shrunk)
+
+    @cached_property
+    def augmented_roots(self) -> tuple[Tensor, Tensor]:
+        """S^½ and S^−½ of `augmented`, per layer."""
+        return roots(self.augmented)
+
+
+def roots(S: Float[Tensor, "*layers d d"]) -> tuple[Float[Tensor, "*layers d d"], Float[Tensor, "*layers d d"]]:
+    """The symmetric S^½ and S^−½ of positive definite matrices."""
+    values, vectors = torch.linalg.eigh(S)
+    scaled = [vectors * values.clamp(min=0).pow(power)[..., None, :] for power in (0.5, -0.5)]
+    return scaled[0] @ vectors.mT, scaled[1] @ vectors.mT
+
+
+@torch.inference_mode()
+def collect(
+    model: Any, windows: Int[Tensor, "windows context"], batch_size: int, progress: Callable[[int], object]
+) -> Moments:
+    """Run the model over the windows and add up the moments of the attention norms' outputs; memory is O(L d²).
+
+    With folded norms (permeation.model.fold_norms) this is the input of the folded weights.
+    """
+    layers = list(attention_views(model))
+    d_model = layers[0].W_Q.shape[1]
+    zeros = [
+        torch.zeros(*shape, dtype=torch.float64, device=model.device)
+        for shape in ((len(layers), d_model), (len(layers), d_model, d_model), (len(layers), d_model), (len(layers),))
+    ]
+    mean, second, third, fourth = zeros
+
+    def hook(layer: int) -> Callable[[Any, Any, Tensor], None]:
+        def add(_module: Any, _inputs: Any, output: Tensor) -> None:
+            x = output.flatten(0, -2).double()
+            norm = x.square().sum(1)
+            mean[layer] += x.sum(0)
+            second[layer] += x.T @ x
+            third[layer] += norm @ x
+            fourth[layer] += norm.square().sum()
+
+        return add
+
+    handles = [layer.norm.register_forward_hook(hook(i)) for i, layer in enumerate(layers)]
+    try:
+        for batch in windows.to(model.device).split(batch_size):
+            model.base_model(batch, use_cache=False)
+            progress(batch.numel())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Moments(torch.tensor(windows.numel()), *(total / windows.numel() for total in zeros))

@@ -1,0 +1,73 @@
+"""Where the function lives: the perplexity with one layer rebuilt, and with one band of components dropped."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from permeation import model as models
+from permeation import perplexity
+from permeation.calibration import held_out_comparison
+from permeation.files import read_json, write_json, write_rows
+from permeation.scoring import ready
+from permeation.stage import Stage, run
+from permeation.weights.decompose import KernelPca
+from permeation.weights.heads import read_heads
+from permeation.weights.inject import GramInjection, measure_mixing
+
+
+def main(stage: Stage) -> None:
+    """Write data/locate/: plots/layers.json, one row per layer, and plots/bands.json, one per band; summary.json."""
+    settings, folder, config = stage.config.locate, stage.input("model"), stage.config
+    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
+    model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
+    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
+    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
+    calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
+    injection = GramInjection.fit(read_heads(model))
+    dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
+    model = ready(model, dtype, config.perplexity.context)
+    n_layers, n_heads = injection.heads.W_Q.shape[:2]
+    kept = max(1, round(settings.components * pca.count))
+
+    journal = stage.journal(
+        *(stage.input(name) for name in ("model", "corpus", "moments", "baseline", "pca")),
+        settings=(config.wqk, config.pca, config.perplexity, settings),
+    )
+
+    layers: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
+        comparison = held_out_comparison(
+            model, tokens, calibration, config.perplexity, settings.max_tokens, dtype, bar.update
+        )
+
+        def measure(key: dict[str, Any], mixing: Tensor) -> dict[str, Any]:
+            return journal.remember(lambda: measure_mixing(model, injection, mixing, comparison, bar.update), key)
+
+        for layer in range(n_layers):
+            mixing = torch.eye(pca.count, dtype=torch.float64)
+            rebuilt = slice(layer * n_heads, (layer + 1) * n_heads)
+            mixing[rebuilt] = pca.mixing(kept)[rebuilt]
+            layers.append({"layer": layer, **measure({"layer": layer}, mixing)})
+        for band in pca.bands(settings.bands):
+            measured = measure({"band": [band.start, band.stop]}, pca.mixing_without(band))
+            variance = float(pca.explained_variance_ratio[band.start : band.stop].sum())
+            dropped.append({"first": band.start + 1, "last": band.stop, "variance": variance, **measured})
+    with stage.output() as out:
+        write_rows(out / "plots" / "layers.json", layers)
+        write_rows(out / "plots" / "bands.json", dropped)
+        summary = {
+            "tokens": comparison.windows.numel() - len(comparison.windows),
+            "components": kept,
+            "layer_ratio": {str(row["layer"]): row["ratio"] for row in layers},
+            "band_ratio": {f"{row['first']}-{row['last']}": row["ratio"] for row in dropped},
+        }
+        write_json(out / "summary.json", summary)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""Second moments of what the attention layers read, from calibration text that nothing is measured on later."""
+
+import numpy as np
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from permeation import model as models
+from permeation import perplexity
+from permeation.calibration import calibration_windows
+from permeation.errors import PermeationError
+from permeation.files import write_json
+from permeation.stage import Stage, run
+from permeation.weights.moments import collect
+
+
+def main(stage: Stage) -> None:
+    """Write data/moments/: moments.safetensors; positions.npy (windows, context), where in the text they are from."""
+    settings, folder = stage.config.moments, stage.input("model")
+    model = models.load_for_injection(folder, stage.config.wqk.fold_norm, stage.device)
+    if settings.context > (longest := models.geometry(model).n_ctx):
+        raise PermeationError(f"moments.context is {settings.context}; this model accepts at most {longest}")
+    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
+    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
+    positions = calibration_windows(len(tokens), settings.context, settings.tokens)
+    with tqdm(total=positions.numel(), desc="moments", unit="tok", unit_scale=True, disable=None) as bar:
+        batch_size = perplexity.windows_per_batch(stage.config.perplexity.batch_size, settings.context, stage.device)
+        moments = collect(model, tokens[positions], batch_size, bar.update)
+    with stage.output() as out:
+        save_file(moments.tensors(), out / "moments.safetensors")
+        np.save(out / "positions.npy", positions.numpy())
+        write_json(
+            out / "summary.json",
+            {"tokens": positions.numel(), "shrinkage_max": float(moments.shrinkage.max())},
+        )
+
+
+if __name__ == "__main__":
+    run(main)
