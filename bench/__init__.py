@@ -1,0 +1,1 @@
+"""Timings, side by side in one run. Nothing here is a test."""
