@@ -23,7 +23,8 @@ KINDS = {
 
 def main(stage: Stage) -> None:
     """Write data/pca/: per form its eigenvalues, vectors and coefficients; the spectra in summary.json, plots/."""
-    tensors = load_file(stage.input("extract_wqk") / "heads.safetensors", device=str(stage.device))
+    device = "cpu" if stage.device.type == "mps" else str(stage.device)  # MPS has no float64
+    tensors = load_file(stage.input("extract_wqk") / "heads.safetensors", device=device)
     tensors.pop("gram")
     heads = Heads(**tensors)
     white = whitened(heads, Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors")))

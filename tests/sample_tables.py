@@ -177,6 +177,12 @@ def sample_metrics() -> dict[str, Any]:
         "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8}},
         "clusters": table | {"replaced_heads": dict.fromkeys(ratios, 3)},
         "rivals": {"tokens": 9198, "smallest_share_at_1_05": {"int8": 0.5, "svd": None}},
+        "locate": {
+            "tokens": 2555,
+            "components": 6,
+            "layer_ratio": {"0": 1.4, "1": 1.01},
+            "band_ratio": {"1-6": 40.0, "7-12": 1.2},
+        },
         "provenance": {
             "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64},
             "corpus": {"name": "text", "sha256": "1" * 64},

@@ -209,7 +209,7 @@ def test_what_a_user_names_is_text_on_the_page() -> None:
     assert "<script" not in report.page(metrics, {})
 
 
-@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters", "rivals"])
+@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters", "rivals", "locate"])
 def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
     metrics = {name: values for name, values in sample_metrics().items() if name != missing}
     titles = [section.title for section in sections(metrics)]

@@ -136,7 +136,7 @@ def rebuilt_heads(perplexity: Metrics) -> Section:
         ],
         ("K", "perplexity ratio", "from", "to"),
         _ratios(perplexity),
-        ("perplexity", "layers", "bands"),
+        ("perplexity",),
     )
 
 
@@ -172,6 +172,27 @@ def rivals_at_equal_storage(rivals: Metrics) -> Section:
     )
 
 
+def where_it_lives(locate: Metrics) -> Section:
+    """Which layers and which components the function is in."""
+    layers, bands = locate["layer_ratio"], locate["band_ratio"]
+    worst, mildest = (choose(layers, key=lambda layer: layers[layer]) for choose in (max, min))
+    first, last = next(iter(bands)), next(reversed(bands))
+    which = "more" if bands[last] > bands[first] else "less"
+    return Section(
+        "Where does the function live?",
+        [
+            f"With W_QK of one layer alone rebuilt from {locate['components']} components, layer {worst} costs most "
+            f"(ratio {_plain(layers[worst])}) and layer {mildest} least ({_plain(layers[mildest])}).",
+            f"To drop the components of least variance, {last}, costs {which} than to drop those of most, {first}: the "
+            f"ratio is {_plain(bands[last])} against {_plain(bands[first])}.",
+            f"Measured on {locate['tokens']:,} tokens.",
+        ],
+        ("components dropped", "perplexity ratio"),
+        [(band, _plain(ratio)) for band, ratio in bands.items()],
+        ("layers", "bands"),
+    )
+
+
 # The metrics files that each needs, in the order of the page.
 SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("sigma", "g"), meaning_of_words),
@@ -179,6 +200,7 @@ SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("pca",), shared_subspace),
     (("perplexity",), rebuilt_heads),
     (("clusters",), shared_heads),
+    (("locate",), where_it_lives),
     (("rivals",), rivals_at_equal_storage),
 )
 

@@ -49,12 +49,12 @@ class Heads:
 
 
 def read_heads(model: Any) -> Heads:
-    """Copies of the heads' weights as the model holds them (fold the norms first for the folded ones)."""
+    """Copies of the heads' weights, on the CPU, as the model holds them (fold the norms first for the folded ones)."""
     layers = list(attention_views(model))
 
     def stack(name: str) -> Tensor | None:
         views = [getattr(layer, name) for layer in layers]
-        return None if views[0] is None else torch.stack(views)
+        return None if views[0] is None else torch.stack(views).cpu()
 
     return Heads(**{field.name: stack(field.name) for field in fields(Heads)})  # type: ignore[arg-type]
 

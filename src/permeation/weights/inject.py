@@ -89,7 +89,7 @@ def injected(
     own = [view.clone() for view, _ in views]
     try:
         for view, new in views:
-            view.copy_(new)
+            view.copy_(new.to(view.dtype))
         yield
     finally:
         for (view, _), old in zip(views, own, strict=True):

@@ -19,16 +19,18 @@ def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
 def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F = ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩_F for the circuit form (DESIGN.md, PCA).
 
-    Computed a layer at a time, so that memory stays at n · heads · d_head² numbers; returned in float64.
+    Computed a layer at a time, against itself and the later ones, so that memory stays at n · heads · d_head² numbers;
+    returned in float64.
     """
-    n, _, d_head = heads.queries.shape
-    queries, keys = (side.movedim(1, 0).flatten(1) for side in (heads.queries, heads.keys))  # (d_model, n · d_head)
-    rows = []
-    for q, k in zip(heads.W_Q, heads.keys.unflatten(0, heads.W_Q.shape[:2]), strict=True):
-        blocks = [(mine.mT.flatten(0, 1) @ all_).unflatten(1, (n, d_head)) for mine, all_ in ((q, queries), (k, keys))]
-        product = (blocks[0] * blocks[1]).sum(dim=2, dtype=torch.float64)  # (heads · d_head, n)
-        rows.append(product.unflatten(0, (-1, d_head)).sum(dim=1))
-    return torch.cat(rows)
+    n_heads, (n, _, d_head) = heads.W_Q.shape[1], heads.queries.shape
+    sides = [side.movedim(1, 0).flatten(1) for side in (heads.queries, heads.keys)]  # (d_model, n · d_head)
+    kernel = torch.zeros(n, n, dtype=torch.float64, device=heads.W_Q.device)
+    for start in range(0, n, n_heads):
+        mine, later = slice(start * d_head, (start + n_heads) * d_head), slice(start * d_head, None)
+        query, key = ((side[:, mine].T @ side[:, later]).unflatten(1, (-1, d_head)) for side in sides)
+        product = (query * key).sum(dim=2, dtype=torch.float64)  # (heads · d_head, later heads)
+        kernel[start : start + n_heads, start:] = product.unflatten(0, (-1, d_head)).sum(dim=1)
+    return kernel.triu() + kernel.triu(1).T
 
 
 def whitened(heads: Heads, moments: Moments) -> Heads:

@@ -111,15 +111,16 @@ def collect(
     """
     layers = list(attention_views(model))
     d_model = layers[0].W_Q.shape[1]
+    home = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
     zeros = [
-        torch.zeros(*shape, dtype=torch.float64, device=model.device)
+        torch.zeros(*shape, dtype=torch.float64, device=home)
         for shape in ((len(layers), d_model), (len(layers), d_model, d_model), (len(layers), d_model), (len(layers),))
     ]
     mean, second, third, fourth = zeros
 
     def hook(layer: int) -> Callable[[Any, Any, Tensor], None]:
         def add(_module: Any, _inputs: Any, output: Tensor) -> None:
-            x = output.flatten(0, -2).double()
+            x = output.flatten(0, -2).to(home).double()
             norm = x.square().sum(1)
             mean[layer] += x.sum(0)
             second[layer] += x.T @ x
