@@ -137,8 +137,8 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     """Run everything, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=2048)
     arguments = parser.parse_args()
     folder, text = Path("data") / "model", Path("data") / "corpus" / "corpus.txt"
     if not folder.is_dir() or not text.is_file():
