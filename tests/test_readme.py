@@ -1,0 +1,67 @@
+"""The README says what the committed run found, and its commands exist."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+
+README = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
+
+
+def metrics(name: str) -> Any:
+    return json.loads((PROJECT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def interval(table: Any, key: str) -> str:
+    return f"{table[key]:.3f} [{table[key + '_low']:.3f}, {table[key + '_high']:.3f}]"
+
+
+def test_the_meaning_axis_is_the_committed_run() -> None:
+    g = metrics("g")
+    for said in (
+        interval(g, "word_correlation_mean"),
+        interval(g, "auc_gradient_own"),
+        interval(g, "auc_direction_own"),
+        interval(g, "decomposition_r2"),
+        f"{g['alpha']:.2f} [{g['alpha_low']:.2f}, {g['alpha_high']:.2f}]",
+        f"with shuffled senses {g['null_correlation_mean']:.3f}",
+        f"{g['separation_mean']:.3f}",
+    ):
+        assert said in README
+
+
+@pytest.mark.parametrize("form", ["gram", "circuit", "score"])
+def test_the_spectra_are_the_committed_run(form: str) -> None:
+    pca = metrics("pca")
+    own = (pca if form == "gram" else pca[form])["components_for_variance"]
+    assert f"| {form} form | {' | '.join(map(str, own.values()))} |" in README
+    assert f"| {form} form, heads in random frames | {' | '.join(map(str, pca['null'][form].values()))} |" in README
+
+
+def test_the_ratios_are_the_committed_run() -> None:
+    ratio = metrics("perplexity")["ratio"]
+    assert f"| {ratio['1']:.0f}, {ratio['8']:.0f}, {ratio['64']:.0f}, {ratio['all']:.4f} |" in README
+    ratio = metrics("clusters")["ratio"]
+    assert f"| {ratio['4']:.0f}, {ratio['12']:,.0f}, {ratio['32']:.0f} |" in README
+
+
+def test_the_rivals_are_the_committed_run() -> None:
+    rows = json.loads((PROJECT / "plots" / "pareto.json").read_text(encoding="utf-8"))
+    assert rows
+    for row in rows:
+        digits = 0 if row["ratio"] > 10 else 4 if row["method"] == "int8" else 3
+        assert f"{row['ratio']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" in README
+
+
+def test_the_commands_of_the_makefile_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)`", README)) <= targets
+
+
+def test_every_stage_is_explained() -> None:
+    stages = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    table = README[README.index("## The stages") : README.index("## Speed")]
+    assert {name for name in re.findall(r"`(\w+)`", table) if name in stages} == stages
