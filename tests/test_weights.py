@@ -153,7 +153,9 @@ def test_any_part_can_be_replaced(family: str) -> None:
         assert torch.equal(network(TOKENS).logits, before)
     for name, own in heads.items():
         with injected(network, **{name: torch.randn_like(own)}):
-            assert not torch.allclose(network(TOKENS).logits, before, atol=1e-3)
+            changed = not torch.allclose(network(TOKENS).logits, before, atol=1e-3)
+            # Without rotation a key bias adds the same to all scores of a query, which the softmax takes out again.
+            assert changed != (family == "gpt2" and name == "b_K")
             assert not torch.equal(read_heads(network).tensors()[name], own)
         assert torch.equal(network(TOKENS).logits, before)
 
