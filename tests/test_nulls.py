@@ -68,3 +68,33 @@ def test_a_revision_is_like_itself() -> None:
 def test_an_unknown_revision_is_named() -> None:
     with pytest.raises(PermeationError, match="'no-such' is no revision of this project"):
         resolve(PROJECT, "no-such")
+
+
+def test_planted_factors_are_within_their_intervals() -> None:
+    """σ = h · f_max · g + noise, as residuals with that cosine to the contrast: f_max and g come back."""
+    rng = np.random.default_rng(4)
+    g, planted = np.array([0.0, 0.2, 0.5, 1.0]), np.array([0.3, 0.5, 0.4, 0.6, 0.35])
+    rank = np.concatenate([np.arange(1, 11), -np.arange(1, 11)]) / 10
+    h = np.concatenate([rank, [1, 1, -1, -1]])
+
+    def planted_word(f_max: float) -> WordResiduals:
+        sigma = np.outer(h, f_max * g) + 0.03 * rng.normal(size=(len(h), LAYERS))
+        across = rng.normal(size=(len(h), LAYERS, WIDTH - 1))
+        across *= np.sqrt(1 - sigma**2)[..., None] / np.linalg.norm(across, axis=-1, keepdims=True)
+        end = np.eye(WIDTH)[0] + 1e-3 * rng.normal(size=(16, WIDTH))
+        return WordResiduals(
+            sense_a=end[:8],
+            sense_b=-end[8:],
+            measured=np.concatenate([sigma[..., None], across], axis=-1),
+            counts=(10, 10, 2, 2),
+            rank=rank,
+        )
+
+    words = [planted_word(f_max) for f_max in planted]
+    drawn = bootstrap.resample(words, "rank", 400, rng).factors
+    low, high = bootstrap.interval(drawn.f_max)
+    assert ((low < planted) & (planted < high)).mean() >= 0.8
+    assert (high - low < 0.15).all()
+    real = measure(words, real_sigmas(words, "rank"), "rank").factors
+    np.testing.assert_allclose(real.f_max[0], planted, atol=0.05)
+    np.testing.assert_allclose(real.g[0].mean(axis=0), g, atol=0.05)
