@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from permeation import config as configuration
+from permeation import model as models
 from permeation.config import Config
 from permeation.stage import Stage
+from permeation.weights.heads import Heads, read_heads
 from tests import tiny
 
 PROJECT = Path(__file__).parents[1]
@@ -65,3 +68,13 @@ def run_stage(tmp_path: Path) -> Callable[[str, Config], Path]:
         return tmp_path / "data" / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def gpt2_heads() -> Heads:
+    if not (SHARED / "gpt2-attention").is_dir():
+        pytest.skip("needs ../shared/gpt2-attention, the real attention weights of GPT-2 small")
+    # Its MLP and token embedding are missing, which permeation.model.load rightly refuses.
+    network = transformers.AutoModelForCausalLM.from_pretrained(SHARED / "gpt2-attention").requires_grad_(False)
+    models.fold_norms(network)
+    return read_heads(network)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import transformers
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from permeation.weights.inner_product import circuit_kernel, gram_kernel, score_
 from permeation.weights.moments import Moments, collect, roots
 from permeation.weights.null import random_circuit_kernel, random_gram_kernel, unit_norm
 from tests import tiny
-from tests.conftest import SHARED
 
 WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(3))
 
@@ -171,15 +169,6 @@ def test_calibration_text_and_measured_text_never_meet() -> None:
         calibration_windows(1000, 24, 23)
     with pytest.raises(PermeationError, match=r"give 1 windows of 20 tokens beside the calibration text"):
         held_out_windows(tokens, calibration, 20, 39)
-
-
-@pytest.fixture(scope="module")
-def gpt2_heads() -> Heads:
-    if not (SHARED / "gpt2-attention").is_dir():
-        pytest.skip("needs ../shared/gpt2-attention, the real attention weights of GPT-2 small")
-    network = transformers.AutoModelForCausalLM.from_pretrained(SHARED / "gpt2-attention").requires_grad_(False)
-    models.fold_norms(network)
-    return read_heads(network)
 
 
 def test_real_gpt2_shares_more_than_random_heads_in_circuit_form(gpt2_heads: Heads) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
 from permeation.weights.inner_product import circuit_kernel, gram_kernel
 from tests import tiny
-from tests.conftest import SHARED
 
 TOKENS = torch.arange(2, 34).view(2, 16)
 
@@ -218,16 +216,6 @@ def test_planted_groups_agree_and_stand_apart() -> None:
     assert mixed < 0
     assert silhouette(points, np.zeros(60, dtype=np.int64)) is None
     assert silhouette(points, np.arange(60)) is None
-
-
-@pytest.fixture(scope="module")
-def gpt2_heads() -> Heads:
-    if not (SHARED / "gpt2-attention").is_dir():
-        pytest.skip("needs ../shared/gpt2-attention, the real attention weights of GPT-2 small")
-    # Its MLP and token embedding are missing, which permeation.model.load rightly refuses.
-    network = transformers.AutoModelForCausalLM.from_pretrained(SHARED / "gpt2-attention").requires_grad_(False)
-    models.fold_norms(network)
-    return read_heads(network)
 
 
 def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_heads: Heads) -> None:
