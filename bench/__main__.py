@@ -23,10 +23,10 @@ import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
 from permeation import model as models
-from permeation import perplexity
 from permeation.files import read_json
 from permeation.perplexity import window_nll
 from permeation.scoring import has_fast_bfloat16, ready
+from permeation.text import Text, window_starts
 
 CONTEXT, BATCH = 512, 2
 Scorer = Callable[[torch.Tensor], float]
@@ -144,8 +144,8 @@ def main() -> None:
     if not folder.is_dir() or not text.is_file():
         sys.exit(f"bench: {folder} or {text} is missing; run `make repro` first")
     tokenizer = models.load_tokenizer(folder)
-    tokens = perplexity.tokenize(tokenizer, text.read_text(encoding="utf-8"))
-    real = perplexity.cut_windows(tokens, CONTEXT, arguments.tokens)
+    tokens = Text.tokenize(tokenizer, text.read_text(encoding="utf-8"))
+    real = tokens.windows(window_starts(len(tokens.tokens), CONTEXT, arguments.tokens), CONTEXT).tokens
     random = torch.randint(50257, real.shape, generator=torch.Generator().manual_seed(0))
 
     def gpt2() -> Any:

@@ -1,49 +1,44 @@
 """Cut the text into windows and score the untouched model on them, once for all that compare with it."""
 
+from dataclasses import replace
 from functools import partial
 
-import numpy as np
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation import perplexity
+from permeation.comparison import Comparison, untouched_nll
 from permeation.errors import PermeationError
 from permeation.files import read_json, write_json
+from permeation.perplexity import perplexity
 from permeation.scoring import ready, resolve_dtype
 from permeation.stage import Stage, run
+from permeation.text import Text, window_starts
 
 
 def main(stage: Stage) -> None:
-    """Write data/baseline/: windows.npy (windows, context) and nll.npy (windows), Σ NLL in nats."""
-    settings, folder = stage.config.perplexity, stage.input("model")
+    """Write data/baseline/: windows.safetensors (permeation.comparison.Comparison); summary.json."""
+    config, settings, folder = stage.config, stage.config.perplexity, stage.input("model")
     if settings.context > (longest := read_json(folder / "model.json")["n_ctx"]):
         raise PermeationError(f"perplexity.context is {settings.context}; this model accepts at most {longest}")
-    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
-    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
-    windows = perplexity.cut_windows(tokens, settings.context, settings.max_tokens)
-    if len(windows) < 2:
-        raise PermeationError(
-            f"the text and perplexity.max_tokens ({settings.max_tokens}) give {len(windows)} window of "
-            f"{settings.context} tokens; an interval needs at least 2"
-        )
-    load = partial(models.load_for_injection, folder, stage.config.wqk.fold_norm, stage.device)
-    dtype = resolve_dtype(settings.dtype, load, windows[:1])
+    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
+    starts = window_starts(len(text.tokens), settings.context, settings.max_tokens)
+    windows = text.windows(starts, settings.context)
+    load = partial(models.load_for_injection, folder, config.wqk.fold_norm, stage.device)
+    dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
     model = ready(load(), dtype, settings.context)
-    nll = []
+    journal = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
     with tqdm(
-        total=windows.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
+        total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
     ) as bar:
-        for batch in perplexity.window_nll(model, windows, settings.batch_size):
-            nll.append(batch)
-            bar.update(len(batch) * settings.context)
-    scored = windows.numel() - len(windows)
+        nll = untouched_nll(model, windows, settings, journal, bar.update)
+    comparison = Comparison(windows, nll, replace(settings, dtype=dtype))
     with stage.output() as out:
-        np.save(out / "windows.npy", windows.numpy())
-        np.save(out / "nll.npy", np.concatenate(nll))
+        comparison.write(out)
         summary = {
-            "perplexity": perplexity.perplexity(float(np.concatenate(nll).sum()), scored),
-            "tokens": scored,
-            "windows": len(windows),
+            "perplexity": perplexity(float(nll.sum()), comparison.tokens),
+            "tokens": comparison.tokens,
+            "windows": len(nll),
             "dtype": dtype,
         }
         write_json(out / "summary.json", summary)

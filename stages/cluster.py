@@ -7,16 +7,18 @@ import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from permeation.comparison import Comparison, ratio_table
 from permeation.errors import PermeationError
 from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
-from permeation.perplexity import Comparison, ratio_table
 from permeation.scoring import ready
 from permeation.stage import Stage, run
 from permeation.weights.cluster import agreement, k_means, silhouette
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
-from permeation.weights.inject import GramInjection, measure_mixing
+from permeation.weights.inject import GramInjection
+from permeation.weights.inner_product import FORMS
+from permeation.weights.measure import measure_mixing
 
 
 def main(stage: Stage) -> None:
@@ -24,7 +26,7 @@ def main(stage: Stage) -> None:
     config, settings = stage.config, stage.config.cluster
     forms = {
         form: KernelPca.from_tensors(load_file(stage.input("pca") / f"{form}.safetensors"), config.pca.center)
-        for form in ("gram", "circuit", "score")
+        for form in FORMS
     }
     pca = forms["gram"]
     if settings.k[-1] > pca.count:
@@ -37,7 +39,7 @@ def main(stage: Stage) -> None:
     comparison = Comparison.read(stage.input("baseline"), config.perplexity)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
-    model = ready(model, comparison.dtype, comparison.windows.shape[1])
+    model = ready(model, comparison.settings.dtype, comparison.settings.context)
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "baseline", "pca")),
         settings=(config.wqk, config.pca, config.perplexity, config.seed, settings.share, settings.components),
@@ -51,11 +53,11 @@ def main(stage: Stage) -> None:
         return {"k": str(k), **measured, "replaced_heads": clusters.replaced(settings.share)}
 
     rows = []
-    total = len(settings.k) * comparison.windows.numel()
+    total = len(settings.k) * comparison.windows.tokens.numel()
     with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
         for done, k in enumerate(settings.k, start=1):
             rows.append(journal.remember(partial(measure, k), {"k": k}))
-            bar.update(done * comparison.windows.numel() - bar.n)
+            bar.update(done * comparison.windows.tokens.numel() - bar.n)
 
     per_layer = injection.heads.W_Q.shape[1]
     layer = np.arange(pca.count) // per_layer

@@ -8,12 +8,14 @@ from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/corpus/."""
+    """Write data/corpus/: corpus.txt; articles.json, where in it each article starts, in characters; corpus.json."""
     with stage.output("corpus") as folder:
-        text, origin = fetch_corpus(stage.config.corpus)
+        corpus = fetch_corpus(stage.config.corpus)
         path = folder / "corpus.txt"
-        path.write_text(text, encoding="utf-8")
-        write_json(folder / "corpus.json", {**asdict(origin), "sha256": sha256([path]), "characters": len(text)})
+        path.write_text(corpus.text, encoding="utf-8")
+        write_json(folder / "articles.json", corpus.articles)
+        facts = {"sha256": sha256([path]), "characters": len(corpus.text), "articles": len(corpus.articles)}
+        write_json(folder / "corpus.json", asdict(corpus.origin) | facts)
 
 
 if __name__ == "__main__":

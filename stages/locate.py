@@ -1,5 +1,6 @@
 """Where the function lives: the perplexity with one layer rebuilt, and with one band of components dropped."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation import perplexity
-from permeation.calibration import held_out_comparison
+from permeation.comparison import Comparison, untouched_nll
 from permeation.files import read_json, write_json, write_rows
 from permeation.scoring import ready
 from permeation.stage import Stage, run
+from permeation.text import Text, held_out_starts
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
-from permeation.weights.inject import GramInjection, measure_mixing
+from permeation.weights.inject import GramInjection
+from permeation.weights.measure import measure_mixing
 
 
 def main(stage: Stage) -> None:
@@ -24,26 +26,28 @@ def main(stage: Stage) -> None:
     settings, folder, config = stage.config.locate, stage.input("model"), stage.config
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
     model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
-    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
-    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
+    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
     injection = GramInjection.fit(read_heads(model))
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
-    model = ready(model, dtype, config.perplexity.context)
+    scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
+    model = ready(model, dtype, scored.context)
     n_layers, n_heads = injection.heads.W_Q.shape[:2]
     kept = max(1, round(settings.components * pca.count))
 
+    starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
+    windows = text.windows(starts, scored.context)
+    untouched = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
     journal = stage.journal(
-        *(stage.input(name) for name in ("model", "corpus", "moments", "baseline", "pca")),
-        settings=(config.wqk, config.pca, config.perplexity, settings),
+        *(stage.input(name) for name in ("model", "tokenize_corpus", "moments", "pca")),
+        settings=(config.wqk, config.pca, scored, settings.components),
     )
 
     layers: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = held_out_comparison(
-            model, tokens, calibration, config.perplexity, settings.max_tokens, dtype, bar.update
-        )
+        nll = untouched_nll(model, windows, scored, untouched, bar.update)
+        comparison = Comparison(windows, nll, scored)
 
         def measure(key: dict[str, Any], mixing: Tensor) -> dict[str, Any]:
             return journal.remember(lambda: measure_mixing(model, injection, mixing, comparison, bar.update), key)
@@ -61,7 +65,7 @@ def main(stage: Stage) -> None:
         write_rows(out / "plots" / "layers.json", layers)
         write_rows(out / "plots" / "bands.json", dropped)
         summary = {
-            "tokens": comparison.windows.numel() - len(comparison.windows),
+            "tokens": comparison.tokens,
             "components": kept,
             "layer_ratio": {str(row["layer"]): row["ratio"] for row in layers},
             "band_ratio": {f"{row['first']}-{row['last']}": row["ratio"] for row in dropped},

@@ -1,15 +1,15 @@
 """Second moments of what the attention layers read, from calibration text that nothing is measured on later."""
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation import perplexity
-from permeation.calibration import calibration_windows
 from permeation.errors import PermeationError
 from permeation.files import write_json
+from permeation.perplexity import windows_per_batch
 from permeation.stage import Stage, run
+from permeation.text import Text, calibration_positions
 from permeation.weights.moments import collect
 
 
@@ -19,12 +19,11 @@ def main(stage: Stage) -> None:
     model = models.load_for_injection(folder, stage.config.wqk.fold_norm, stage.device)
     if settings.context > (longest := models.geometry(model).n_ctx):
         raise PermeationError(f"moments.context is {settings.context}; this model accepts at most {longest}")
-    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
-    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
-    positions = calibration_windows(len(tokens), settings.context, settings.tokens)
+    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
+    positions = calibration_positions(len(text.tokens), settings.context, settings.tokens)
     with tqdm(total=positions.numel(), desc="moments", unit="tok", unit_scale=True, disable=None) as bar:
-        batch_size = perplexity.windows_per_batch(stage.config.perplexity.batch_size, settings.context, stage.device)
-        moments = collect(model, tokens[positions], batch_size, bar.update)
+        batch_size = windows_per_batch(stage.config.perplexity.batch_size, settings.context, stage.device)
+        moments = collect(model, text.tokens[positions], batch_size, bar.update)
     with stage.output() as out:
         save_file(moments.tensors(), out / "moments.safetensors")
         np.save(out / "positions.npy", positions.numpy())

@@ -1,4 +1,4 @@
-"""Principal components of the heads' W_QK in gram form, circuit form and score metric, beside those of random heads."""
+"""Principal components of the heads' W_QK in each form and metric, beside those of random heads."""
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,12 +27,13 @@ def main(stage: Stage) -> None:
     tensors = load_file(stage.input("extract_wqk") / "heads.safetensors", device=device)
     tensors.pop("gram")
     heads = Heads(**tensors)
-    white = whitened(heads, Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors")))
+    moments = Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors"))
+    white = {"score": whitened(heads, moments), "score_centred": whitened(heads, moments, mean_key=False)}
     generator = torch.Generator().manual_seed(stage.config.seed)
     kernels = {
         "gram": (gram_kernel(heads), random_gram_kernel(heads, generator)),
         "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator)),
-        "score": (circuit_kernel(white), random_circuit_kernel(white, generator)),
+        **{form: (circuit_kernel(each), random_circuit_kernel(each, generator)) for form, each in white.items()},
     }
     fits = {
         form: {
@@ -44,16 +45,16 @@ def main(stage: Stage) -> None:
     with stage.output() as folder:
         for form, kinds in fits.items():
             save_file(kinds["own"].tensors(), folder / f"{form}.safetensors")
-        gram, circuit, score = (
-            {
+        spectra = {
+            form: {
                 "components_for_variance": decompose.share_table(kinds["own"], SHARES),
                 "explained_variance_ratio": {
                     str(i + 1): float(kinds["own"].explained_variance_ratio[i]) for i in range(3)
                 },
             }
-            for kinds in fits.values()
-        )
-        summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **gram, "circuit": circuit, "score": score}
+            for form, kinds in fits.items()
+        }
+        summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **spectra.pop("gram"), **spectra}
         for kind in list(KINDS)[1:]:
             summary[kind] = {form: decompose.share_table(kinds[kind], SHARES) for form, kinds in fits.items()}
         write_json(folder / "summary.json", summary)

@@ -6,16 +6,17 @@ from typing import Any
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from permeation.comparison import Comparison, ratio_table
 from permeation.config import Count
 from permeation.errors import PermeationError
 from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
-from permeation.perplexity import Comparison, ratio_table
 from permeation.scoring import ready
 from permeation.stage import Stage, run
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
-from permeation.weights.inject import GramInjection, measure_mixing
+from permeation.weights.inject import GramInjection
+from permeation.weights.measure import measure_mixing
 
 
 def main(stage: Stage) -> None:
@@ -28,7 +29,7 @@ def main(stage: Stage) -> None:
     comparison = Comparison.read(stage.input("baseline"), config.perplexity)
     model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
-    model = ready(model, comparison.dtype, comparison.windows.shape[1])
+    model = ready(model, comparison.settings.dtype, comparison.settings.context)
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "baseline", "pca")),
         settings=(config.wqk, config.pca, config.perplexity),
@@ -39,11 +40,11 @@ def main(stage: Stage) -> None:
         return {"components": str(k), **measure_mixing(model, injection, mixing, comparison, bar.update)}
 
     rows = []
-    total = len(wanted) * comparison.windows.numel()
+    total = len(wanted) * comparison.windows.tokens.numel()
     with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
         for done, k in enumerate(wanted, start=1):
             rows.append(journal.remember(partial(measure, k), {"components": k}))
-            bar.update(done * comparison.windows.numel() - bar.n)
+            bar.update(done * comparison.windows.tokens.numel() - bar.n)
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
         write_json(folder / "summary.json", ratio_table(rows, "components"))

@@ -1,7 +1,7 @@
 """Store all W_Q and W_K in less by each method, read them back, and measure the perplexity at equal storage."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -11,94 +11,96 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation import perplexity
-from permeation.calibration import held_out_comparison
+from permeation.comparison import Comparison, untouched_nll
 from permeation.errors import PermeationError
 from permeation.files import read_json, write_json, write_rows
 from permeation.scoring import ready
 from permeation.stage import Stage, run
+from permeation.text import Text, held_out_starts
 from permeation.weights.error import relative_errors
 from permeation.weights.heads import Heads, read_heads
 from permeation.weights.inject import injected
+from permeation.weights.inner_product import FORMS
 from permeation.weights.moments import Moments
 from permeation.weights.rivals.base import BYTES_PER_NUMBER, Problem, Rival, original_parameters, size_within
 from permeation.weights.rivals.methods import METHODS
-from permeation.weights.rivals.pareto import METRICS, half_width_near_bearable, proxies, smallest_shares
+from permeation.weights.rivals.pareto import half_width_near_bearable, proxies, smallest_shares
 
-PARETO = ("method", "share", "stored_share", "stored_bytes", "ratio", "low", "high")
+PARETO = ("method", "share", "stored_share", "stored_bytes", "ratio", "low", "high", "tokens")
+STORED = ("size", "stored_parameters", "stored_bytes", "stored_share")
+MEASURED = ("ratio", "low", "high", "tokens", *(f"error_{metric}" for metric in FORMS))
 
 
 def main(stage: Stage) -> None:
     """Write data/rivals/: rows.json, one row per method and share with what it stores, costs and errs; plots/."""
     settings, folder, config = stage.config.rivals, stage.input("model"), stage.config
     model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
-    text = (stage.input("corpus") / "corpus.txt").read_text(encoding="utf-8")
-    tokens = perplexity.tokenize(models.load_tokenizer(folder), text)
+    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
     moments = Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors"))
     own = read_heads(model)
     heads = Heads(**{name: tensor.double().cpu() for name, tensor in own.tensors().items()})
     problem = Problem(heads, moments, models.geometry(model).rotary, config.seed)
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
-    model = ready(model, dtype, config.perplexity.context)
+    scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
+    model = ready(model, dtype, scored.context)
+    starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
+    windows = text.windows(starts, scored.context)
+    untouched = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
     journal = stage.journal(
-        *(stage.input(name) for name in ("model", "corpus", "moments", "baseline")),
-        settings=(config.wqk, config.perplexity, config.seed, settings.max_tokens),
+        *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
+        settings=(config.wqk, scored, config.seed),
     )
     original = BYTES_PER_NUMBER * original_parameters(heads)
 
     rows: list[dict[str, Any]] = []
     with tqdm(desc="rivals", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = held_out_comparison(
-            model, tokens, calibration, config.perplexity, settings.max_tokens, dtype, bar.update
-        )
+        nll = untouched_nll(model, windows, scored, untouched, bar.update)
+        comparison = Comparison(windows, nll, scored)
 
-        def measure(rival: Rival, size: int, progress: Callable[[int], object]) -> dict[str, Any]:
+        def measure(rival: Rival, size: int) -> dict[str, Any]:
             changed = rival.apply(size)
             with injected(model, **changed.tensors()):
-                ratio = comparison.ratio(model, progress)
+                ratio = comparison.ratio(model, bar.update)
             errors = relative_errors(heads, changed, moments)
-            return {**asdict(ratio), **{f"error_{metric}": errors[metric] for metric in METRICS}}
+            return {**asdict(ratio), **{f"error_{metric}": errors[metric] for metric in FORMS}}
 
         for method in settings.methods:
             rival, refusal = fitted(method, problem)
-            done: set[int] = set()
-            for share in settings.shares:
-                size = None if rival is None else size_within(rival, int(share * original))
-                # What has a larger share but no larger size is the same run.
-                if size in done:
-                    continue
-                row: dict[str, Any] = {"method": method, "share": share, "note": refusal}
+            for share, size in sizes(rival, settings.shares, original):
+                row = {"method": method, "share": share, "note": None}
                 if rival is None or size is None:
-                    row["note"] = row["note"] or "does not fit"
-                    absent = dict.fromkeys(("ratio", "low", "high", *(f"error_{metric}" for metric in METRICS)))
-                    stored = dict.fromkeys(("size", "stored_parameters", "stored_bytes", "stored_share"))
-                    rows.append({**row, **stored, **absent})
+                    rows.append(row | {"note": refusal or "does not fit"} | dict.fromkeys(STORED + MEASURED))
                     continue
-                done.add(size)
-                stored_bytes = rival.stored_bytes(size)
-                row |= {
-                    "size": size,
-                    "stored_parameters": rival.stored_parameters(size),
-                    "stored_bytes": stored_bytes,
-                    "stored_share": stored_bytes / original,
-                }
-                measured = journal.remember(partial(measure, rival, size, bar.update), {"method": method, "size": size})
-                rows.append({**row, **measured})
+                stored = rival.stored_bytes(size)
+                row |= dict(zip(STORED, (size, rival.stored_parameters(size), stored, stored / original), strict=True))
+                measured = journal.remember(partial(measure, rival, size), {"method": method, "size": size})
+                rows.append(row | measured)
 
     runs = [row for row in rows if row["ratio"] is not None]
     with stage.output() as out:
         write_json(out / "rows.json", rows)
         write_rows(out / "plots" / "pareto.json", ({key: row[key] for key in PARETO} for row in runs))
         summary = {
-            "tokens": comparison.windows.numel() - len(comparison.windows),
-            "windows": len(comparison.windows),
+            "tokens": comparison.tokens,
+            "tokens_spent": sum(row["tokens"] for row in runs),
             "original_bytes": original,
             "half_width_near_1_05": half_width_near_bearable(runs),
             "smallest_share_at_1_05": smallest_shares(rows),
             "proxy": proxies(runs),
         }
         write_json(out / "summary.json", summary)
+
+
+def sizes(rival: Rival | None, shares: Sequence[float], original: int) -> list[tuple[float, int | None]]:
+    """Each share of the original bytes with the largest size that fits, None where there is none.
+
+    What has a larger share but no larger size is the same run and left out.
+    """
+    found = [(share, None if rival is None else size_within(rival, int(share * original))) for share in shares]
+    return [
+        (share, size) for i, (share, size) in enumerate(found) if size is None or size not in dict(found[:i]).values()
+    ]
 
 
 def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:

@@ -9,8 +9,6 @@ from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from permeation import model as models
-from permeation.calibration import calibration_windows, held_out_windows
-from permeation.errors import PermeationError
 from permeation.weights import decompose
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import injected
@@ -72,6 +70,19 @@ def test_the_score_norm_is_the_mean_squared_score(family: str) -> None:
         q, k = q + heads.b_Q[:, :, None], k + heads.b_K[:, :, None]
     expected = (q @ k.mT).double().square().mean(dim=(2, 3)).flatten()
     torch.testing.assert_close(score_kernel(heads, moments).diagonal(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_without_the_mean_key_the_score_norm_is_the_variance_over_keys(family: str) -> None:
+    """‖A‖² = E_q Var_k (q·k): what a query scores with all keys alike, b_K too, does not count."""
+    network, heads, moments = folded(family)
+    moments = replace(moments, tokens=torch.tensor(10**12))
+    x = inputs(network).float()[:, None]
+    q, k = x @ heads.W_Q, x @ heads.W_K.repeat_interleave(heads.W_Q.shape[1] // heads.W_K.shape[1], 1)
+    if heads.b_Q is not None and heads.b_K is not None:
+        q, k = q + heads.b_Q[:, :, None], k + heads.b_K[:, :, None]
+    expected = (q @ k.mT).double().var(dim=3, correction=0).mean(dim=2).flatten()
+    kernel = score_kernel(heads, moments, mean_key=False)
+    torch.testing.assert_close(kernel.diagonal(), expected, atol=1e-4, rtol=1e-4)
 
 
 def turned(heads: Heads, pairs: list[tuple[int, int]] | None) -> Heads:
@@ -148,27 +159,6 @@ def test_shared_components_exceed_the_null() -> None:
     heads = Heads(W_Q, basis[1].expand(3, 8, 32, 4))
     assert decompose.fit(circuit_kernel(heads), center=False).components_for(0.999) == 2
     assert decompose.fit(random_circuit_kernel(heads, generator), center=False).components_for(0.999) > 15
-
-
-def test_calibration_text_and_measured_text_never_meet() -> None:
-    tokens = torch.arange(1000)
-    calibration = calibration_windows(1000, 24, 240)
-    assert calibration.shape == (10, 24)
-    assert calibration[:, 0].tolist() == [48, 144, 240, 336, 432, 528, 624, 720, 816, 912]
-    starts = held_out_windows(tokens, calibration, 20, None)
-    measured = {int(start) + i for start in starts for i in range(20)}
-    assert not measured & set(calibration.flatten().tolist())
-    few = held_out_windows(tokens, calibration, 20, 79)
-    assert len(few) == 3
-    assert set(few.tolist()) <= set(starts.tolist())
-    with pytest.raises(
-        PermeationError, match=r"moments.tokens is 600; the text has 1000 tokens, of which at most half"
-    ):
-        calibration_windows(1000, 24, 600)
-    with pytest.raises(PermeationError, match=r"moments.tokens is 23; accepted: at least moments.context"):
-        calibration_windows(1000, 24, 23)
-    with pytest.raises(PermeationError, match=r"give 1 windows of 20 tokens beside the calibration text"):
-        held_out_windows(tokens, calibration, 20, 39)
 
 
 def test_real_gpt2_shares_more_than_random_heads_in_circuit_form(gpt2_heads: Heads) -> None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from permeation import model as models
-from permeation import perplexity, scoring
+from permeation import scoring
 from permeation.errors import PermeationError
 from permeation.perplexity import window_nll
 from permeation.scoring import causal_blocks, ready, resolve_dtype
+from permeation.text import Text, window_starts
 from tests import tiny
 from tests.conftest import FAMILIES, PROJECT
 
@@ -87,7 +88,8 @@ def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], t
 
     found = json.loads(run("--context", "16", "--max-tokens", "64", "--dtype", "float32").stdout.splitlines()[-1])
     model, tokenizer = models.load(checkpoints["gpt2"]), models.load_tokenizer(checkpoints["gpt2"])
-    chosen = perplexity.cut_windows(perplexity.tokenize(tokenizer, text.read_text()), 16, 64)
+    tokens = Text.tokenize(tokenizer, text.read_text()).tokens
+    chosen = tokens[window_starts(len(tokens), 16, 64)[:, None] + torch.arange(16)]
     expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
     assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
     assert (found["tokens"], found["windows"], found["dtype"]) == (60, 4, "float32")

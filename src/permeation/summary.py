@@ -105,9 +105,9 @@ def shape_of_response(g: Metrics) -> Section:
 def shared_subspace(pca: Metrics) -> Section:
     """How many components the heads' W_QK take."""
     forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
-    tables = {f"{name} form": form["components_for_variance"] for name, form in forms.items()}
+    tables = {_form(name): form["components_for_variance"] for name, form in forms.items()}
     # The same heads in random directions, where that was measured.
-    tables |= {f"{name} form, at random": table for name, table in pca.get("null", {}).items()}
+    tables |= {f"{_form(name)}, at random": table for name, table in pca.get("null", {}).items()}
     shares = list(pca["components_for_variance"])
     at = "90" if "90" in shares else shares[-1]
     needed = pca["components_for_variance"][at]
@@ -250,6 +250,10 @@ def _told_apart(g: Metrics) -> list[str]:
         f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
         f"p = {g['auc_gradient_own_p']:.3f})."
     ]
+
+
+def _form(name: str) -> str:
+    return {"score_centred": "score form, mean key out"}.get(name, f"{name} form")
 
 
 def _is_spectrum(part: Any) -> bool:

@@ -15,7 +15,7 @@ Rows = Sequence[dict[str, Any]]
 mpl.use("agg")
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 
 
 def save(figure: Figure, path: Path) -> None:

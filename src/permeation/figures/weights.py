@@ -10,18 +10,20 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from permeation.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, values, where
+from permeation.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, Rows, unique, values, where
+
+NAMES = {"score": "score metric", "score_centred": "score metric, mean key out"}
 
 
 def spectra(rows: Rows) -> Figure:
     """Cumulative share of the variance of W_QK over the heads, by number of components; random heads dashed."""
     figure, axes = plt.subplots(ncols=2, figsize=(7.6, 3), sharey=True)
     for axis, norm in zip(axes, ("as they are", "unit norm"), strict=True):
-        for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN), strict=False):
+        for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN, PINK), strict=False):
             null = "random frames" if norm == "as they are" else f"random frames, {norm}"
             for heads, style in ((norm, "-"), (null, "--")):
                 line = where(rows, form=form, heads=heads)
-                label = form if heads == norm else None
+                label = NAMES.get(form, f"{form} form") if heads == norm else None
                 axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=label)
         axis.set(xlabel="principal components K", title=f"heads {norm}", ylim=(0, 1.02))
     axes[0].plot([], [], "--", color=GREY, label="random frames")
@@ -102,7 +104,7 @@ def head_map(rows: Rows) -> Figure:
             points = axis.scatter(x, y, c=values(heads, colour), cmap=palette, s=10)
         figure.colorbar(points, ax=row, label=colour)
     for axis, form in zip(axes[0], forms, strict=True):
-        axis.set(title=f"{form} form" if form != "score" else "score metric")
+        axis.set(title=NAMES.get(form, f"{form} form"))
     for axis in axes[1]:
         axis.set(xlabel="component 1")
     for row in axes:

@@ -21,6 +21,7 @@ from permeation.config import DEVICES, DTYPES
 from permeation.device import find_device
 from permeation.errors import PermeationError
 from permeation.sources import fetch_corpus
+from permeation.text import Text, window_starts
 
 
 def parse() -> argparse.Namespace:
@@ -41,10 +42,9 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     longest = models.read_config(folder).max_position_embeddings
     if not 2 <= context <= longest:
         raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
-    text, _ = fetch_corpus(str(arguments.text))
-    windows = perplexity.cut_windows(
-        perplexity.tokenize(models.load_tokenizer(folder), text), context, arguments.max_tokens
-    )
+    text = Text.tokenize(models.load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
+    starts = window_starts(len(text.tokens), context, arguments.max_tokens)
+    windows = text.windows(starts, context).tokens
     load = partial(models.load, folder, device)
     dtype = scoring.resolve_dtype(arguments.dtype, load, windows[:1])
     model = scoring.ready(load(), dtype, context)

@@ -12,16 +12,18 @@ from permeation.weights.moments import Moments
 
 
 def relative_errors(own: Heads, changed: Heads, moments: Moments) -> dict[str, float]:
-    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in gram form, in circuit form and in circuit form in the score metric.
+    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (inner_product.FORMS).
 
     In the score metric this is the root of the mean squared error of attention scores over their mean square, for
-    queries and keys drawn independently from the calibration text.
+    queries and keys drawn independently from the calibration text; with the mean key taken out, of their variances
+    over keys.
     """
     gram = [gram_form(heads) for heads in (own, changed)]
     return {
         "gram": float((gram[1] - gram[0]).norm() / gram[0].norm()),
         "circuit": _circuit_error(own, changed),
-        "score": _circuit_error(whitened(own, moments), whitened(changed, moments)),
+        "score": _circuit_error(*(whitened(heads, moments) for heads in (own, changed))),
+        "score_centred": _circuit_error(*(whitened(heads, moments, mean_key=False) for heads in (own, changed))),
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from permeation.errors import PermeationError
 from permeation.model import attention_views
-from permeation.perplexity import Comparison
 from permeation.weights.heads import Heads, gram_form
 
 MAX_CONDITION = 1e12  # of W_K: beyond it, float64 has no digits left for the injection
@@ -94,21 +93,3 @@ def injected(
     finally:
         for (view, _), old in zip(views, own, strict=True):
             view.copy_(old)
-
-
-def measure_mixing(
-    model: Any,
-    injection: GramInjection,
-    mixing: Float[Tensor, "n n"],
-    comparison: Comparison,
-    progress: Callable[[int], object],
-) -> dict[str, float]:
-    """The perplexity ratio with every head's gram form replaced by a mixture of the heads' own, M̂ = R M.
-
-    With it, `change_median` and `change_max` over the heads of |ΔW_Q| / |W_Q|.
-    """
-    W_Q = injection.mixed(mixing)
-    change = injection.relative_change(W_Q)
-    with injected(model, W_Q):
-        ratio = comparison.ratio(model, progress)
-    return {**asdict(ratio), "change_median": float(change.median()), "change_max": float(change.max())}

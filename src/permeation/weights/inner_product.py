@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.heads import Heads, gram_form
-from permeation.weights.moments import Moments
+from permeation.weights.moments import Moments, roots
+
+# Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
+FORMS = ("gram", "circuit", "score", "score_centred")
 
 
 def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
@@ -33,7 +36,7 @@ def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     return kernel.triu() + kernel.triu(1).T
 
 
-def whitened(heads: Heads, moments: Moments) -> Heads:
+def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     """The heads in the coordinates in which their layer's input is white: W ← S^½ W.
 
     In a family with biases W has the bias as one more row and S is that of x with a 1 appended (Moments.augmented).
@@ -44,17 +47,24 @@ def whitened(heads: Heads, moments: Moments) -> Heads:
     Each head is whitened by its own layer's S. The symmetric root is the one nearest to a multiple of the identity
     among all F with F Fᵀ = S, so that heads of different layers keep the residual stream's common coordinates and can
     be compared.
+
+    Without `mean_key` the keys' S is their covariance: ‖A‖²_F = E_q Var_k (q·k). What a query scores with the mean key
+    (and with b_K) it scores with every key, and the softmax over keys takes it out; not so in a rotary model, where it
+    still depends on the distance, but there too it says nothing of what the key is.
     """
     has_bias = heads.b_Q is not None
-    root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0].to(heads.W_Q.device)
+    root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0]
+    key_root = root if mean_key else roots(moments.shrunk_covariance)[0]
+    if has_bias and not mean_key:
+        key_root = torch.nn.functional.pad(key_root, (0, 1, 0, 1))
 
-    def side(W: Tensor, b: Tensor | None) -> Tensor:
+    def side(root: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)
-        return (root[:, None] @ rows.double()).to(W.dtype)
+        return (root.to(W.device)[:, None] @ rows.double()).to(W.dtype)
 
-    return Heads(side(heads.W_Q, heads.b_Q), side(heads.W_K, heads.b_K))
+    return Heads(side(root, heads.W_Q, heads.b_Q), side(key_root, heads.W_K, heads.b_K))
 
 
-def score_kernel(heads: Heads, moments: Moments) -> Float[Tensor, "n n"]:
+def score_kernel(heads: Heads, moments: Moments, mean_key: bool = True) -> Float[Tensor, "n n"]:
     """⟨A_i, A_j⟩_F for the circuit form in the score metric, A = S^½ W_Q W_Kᵀ S^½ with each head's own layer's S."""
-    return circuit_kernel(whitened(heads, moments))
+    return circuit_kernel(whitened(heads, moments, mean_key))

@@ -68,13 +68,17 @@ class Moments:
         return ((spread - squared) / self.tokens / delta).clamp(max=1)
 
     @property
-    def shrunk(self) -> Float[Tensor, "layers d_model d_model"]:
-        """The second moments S = Σ_shrunk + x̄ x̄ᵀ: positive definite, however few tokens there were."""
+    def shrunk_covariance(self) -> Float[Tensor, "layers d_model d_model"]:
+        """(1 − a) Σ + a (tr Σ / d) I: positive definite, however few tokens there were."""
         covariance, a = self.covariance, self.shrinkage[:, None, None]
         d_model = covariance.shape[-1]
         scale = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        target = scale * torch.eye(d_model, dtype=covariance.dtype, device=covariance.device)
-        return (1 - a) * covariance + a * target + self.mean[:, :, None] * self.mean[:, None, :]
+        return (1 - a) * covariance + a * scale * torch.eye(d_model, dtype=covariance.dtype, device=covariance.device)
+
+    @property
+    def shrunk(self) -> Float[Tensor, "layers d_model d_model"]:
+        """The second moments S = Σ_shrunk + x̄ x̄ᵀ."""
+        return self.shrunk_covariance + self.mean[:, :, None] * self.mean[:, None, :]
 
     @property
     def augmented(self) -> Float[Tensor, "layers augmented augmented"]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from permeation.weights.inner_product import FORMS
+
 BEARABLE = 1.05  # perplexity ratio
-METRICS = ("gram", "circuit", "score")
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,7 +32,7 @@ def proxies(rows: Rows) -> dict[str, float | None]:
     """
     harm = np.array([row["ratio"] for row in rows])
     correlations = {}
-    for metric in METRICS:
+    for metric in FORMS:
         error = np.array([row[f"error_{metric}"] for row in rows])
         defined = len(rows) > 2 and np.ptp(error) > 0 and np.ptp(harm) > 0
         correlations[metric] = float(stats.spearmanr(error, harm).statistic) if defined else None
