@@ -1,20 +1,23 @@
-"""Time the scorer against a TransformerBridge and plain transformers, and against the machine's matmul ceiling.
+"""Time the scorer against a TransformerBridge and plain transformers, and against the machine's matmul ceiling; hold
+its bfloat16 to float32.
 
     python -m bench [--repeats N] [--tokens N]
 
 The model and the text are those that `make repro` fetched; a second model, of GPT-2's size with random weights, reads
-random tokens. The candidates take turns, so that a slow moment of the machine falls
-on all of them. Writes bench/results.json and prints a table in Markdown.
+random tokens. The candidates take turns, so that a slow moment of the machine falls on all of them. Writes this kind of
+processor's part of bench/results.json and prints its tables in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,13 @@ from permeation.files import read_json
 from permeation.perplexity import window_nll
 from permeation.scoring import has_fast_bfloat16, ready
 from permeation.text import Text, window_starts
+from permeation.weights import decompose
+from permeation.weights.heads import read_heads
+from permeation.weights.inject import GramInjection, injected
+from permeation.weights.inner_product import gram_kernel
 
 CONTEXT, BATCH = 512, 2
+FAST_BFLOAT16 = has_fast_bfloat16(torch.device("cpu"))
 Scorer = Callable[[torch.Tensor], float]
 
 
@@ -82,16 +90,18 @@ def ceiling(dtype: torch.dtype) -> float:
 
 
 def run(load: Callable[[], Any], tokenizer: Any, windows: torch.Tensor, repeats: int) -> dict[str, Any]:
-    """Tokens per second of every candidate, with its loss."""
+    """Tokens per second of every candidate, with its loss; bfloat16 only where the processor multiplies it."""
     candidates: dict[str, Scorer] = {
         "TransformerBridge, float32": bridge(load(), tokenizer),
         "transformers labels=, float32": plain(load()),
         "ours, float32": ours(load(), "float32"),
-        "ours, bfloat16": ours(load(), "bfloat16"),
     }
+    peak: dict[str, list[float]] = {"float32": []}
+    if FAST_BFLOAT16:
+        candidates["ours, bfloat16"] = ours(load(), "bfloat16")
+        peak["bfloat16"] = []
     loss = {name: score(windows[:BATCH]) and score(windows) for name, score in candidates.items()}
     speed: dict[str, list[float]] = {name: [] for name in candidates}
-    peak: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(repeats):
         for dtype, found in peak.items():
             found.append(ceiling(getattr(torch, dtype)))
@@ -118,19 +128,62 @@ def run(load: Callable[[], Any], tokenizer: Any, windows: torch.Tensor, repeats:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results in Markdown."""
+def rounding(load: Callable[[], Any], windows: torch.Tensor) -> list[dict[str, Any]]:
+    """Perplexity of the model, and the ratios with its heads rebuilt from all, 95 % and 60 % of the components.
+
+    In float32 and in bfloat16; where the processor does not multiply that, float32 with the weights and every module's
+    output rounded to bfloat16 takes its place.
+    """
+    model = load()
+    models.fold_norms(model)
+    injection = GramInjection.fit(read_heads(model))
+    pca = decompose.fit(gram_kernel(injection.heads), center=True)
+    kept = [pca.count, round(0.95 * pca.count), round(0.6 * pca.count)]
+    nll: dict[str, list[float]] = {}
+    for dtype in ("float32", "bfloat16"):
+        model = load()
+        models.fold_norms(model)
+        if dtype == "float32" or FAST_BFLOAT16:
+            model = ready(model, dtype, CONTEXT)
+        else:
+            model = ready(model, "float32", CONTEXT)
+            for parameter in model.parameters():
+                parameter.copy_(parameter.bfloat16())
+            for module in model.modules():
+                module.register_forward_hook(_rounded)
+        changes = [{}, *({"W_Q": injection.mixed(pca.mixing(count))} for count in kept)]
+        for change in changes:
+            with injected(model, **change):
+                nll.setdefault(dtype, []).append(sum(float(each.sum()) for each in window_nll(model, windows)))
+    tokens = windows.numel() - len(windows)
+    rows = []
+    for i, name in enumerate(["perplexity", *(f"ratio at K = {count} of {pca.count}" for count in kept)]):
+        found = {dtype: math.exp((sums[i] - (sums[0] if i else 0)) / tokens) for dtype, sums in nll.items()}
+        rows.append({"what": name, **found, "tokens": tokens, "emulated": not FAST_BFLOAT16})
+    return rows
+
+
+def _rounded(_module: Any, _inputs: Any, output: Any) -> Any:
+    return output.bfloat16().float() if isinstance(output, torch.Tensor) else None
+
+
+def table(found: dict[str, Any]) -> str:
+    """One processor's results in Markdown."""
     lines = [
         "| model | scorer | × bridge | range | share of matmul ceiling | NLL − float32 |",
         "|---|---|---|---|---|---|",
     ]
-    for name, found in results.items():
-        exact = found["candidates"]["ours, float32"]["nll_per_token"]
+    for name, model in found["models"].items():
+        exact = model["candidates"]["ours, float32"]["nll_per_token"]
         lines += [
             f"| {name} | {scorer} | {row['ratio']:.2f} | {row['ratio_low']:.2f} – {row['ratio_high']:.2f} | "
             f"{100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
-            for scorer, row in found["candidates"].items()
+            for scorer, row in model["candidates"].items()
         ]
+    lines += ["", "| | float32 | bfloat16 | bfloat16 / float32 − 1 |", "|---|---|---|---|"]
+    for row in found["rounding"]:
+        exact, rounded = row["float32"], row["bfloat16"]
+        lines.append(f"| {row['what']} | {exact:.4f} | {rounded:.4f} | {rounded / exact - 1:+.1e} |")
     return "\n".join(lines)
 
 
@@ -152,14 +205,25 @@ def main() -> None:
         torch.manual_seed(0)
         return transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval().requires_grad_(False)
 
-    results = {
-        read_json(folder / "model.json")["name"]: run(lambda: models.load(folder), tokenizer, real, arguments.repeats),
-        "GPT-2's size, random weights": run(gpt2, tokenizer, random, arguments.repeats),
+    real_model = partial(models.load, folder)
+    found = {
+        "threads": torch.get_num_threads(),
+        "models": {
+            read_json(folder / "model.json")["name"]: run(real_model, tokenizer, real, arguments.repeats),
+            "GPT-2's size, random weights": run(gpt2, tokenizer, random, arguments.repeats),
+        },
+        "rounding": rounding(real_model, real),
     }
-    machine = {"threads": torch.get_num_threads(), "fast_bfloat16": has_fast_bfloat16(torch.device("cpu"))}
     path = Path("bench") / "results.json"
-    path.write_text(json.dumps({"machine": machine, "models": results}, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table(results) + "\n")
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    results[processor()] = found
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{processor()}, {found['threads']} threads\n\n{table(found)}\n")
+
+
+def processor() -> str:
+    """The instructions that decide the speed."""
+    return torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if FAST_BFLOAT16 else "")
 
 
 if __name__ == "__main__":

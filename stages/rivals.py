@@ -17,7 +17,7 @@ from permeation.files import read_json, write_json, write_rows
 from permeation.scoring import ready
 from permeation.stage import Stage, run
 from permeation.text import Text, held_out_starts
-from permeation.weights.error import relative_errors
+from permeation.weights.error import RelativeErrors
 from permeation.weights.heads import Heads, read_heads
 from permeation.weights.inject import injected
 from permeation.weights.inner_product import FORMS
@@ -51,6 +51,7 @@ def main(stage: Stage) -> None:
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
         settings=(config.wqk, scored, config.seed),
     )
+    errors = RelativeErrors.fit(heads, moments)
     original = BYTES_PER_NUMBER * original_parameters(heads)
 
     rows: list[dict[str, Any]] = []
@@ -62,8 +63,7 @@ def main(stage: Stage) -> None:
             changed = rival.apply(size)
             with injected(model, **changed.tensors()):
                 ratio = comparison.ratio(model, bar.update)
-            errors = relative_errors(heads, changed, moments)
-            return {**asdict(ratio), **{f"error_{metric}": errors[metric] for metric in FORMS}}
+            return asdict(ratio) | {f"error_{form}": error for form, error in errors.of(changed).items()}
 
         for method in settings.methods:
             rival, refusal = fitted(method, problem)

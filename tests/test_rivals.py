@@ -10,7 +10,7 @@ from torch import Tensor
 from permeation import model as models
 from permeation.config import RIVALS
 from permeation.errors import PermeationError
-from permeation.weights.error import relative_errors
+from permeation.weights.error import RelativeErrors
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import injected
 from permeation.weights.inner_product import circuit_kernel, whitened
@@ -170,7 +170,7 @@ def test_each_is_best_in_its_own_metric(
         rival = METHODS[name](problem)
         changed = rival.apply(rival.largest // 2)
         if form == "all":
-            return relative_errors(problem.heads, changed, problem.moments)["score"]
+            return RelativeErrors.fit(problem.heads, problem.moments).of(changed)["score"]
         metric = root if form == "inputs" else torch.eye(32, dtype=torch.float64)
         differences = ((changed.W_Q, problem.heads.W_Q), (changed.W_K, problem.heads.W_K))
         return float(sum((metric @ (new - old)).square().sum() for new, old in differences))
@@ -216,11 +216,12 @@ def test_the_keys_kept_give_the_best_queries_for_the_wanted_circuit(
 def test_relative_errors_are_those_of_the_matrices(problems: dict[str, tuple[object, Problem]]) -> None:
     problem = problems["gpt2"][1]
     own, changed = problem.heads, METHODS["int4"](problem).apply(4)
-    found = relative_errors(own, changed, problem.moments)
+    found = RelativeErrors.fit(own, problem.moments).of(changed)
     assert found["gram"] == pytest.approx(float((gram_form(changed) - gram_form(own)).norm() / gram_form(own).norm()))
     for form, (before, after) in {
         "circuit": (own, changed),
         "score": (whitened(own, problem.moments), whitened(changed, problem.moments)),
+        "score_centred": (whitened(own, problem.moments, False), whitened(changed, problem.moments, False)),
     }.items():
         A, B = (heads.queries @ heads.keys.mT for heads in (before, after))
         assert found[form] == pytest.approx(float((B - A).norm() / A.norm()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,19 +13,41 @@ from permeation.weights.inner_product import whitened
 from permeation.weights.moments import Moments
 
 
-def relative_errors(own: Heads, changed: Heads, moments: Moments) -> dict[str, float]:
-    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (inner_product.FORMS).
+@dataclass(frozen=True)
+class RelativeErrors:
+    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (inner_product.FORMS), for any changed heads M̂.
 
     In the score metric this is the root of the mean squared error of attention scores over their mean square, for
     queries and keys drawn independently from the calibration text; with the mean key taken out, of their variances
     over keys.
+
+    Attributes:
+        own: the untouched heads, as they are and whitened. moments: that whiten them.
     """
-    gram = [gram_form(heads) for heads in (own, changed)]
+
+    own: dict[str, Heads]
+    moments: Moments
+
+    @classmethod
+    def fit(cls, heads: Heads, moments: Moments) -> RelativeErrors:
+        """Whiten the untouched heads."""
+        return cls(_circuits(heads, moments), moments)
+
+    def of(self, changed: Heads) -> dict[str, float]:
+        """The error of `changed`, by form."""
+        gram = [gram_form(heads) for heads in (self.own["circuit"], changed)]
+        circuits = _circuits(changed, self.moments)
+        return {
+            "gram": float((gram[1] - gram[0]).norm() / gram[0].norm()),
+            **{form: _circuit_error(own, circuits[form]) for form, own in self.own.items()},
+        }
+
+
+def _circuits(heads: Heads, moments: Moments) -> dict[str, Heads]:
     return {
-        "gram": float((gram[1] - gram[0]).norm() / gram[0].norm()),
-        "circuit": _circuit_error(own, changed),
-        "score": _circuit_error(*(whitened(heads, moments) for heads in (own, changed))),
-        "score_centred": _circuit_error(*(whitened(heads, moments, mean_key=False) for heads in (own, changed))),
+        "circuit": heads,
+        "score": whitened(heads, moments),
+        "score_centred": whitened(heads, moments, mean_key=False),
     }
 
 

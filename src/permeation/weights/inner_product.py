@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.heads import Heads, gram_form
-from permeation.weights.moments import Moments, roots
+from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
 FORMS = ("gram", "circuit", "score", "score_centred")
@@ -54,7 +54,7 @@ def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     """
     has_bias = heads.b_Q is not None
     root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0]
-    key_root = root if mean_key else roots(moments.shrunk_covariance)[0]
+    key_root = root if mean_key else moments.centred_roots[0]
     if has_bias and not mean_key:
         key_root = torch.nn.functional.pad(key_root, (0, 1, 0, 1))
 

@@ -93,6 +93,11 @@ class Moments:
         return roots(self.shrunk)
 
     @cached_property
+    def centred_roots(self) -> tuple[Tensor, Tensor]:
+        """Σ^½ and Σ^−½ of `shrunk_covariance`, per layer."""
+        return roots(self.shrunk_covariance)
+
+    @cached_property
     def augmented_roots(self) -> tuple[Tensor, Tensor]:
         """S^½ and S^−½ of `augmented`, per layer."""
         return roots(self.augmented)

@@ -14,7 +14,7 @@ from torch import Tensor
 from permeation.weights.heads import Heads
 from permeation.weights.moments import roots
 from permeation.weights.rivals.base import Numbers, Problem, Rival, bias_parameters, frame_parameters
-from permeation.weights.rivals.low_rank import Metric
+from permeation.weights.rivals.low_rank import Metric, metric_roots
 
 MODES = 3  # heads, d_model, d_head
 
@@ -49,12 +49,11 @@ class Tucker(Numbers):
     def fit(cls, problem: Problem, group: Literal["layer", "model"], metric: Metric) -> Tucker:
         """The frames from the eigenvectors of each unfolding's Gram matrix."""
         T = torch.cat([problem.heads.W_Q, problem.heads.W_K], dim=1)
-        S = problem.moments.shrunk
+        root, inverse = metric_roots(problem, metric)
         if group == "model":
-            T, S = T.flatten(0, 1)[None], S.mean(0, keepdim=True)
-        if metric == "plain":
-            S = torch.eye(T.shape[2], dtype=T.dtype).expand(len(T), -1, -1)
-        root, inverse = roots(S)
+            T = T.flatten(0, 1)[None]
+            S = problem.moments.shrunk.mean(0, keepdim=True)
+            root, inverse = (root[:1], inverse[:1]) if metric == "plain" else roots(S)
         T = root[:, None] @ T
         frames, priority = [], []
         for mode in range(1, 1 + MODES):
