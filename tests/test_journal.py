@@ -57,10 +57,10 @@ def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_of_every_input_and_setting(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "file").write_text("one")
-    first = fingerprint([tmp_path / "a"], 1)
-    assert fingerprint([tmp_path / "a"], 1) == first
-    assert fingerprint([tmp_path / "a"], 2) != first
-    (tmp_path / "a" / "file").write_text("two")
-    assert fingerprint([tmp_path / "a"], 1) != first
+    file = tmp_path / "file"
+    file.write_text("one")
+    first = fingerprint([file], 1)
+    assert fingerprint([file], 1) == first
+    assert fingerprint([file], 2) != first
+    file.write_text("two")
+    assert fingerprint([file], 1) != first
