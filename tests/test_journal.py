@@ -47,6 +47,27 @@ def test_a_damaged_entry_is_measured_again(tmp_path: Path, damage: object) -> No
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_value_that_cannot_be_kept_is_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    assert Journal(tmp_path / "file", "base").remember(lambda: {"ratio": 1.5}, {"k": 3}) == {"ratio": 1.5}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "{'k': 3}" in line
+    assert str(tmp_path / "file") in line
+
+
+def test_two_processes_may_keep_the_same_entry(tmp_path: Path) -> None:
+    journal, calls = Journal(tmp_path, "base"), []
+
+    def measure() -> dict[str, object]:
+        journal.remember(once({"ratio": 1.5}, calls), {"k": 3})  # the other one is faster
+        return {"ratio": 1.5}
+
+    assert journal.remember(measure, {"k": 3}) == {"ratio": 1.5}
+    assert journal.remember(once({}, calls), {"k": 3}) == {"ratio": 1.5}
+    assert len(calls) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
     def fail() -> dict[str, object]:
         raise KeyboardInterrupt

@@ -39,12 +39,13 @@ def replacing(target: Path) -> Iterator[Path]:
             draft.chmod(0o755)
             yield draft
             _move(draft, target)
-        except BaseException as error:
-            shutil.rmtree(draft, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
             # A write that fails names no file, unlike an open that fails.
-            if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.filename is None):
-                raise _unwritable(target, error) from error
-            raise
+            if getattr(error, "filename", None):
+                raise
+            raise _unwritable(target, error) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # nothing is there any more when it was moved
 
 
 @contextmanager
@@ -95,11 +96,10 @@ def write_whole(path: Path, content: str) -> None:
             file.write(content)
         draft.chmod(0o644)
         draft.replace(path)
-    except BaseException as error:
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
         draft.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise _unwritable(path, error) from error
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -173,7 +173,7 @@ def seal(folder: Path) -> None:
 
 
 def broken(folder: Path) -> list[Path]:
-    """The files in a sealed folder that are not as they were: changed, missing or added; the seal itself included."""
+    """The files in a sealed folder that are not as they were: changed, missing, added; or an unreadable seal."""
     try:
         lines = (folder / SEAL).read_text(encoding="utf-8").splitlines()
         sealed = {folder / name: digest for digest, name in (line.split("  ", 1) for line in lines)}

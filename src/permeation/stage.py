@@ -51,8 +51,9 @@ class Stage:
         cache's read-only files, and a time stamp, without reading them.
         """
         folder = self.root / "data" / name
-        if not folder.is_dir():
-            raise PermeationError(f"{folder} is missing; the stage that writes it has to run first (dvc repro)")
+        if not (folder / SEAL).is_file():
+            missing = "incomplete" if folder.is_dir() else "missing"
+            raise PermeationError(f"{folder} is {missing}; the stage that writes it has to run first (dvc repro)")
         if name not in self._whole:
             if damaged := broken(folder):
                 _discard([*damaged, folder / SEAL], self.root)  # it may as well be the seal that is damaged
