@@ -26,6 +26,8 @@ from permeation.journal import Journal, fingerprint
 if TYPE_CHECKING:
     import torch
 
+GRACE = 5  # seconds to leave in order
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -102,9 +104,6 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="default: the current folder")
     arguments = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     overrides: dict[str, Any] = {k: v for k in ("model", "device") if (v := getattr(arguments, k)) is not None}
     try:
         stage = Stage(
@@ -113,25 +112,42 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
             project=Path.cwd(),
             root=arguments.output_dir.resolve(),
         )
-        main(stage)
+        with _leaving_in_order():
+            main(stage)
     except PermeationError as error:
         sys.exit(f"{name}: {error}")
-    except OSError as error:  # a full disk, a read-only folder: the system's own words name the file
+    except OSError as error:  # a read-only folder: the system's own words name the file
         sys.exit(f"{name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(0)
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise SystemExit, so that drafts and child processes are put away."""
+
+    def leave(number: int, _: object) -> None:
+        signal.alarm(GRACE)  # the end, should a library swallow what is raised here
+        sys.exit(128 + number)
+
+    # Ctrl-C is not for a process that was started with it ignored.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_dvc() -> None:
     """End this process when the DVC that started it is gone, as after a SIGKILL to DVC alone.
 
-    Called before a stage imports what takes seconds (stages/__init__.py). Until `run` there is nothing to put away, so
-    that a signal may end the process where it stands.
+    Called before a stage imports what takes seconds (stages/__init__.py). Before and after a stage's `main` there is
+    nothing to put away, and a signal ends the process where it stands.
     """
     if "DVC_STAGE" not in os.environ or "STARTED_BY" not in os.environ:
         return
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     ancestors = psutil.Process().parents()
     # Between DVC and this process there may be shells, which outlive DVC without a word.
@@ -143,7 +159,7 @@ def end_with_dvc() -> None:
     def watch() -> None:
         dvc.wait()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)  # for Python to come back from a long computation and put its draft away
+        time.sleep(GRACE)  # for Python to come back from a computation and leave in order
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
