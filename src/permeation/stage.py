@@ -145,16 +145,16 @@ def end_with_dvc() -> None:
     Called before a stage imports what takes seconds (stages/__init__.py). Before and after a stage's `main` there is
     nothing to put away, and a signal ends the process where it stands.
     """
-    if "DVC_STAGE" not in os.environ or "STARTED_BY" not in os.environ:
+    if "DVC_STAGE" not in os.environ:
         return
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ancestors = psutil.Process().parents()
     # Between DVC and this process there may be shells, which outlive DVC without a word.
     shells = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
-    dvc = next((p for p in ancestors if p.name() not in shells), None)
-    if dvc is None or ancestors[0].pid != int(os.environ["STARTED_BY"]):
-        sys.exit(143)  # it went while this process was starting
+    dvc = next((p for p in psutil.Process().parents() if p.name() not in shells), None)
+    # DVC is a Python program; what takes its place, when it went while this process was starting, is the system's.
+    if dvc is None or not _program(dvc).startswith(("python", "dvc")):
+        sys.exit(143)
 
     def watch() -> None:
         dvc.wait()
@@ -163,6 +163,13 @@ def end_with_dvc() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _program(process: psutil.Process) -> str:
+    try:
+        return Path(process.exe()).name.lower()
+    except psutil.AccessDenied:  # another user's
+        return str(process.name()).lower()
 
 
 def _discard(damaged: list[Path], root: Path) -> None:
