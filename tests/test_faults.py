@@ -34,7 +34,8 @@ def results(project: Path) -> dict[str, bytes]:
 
 
 def forget(project: Path, *stages: str) -> None:
-    """Let it be as if these stages had never run."""
+    """Let it be as if these stages had never run, whatever an earlier test left."""
+    call(project, "git", "checkout", "-q", ".")
     lock = yaml.safe_load((project / "dvc.lock").read_text())
     for stage in stages:
         for out in lock["stages"].pop(stage)["outs"]:
@@ -42,10 +43,10 @@ def forget(project: Path, *stages: str) -> None:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
     (project / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
-    shutil.rmtree(project / ".dvc" / "cache" / "runs")
-    shutil.rmtree(project / "data" / ".journal", ignore_errors=True)
+    for kept in (project / ".dvc" / "cache" / "runs", project / "data" / ".journal"):
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def set_components(project: Path, *components: str) -> None:
