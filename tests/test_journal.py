@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from permeation.config import Config
 from permeation.journal import Journal, fingerprint
+from permeation.stage import Stage
 
 
 def once(value: dict[str, object], calls: list[int]) -> object:
@@ -75,6 +77,20 @@ def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Journal(tmp_path, "base").remember(fail, {"k": 3})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_entries_are_of_the_stages_own_script_and_of_its_inputs(tmp_path: Path, config: Config) -> None:
+    (tmp_path / "stages").mkdir()
+    script = tmp_path / "stages" / "locate.py"
+    stage = Stage("locate", config, tmp_path, tmp_path)
+    bases = []
+    for code, data in (("1", "1"), ("2", "1"), ("2", "2")):
+        script.write_text(code)
+        with stage.output("model") as folder:
+            (folder / "weights").write_text(data)
+        bases.append(stage.journal(tmp_path / "data" / "model", settings=None).base)
+    assert len(set(bases)) == 3
+    assert stage.journal(tmp_path / "data" / "model", settings=None).base == bases[-1]
 
 
 def test_the_fingerprint_is_of_every_input_and_setting(tmp_path: Path) -> None:
