@@ -27,7 +27,7 @@ def main(stage: Stage) -> None:
     load = partial(models.load_for_injection, folder, config.wqk.fold_norm, stage.device)
     dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
     model = ready(load(), dtype, settings.context)
-    journal = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
+    journal = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     with tqdm(
         total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
     ) as bar:

@@ -19,13 +19,13 @@ def main(stage: Stage) -> None:
     bridge = load_bridge(stage.input("model"), stage.device)
     sequences = tokenize(bridge.tokenizer, [p.text for p in prompts], stage.config.activations.prepend_bos)
     shape = (len(prompts), bridge.cfg.n_layers + 1, bridge.cfg.d_model)
+    residuals = np.empty(shape, np.float32)
+    with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
+        for batch, residual in stream(bridge, sequences, stage.config.activations.batch_size):
+            residuals[batch] = residual
+            bar.update(sum(len(sequences[i]) for i in batch))
     with stage.output() as folder:
-        residuals = np.lib.format.open_memmap(folder / "residuals.npy", mode="w+", dtype=np.float32, shape=shape)
-        with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
-            for batch, residual in stream(bridge, sequences, stage.config.activations.batch_size):
-                residuals[batch] = residual
-                bar.update(sum(len(sequences[i]) for i in batch))
-        residuals.flush()
+        np.save(folder / "residuals.npy", residuals)
         write_json(folder / "prompts.json", [asdict(prompt) for prompt in prompts])
         write_json(folder / "senses.json", {entry.word: dict(entry.senses) for entry in entries})
 

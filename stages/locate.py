@@ -37,7 +37,7 @@ def main(stage: Stage) -> None:
 
     starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
     windows = text.windows(starts, scored.context)
-    untouched = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
+    untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments", "pca")),
         settings=(config.wqk, config.pca, scored, settings.components),

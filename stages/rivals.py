@@ -46,7 +46,7 @@ def main(stage: Stage) -> None:
     model = ready(model, dtype, scored.context)
     starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
     windows = text.windows(starts, scored.context)
-    untouched = stage.journal(folder, settings=(config.wqk, dtype), name="untouched")
+    untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
         settings=(config.wqk, scored, config.seed),

@@ -14,9 +14,9 @@ from permeation import model as models
 from permeation.config import Config
 from permeation.stage import Stage
 from permeation.weights.heads import Heads, read_heads
-from tests import tiny
+from tests import project, tiny
+from tests.project import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
 
@@ -68,6 +68,12 @@ def run_stage(tmp_path: Path) -> Callable[[str, Config], Path]:
         return tmp_path / "data" / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project whose pipeline was run undisturbed; nobody writes into it."""
+    return project.finish(project.create(tmp_path_factory.mktemp("finished")))
 
 
 @pytest.fixture(scope="session")

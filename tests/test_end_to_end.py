@@ -4,80 +4,19 @@ Not part of `make test`; .ci/run runs it, and so does `pytest -m end_to_end`.
 """
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import tiny
-from tests.conftest import PROJECT
+from tests.project import STAGES, call, duplicate, stages_run
 
 pytestmark = pytest.mark.end_to_end
-BIN = Path(sys.executable).parent
-
-
-def call(project: Path, *command: str, check: bool = True) -> str:
-    """Run a command of the environment in the project; gives what it printed."""
-    home = project.parent / "home"
-    environment = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "HOME": str(home),
-        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
-        "SHELL": "/bin/sh",
-    }
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what git tracks, with two small models, a text, and parameters that fit them; run once."""
-    root = tmp_path_factory.mktemp("end_to_end")
-    project = root / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, project / name)
-    (root / "home").mkdir()
-    (root / "home" / "gitconfig").write_text("[user]\nname = Nobody\nemail = nobody@example.org\n")
-    tiny.checkpoint(root / "llama", "llama")
-    tiny.checkpoint(root / "gpt2", "gpt2")
-    (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    settings = (project / "params.yaml").read_text()
-    for old, new in {
-        "model: smollm2-135m": f"model: {root / 'llama'}",
-        "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
-        "context: 512": "context: 16",
-        "max_tokens: 4096": "max_tokens: 128",
-        "draws: 200": "draws: 3",
-        "tokens: 8192": "tokens: 128",
-        "max_tokens: 16384": "max_tokens: 64",
-        "    - 16\n    - 32\n    - 64\n": "",
-        "    - 16\n    - 32\n": "",
-    }.items():
-        assert old in settings
-        settings = settings.replace(old, new)
-    (project / "params.yaml").write_text(settings)
-    call(project, "git", "init", "-q")
-    call(project, "git", "add", "-A")
-    call(project, "git", "commit", "-qm", "start")
-    output = call(project, "dvc", "repro")
-    assert len(stages_run(output)) == 18, output
-    call(project, "git", "add", "-A")
-    call(project, "git", "commit", "-qm", "first run")
-    return project
+def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was run once, for these tests to change."""
+    return duplicate(finished_project, tmp_path_factory.mktemp("end_to_end"))
 
 
 def test_a_second_run_does_nothing(project: Path) -> None:
@@ -112,9 +51,9 @@ def test_device_is_nobodys_dependency(project: Path) -> None:
     call(project, "git", "checkout", "-q", "params.yaml")
 
 
-def test_going_to_another_model_and_back_recomputes_nothing(project: Path) -> None:
-    away = call(project, "dvc", "exp", "run", "-S", f"model={project.parent / 'gpt2'}")
-    assert len(stages_run(away)) == 17, away
+def test_going_to_another_model_and_back_recomputes_nothing(project: Path, finished_project: Path) -> None:
+    away = call(project, "dvc", "exp", "run", "-S", f"model={finished_project.parent / 'gpt2'}")
+    assert len(stages_run(away)) == len(STAGES) - 1, away
     assert "fetch_corpus" not in stages_run(away)
     call(project, "git", "checkout", "-q", "params.yaml")
     assert stages_run(call(project, "dvc", "repro")) == ["report"]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from permeation.config import Config
 from permeation.journal import Journal, fingerprint
+from permeation.stage import Stage
 
 
 def once(value: dict[str, object], calls: list[int]) -> object:
@@ -47,6 +49,27 @@ def test_a_damaged_entry_is_measured_again(tmp_path: Path, damage: object) -> No
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_value_that_cannot_be_kept_is_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    assert Journal(tmp_path / "file", "base").remember(lambda: {"ratio": 1.5}, {"k": 3}) == {"ratio": 1.5}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "{'k': 3}" in line
+    assert str(tmp_path / "file") in line
+
+
+def test_two_processes_may_keep_the_same_entry(tmp_path: Path) -> None:
+    journal, calls = Journal(tmp_path, "base"), []
+
+    def measure() -> dict[str, object]:
+        journal.remember(once({"ratio": 1.5}, calls), {"k": 3})  # the other one is faster
+        return {"ratio": 1.5}
+
+    assert journal.remember(measure, {"k": 3}) == {"ratio": 1.5}
+    assert journal.remember(once({}, calls), {"k": 3}) == {"ratio": 1.5}
+    assert len(calls) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
     def fail() -> dict[str, object]:
         raise KeyboardInterrupt
@@ -56,11 +79,25 @@ def test_a_measurement_that_fails_leaves_no_entry(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_entries_are_of_the_stages_own_script_and_of_its_inputs(tmp_path: Path, config: Config) -> None:
+    (tmp_path / "stages").mkdir()
+    script = tmp_path / "stages" / "locate.py"
+    stage = Stage("locate", config, tmp_path, tmp_path)
+    bases = []
+    for code, data in (("1", "1"), ("2", "1"), ("2", "2")):
+        script.write_text(code)
+        with stage.output("model") as folder:
+            (folder / "weights").write_text(data)
+        bases.append(stage.journal(tmp_path / "data" / "model", settings=None).base)
+    assert len(set(bases)) == 3
+    assert stage.journal(tmp_path / "data" / "model", settings=None).base == bases[-1]
+
+
 def test_the_fingerprint_is_of_every_input_and_setting(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "file").write_text("one")
-    first = fingerprint([tmp_path / "a"], 1)
-    assert fingerprint([tmp_path / "a"], 1) == first
-    assert fingerprint([tmp_path / "a"], 2) != first
-    (tmp_path / "a" / "file").write_text("two")
-    assert fingerprint([tmp_path / "a"], 1) != first
+    file = tmp_path / "file"
+    file.write_text("one")
+    first = fingerprint([file], 1)
+    assert fingerprint([file], 1) == first
+    assert fingerprint([file], 2) != first
+    file.write_text("two")
+    assert fingerprint([file], 1) != first

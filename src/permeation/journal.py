@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from permeation.files import sha256
+from permeation.errors import PermeationError
+from permeation.files import sha256, write_whole
 
 # The code an entry depends on: the package itself and the libraries that do the arithmetic.
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "transformers")
 
 
-def fingerprint(inputs: Iterable[Path], settings: object) -> str:
-    """SHA-256 of the files under `inputs`, the settings, the package's code and the libraries' versions."""
-    files = [path for root in inputs for path in sorted(root.rglob("*")) if path.is_file()]
+def fingerprint(files: Iterable[Path], settings: object) -> str:
+    """SHA-256 of the files, the settings, the package's code and the libraries' versions."""
     parts = (
         sha256(files),
         sha256(sorted(PACKAGE.rglob("*.py"))),
@@ -53,11 +52,12 @@ class Journal:
             return kept
         value = measure()
         entry = json.dumps({"identity": identity, "value": value, "check": _check(identity, value)}, allow_nan=False)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=self.folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(entry)
-        Path(draft).replace(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, entry)
+        except (OSError, PermeationError) as error:
+            # The value is good, and the disk may have room again by the time that the results are written.
+            sys.stderr.write(f"not kept, so an interrupted run would measure it again: {dict(key)}: {error}\n")
         return value
 
 

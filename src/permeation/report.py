@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from permeation.errors import PermeationError
 from permeation.figures import meaning, weights
+from permeation.files import write_whole
 from permeation.summary import Metrics, read_metrics, sections, sizes
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
@@ -92,10 +93,9 @@ def write(root: Path) -> Path:
             f"{root / 'metrics' / 'provenance.json'} is missing; the stage report writes it (dvc repro)"
         )
     figures = {path.stem: path.read_bytes() for path in sorted((root / "plots").glob("*.png"))}
-    # Moved into place: an earlier page may be a link into DVC's cache, and a half-written one is none.
-    draft = root / ".report.html"
-    draft.write_text(page(metrics, figures), encoding="utf-8")
-    return draft.replace(root / "report.html")
+    target = root / "report.html"
+    write_whole(target, page(metrics, figures))  # an earlier page may be a link into DVC's cache
+    return target
 
 
 def main() -> None:
