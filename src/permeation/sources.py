@@ -184,8 +184,9 @@ def _convert_gguf(file: Path, folder: Path) -> None:
         raise PermeationError(f"{file.name} cannot be read as GGUF: {error}") from error
     # transformers marks the configuration as quantised, and then refuses to save what is float32 by now.
     del loaded.config.quantization_config
-    model = transformers.AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict(), assign=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
