@@ -66,7 +66,7 @@ class _StrictLoader(yaml.SafeLoader):
     values than any memory holds. A number of more than 64 bits and half a character: neither can be written back.
     """
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not accepted", event.start_mark)
