@@ -306,14 +306,16 @@ def geometry(model: Any) -> Geometry:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer; raises PermeationError where it cannot be read."""
+    """The checkpoint's tokenizer; raises PermeationError where it cannot be read or does not work."""
     config = read_config(folder)
     try:
-        return transformers.AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False
         )
+        tokenizer(["a trial"], add_special_tokens=False)
     except Exception as error:
         raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {one_line(error)}") from error
+    return tokenizer
 
 
 def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
