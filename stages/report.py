@@ -2,9 +2,11 @@
 
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from permeation import report
+from permeation.config import Config
 from permeation.figures import style
 from permeation.files import read_json, replacing, write_json
 from permeation.stage import Stage, run
@@ -33,12 +35,10 @@ def main(stage: Stage) -> None:
         key: model[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")
     }
     summaries["perplexity"]["baseline"] = read_json(stage.input("baseline") / "summary.json")
-    parameters = asdict(stage.config)
-    parameters.pop("device")  # changes no result, and no stage runs again for it
     summaries["provenance"] = {
         "model": model,
         "corpus": corpus,
-        "parameters": parameters,
+        "parameters": parameters(stage.config),
         "versions": report.versions(),
     }
     with replacing(stage.root / "metrics") as folder:
@@ -51,6 +51,19 @@ def main(stage: Stage) -> None:
             shutil.copy(table, folder)
             style.save(report.FIGURES[table.stem](read_json(table)), folder / f"{table.stem}.png")
     report.write(stage.root)
+
+
+def parameters(config: Config) -> dict[str, Any]:
+    """The parameters as they are recorded: without `device`, which changes no result, and without paths from the root.
+
+    Where a model or a file lies on this machine is nobody's business; its name is enough.
+    """
+    recorded = asdict(config)
+    del recorded["device"]
+    for key in ("model", "corpus", "words"):
+        if (path := Path(recorded[key]).expanduser()).is_absolute():
+            recorded[key] = path.name
+    return recorded
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def _reject(key: str, value: object, accepts: str) -> NoReturn:
 
 
 def text(key: str, value: Any) -> str:
-    """A non-empty string without surrounding blanks."""
-    if not isinstance(value, str) or not value.strip() or value != value.strip():
+    """A non-empty printable string (no path has a NUL in it) without surrounding blanks."""
+    if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
         _reject(key, value, "a non-empty name or path")
     return value
 
@@ -70,12 +70,19 @@ def boolean(key: str, value: Any) -> bool:
     return value
 
 
-def integer(minimum: int | None = None) -> Check:
-    """A whole number, at least `minimum`."""
+def integer(minimum: int | None = None, maximum: int | None = None) -> Check:
+    """A whole number from `minimum` to `maximum`."""
+    accepts = "a whole number" + (f" of at least {minimum}" if minimum is not None else "")
+    accepts += f" and at most {maximum}" if maximum is not None else ""
 
     def check(key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
-            _reject(key, value, "a whole number" + (f" of at least {minimum}" if minimum is not None else ""))
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or (minimum is not None and value < minimum)
+            or (maximum is not None and value > maximum)
+        ):
+            _reject(key, value, accepts)
         return value
 
     return check
@@ -290,7 +297,7 @@ class Config(Section):
     corpus: str = checked(text)
     words: str = checked(text)
     device: str = checked(choice(*DEVICES))
-    seed: int = checked(integer(0))
+    seed: int = checked(integer(0, 2**32 - 1))  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))

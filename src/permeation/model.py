@@ -7,7 +7,10 @@ lines for every family, and a family is nothing but the few lines that make its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +18,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from jaxtyping import Float
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from permeation.errors import PermeationError
+from permeation.files import read_json
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 transformers.logging.disable_progress_bar()
+
+Shapes = Mapping[str, Sequence[int]]
+
+WEIGHTS = "model.safetensors"
+# What a config.json may say to make transformers read other files (with torch.load, too) or run a hub's kernels.
+DETOURS = ("transformers_weights", "quantization_config", "attn_implementation", "_attn_implementation")
 
 
 @dataclass(frozen=True)
@@ -141,21 +152,66 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
     Raises PermeationError for a family that is not in FAMILIES, for a damaged file and for weights that are missing
     or not finite.
     """
-    config = read_config(folder)
+    config, name = read_config(folder), f"the model in {folder.name}"
+    skeleton(config, _shapes(folder), name)
+    return read_weights(folder, config, name, dtype).eval().requires_grad_(False).to(device)
+
+
+def read_weights(folder: Path, config: Any, name: str, dtype: torch.dtype, gguf: str | None = None) -> Any:
+    """The model of this configuration with the weights in a folder or a GGUF file.
+
+    Raises PermeationError for a damaged file and for weights that are missing, of another shape or not finite.
+    """
     try:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            config=config,
+            dtype=dtype,
+            gguf_file=gguf,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except Exception as error:
-        raise PermeationError(f"the model in {folder.name} cannot be loaded: {_first_line(error)}") from error
+        raise PermeationError(f"{name} cannot be loaded: {one_line(error)}") from error
     model, report = loaded
     if report["missing_keys"] or report["mismatched_keys"]:
         lacking = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
         raise PermeationError(
-            f"the model in {folder.name} lacks {len(lacking)} of its weights or has them in another shape: "
+            f"{name} lacks {len(lacking)} of its weights or has them in another shape: "
             f"{', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}"
         )
-    return model.eval().requires_grad_(False).to(device)
+    check_finite(model)
+    return model
+
+
+def skeleton(config: Any, shapes: Shapes, name: str) -> Any:
+    """The model that a configuration describes, with weights that take no memory.
+
+    Raises PermeationError where `shapes`, of the tensors that are to fill it, are of another number of layers or hold
+    less than half of its numbers: transformers makes room for all of them before it says which are missing.
+    """
+    check_layers([config.num_hidden_layers], shapes, name)
+    try:
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        raise PermeationError(f"{name} cannot be built from its configuration: {one_line(error)}") from error
+    held = sum(map(math.prod, shapes.values()))
+    for tensors in (model.parameters(), model.buffers()):
+        if (asked := sum(tensor.numel() for tensor in tensors)) > 2 * held:
+            raise PermeationError(f"{name} has {asked} numbers by its configuration; its weights are {held}")
+    return model
+
+
+def check_layers(said: Sequence[object], tensors: Iterable[str], name: str) -> None:
+    """Raise PermeationError unless a configuration's counts of layers are that of its tensors' names."""
+    found = len({match[1] for tensor in tensors if (match := re.search(r"(?:^|\.)(\d+)\.", tensor))})
+    if not said or any(count != found for count in said):
+        spoken = " and ".join(map(repr, said)) or "no number of"
+        raise PermeationError(f"{name} has {spoken} layers by its configuration; its weights are of {found}")
 
 
 def load_for_injection(folder: Path, fold_norm: bool, device: torch.device) -> Any:
@@ -163,6 +219,7 @@ def load_for_injection(folder: Path, fold_norm: bool, device: torch.device) -> A
     model = load(folder, device)
     if fold_norm:
         fold_norms(model)
+        check_finite(model)  # a product of finite numbers need not be
     return model
 
 
@@ -174,14 +231,59 @@ def check_finite(model: Any) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """The checkpoint's configuration; raises PermeationError where its family is not supported."""
+    """The checkpoint's configuration.
+
+    Raises PermeationError where its family is not supported, where it leads away from the folder's safetensors, and
+    where it has another number of layers than they have.
+    """
+    said, name = read_json(folder / "config.json"), f"the model in {folder.name}"
+    if not isinstance(said, dict):
+        raise PermeationError(f"{name} has no usable config.json: found {type(said).__name__}; accepted: an object")
+    check_family(said.get("model_type"))
+    if leading_away := [key for key in DETOURS if said.get(key) is not None]:
+        raise PermeationError(f"{name} has {leading_away[0]} in its config.json; accepted: plain, unquantised weights")
+    # Before the configuration is made: Qwen2's makes a list of so many entries.
+    check_layers([said[key] for key in ("num_hidden_layers", "n_layer") if key in said], _shapes(folder), name)
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            num_labels=2,  # a classifier's, of which transformers would make a dictionary
+        )
     except Exception as error:
-        raise PermeationError(f"the model in {folder.name} has no usable config.json: {_first_line(error)}") from error
-    if config.model_type not in FAMILIES:
-        raise PermeationError(f"the model is of the family {config.model_type!r}; supported: {', '.join(FAMILIES)}")
+        raise PermeationError(f"{name} has no usable config.json: {one_line(error)}") from error
+    check_family(config.model_type)
     return config
+
+
+def check_family(family: object) -> None:
+    """Raise PermeationError unless transformers' `model_type` is one that FAMILIES has views for."""
+    if family not in list(FAMILIES):
+        raise PermeationError(f"the model is of the family {family!r}; supported: {', '.join(FAMILIES)}")
+
+
+def _shapes(folder: Path) -> Shapes:
+    """The shapes of a checkpoint's weights by name, from the headers of the files that transformers will read.
+
+    Raises PermeationError where they are not safetensors files in this very folder.
+    """
+    shapes: dict[str, Sequence[int]] = {}
+    try:
+        names = {WEIGHTS}
+        if not (folder / WEIGHTS).is_file():
+            names = set(read_json(folder / f"{WEIGHTS}.index.json")["weight_map"].values())
+        files = [path for path in folder.glob("*.safetensors") if path.name in names]
+        for file in files:
+            with safe_open(file, framework="pt") as opened:
+                shapes |= {tensor: opened.get_slice(tensor).get_shape() for tensor in opened.keys()}  # noqa: SIM118
+    except PermeationError:
+        raise
+    except Exception as error:
+        raise PermeationError(f"the weights in {folder.name} cannot be loaded: {one_line(error)}") from error
+    if lacking := names - {path.name for path in files}:
+        raise PermeationError(f"{folder.name}: its index names {lacking.pop()!r}, no safetensors file in the folder")
+    return shapes
 
 
 def geometry(model: Any) -> Geometry:
@@ -204,11 +306,16 @@ def geometry(model: Any) -> Geometry:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer; raises PermeationError where it cannot be read."""
+    """The checkpoint's tokenizer; raises PermeationError where it cannot be read or does not work."""
+    config = read_config(folder)
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer(["a trial"], add_special_tokens=False)
     except Exception as error:
-        raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {_first_line(error)}") from error
+        raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {one_line(error)}") from error
+    return tokenizer
 
 
 def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
@@ -228,5 +335,6 @@ def describe(model: Any) -> dict[str, Any]:
     return asdict(geometry(model))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def one_line(error: Exception) -> str:
+    """What an error says, in one line that can be read."""
+    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" …")

