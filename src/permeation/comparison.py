@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from permeation.config import Perplexity
@@ -60,7 +60,7 @@ def paired_ratio(
     _, article = np.unique(articles, return_inverse=True)
     sums = np.bincount(article, difference - mean)
     A = len(sums)
-    margin = np.inf if A == 1 else stats.t.ppf(0.975, A - 1) * np.sqrt(A / (A - 1) * np.square(sums).sum()) / count
+    margin = np.inf if A == 1 else stdtrit(A - 1, 0.975) * np.sqrt(A / (A - 1) * np.square(sums).sum()) / count
     ratio, low, high = (float(np.exp(mean + step)) for step in (0, -margin, margin))
     return Ratio(ratio, low, high, count * tokens_per_window)
 

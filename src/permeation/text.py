@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from scipy.stats import qmc
 from torch import Tensor
 
 from permeation.errors import PermeationError
@@ -115,6 +114,9 @@ def held_out_starts(
 
 
 def spread_order(count: int) -> Int[Tensor, "count"]:
-    """An order of 0 … count − 1 of which every beginning is spread evenly (van der Corput's sequence, ranked)."""
-    sequence = torch.from_numpy(qmc.Halton(d=1, scramble=False).random(count)[:, 0])
-    return sequence.argsort(stable=True).argsort(stable=True)
+    """An order of 0 … count − 1 of which every beginning is spread evenly: van der Corput's sequence, ranked.
+
+    Its i-th number has the bits of i in reverse.
+    """
+    sequence = torch.tensor([int(f"{i:032b}"[::-1], 2) for i in range(count)])
+    return sequence.argsort().argsort()
