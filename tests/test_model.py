@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from permeation import model as models
@@ -102,3 +103,11 @@ def test_an_unsupported_family_is_named_with_the_supported_ones(tmp_path: Path) 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(PermeationError, match="'bert'; supported: gpt2, llama"):
         models.load(tmp_path)
+
+
+def test_a_gpt_neox_without_attention_biases_is_refused() -> None:
+    config = tiny.CONFIGS["gpt_neox"](8)
+    config.attention_bias = False
+    network = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(PermeationError, match="attention_bias is false; accepted: true"):
+        models.geometry(network)
