@@ -121,6 +121,7 @@ def damage(path: Path, kind: str) -> None:
 def test_a_damaged_object_of_the_cache_stops_one_run_and_the_next_heals(
     finished_project: Path, project: Path, link: str, kind: str, name: str
 ) -> None:
+    forget(project)
     call(project, "dvc", "config", "--local", "cache.type", link)
     digest = md5(project / "data" / "pca" / name)
     damage(project / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:], kind)
