@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro report test lint bench clean
+.PHONY: help setup repro report test coverage lint audit bench clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -20,10 +20,16 @@ report: .venv/ready  ## write report.html, the page of the last run, from metric
 test: .venv/ready  ## the tests
 	$(BIN)/pytest
 
+coverage: .venv/ready  ## the tests, and which lines of the package and the stages they leave out
+	$(BIN)/pytest --cov
+
 lint: .venv/ready  ## style, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: .venv/ready  ## look the pinned packages up among the known vulnerabilities (needs the index's own service)
+	$(BIN)/python -m tests.audit
 
 bench: .venv/ready  ## time the scorer against its rivals; writes bench/results.json
 	$(BIN)/python -m bench

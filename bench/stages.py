@@ -1,0 +1,107 @@
+"""Measure what every stage takes: seconds, seconds before its work starts, processor time, peak memory.
+
+    python -m bench.stages [--model NAME_OR_FOLDER] [--set KEY=VALUE ...]
+
+Runs the stages of dvc.yaml one after the other, each in a process of its own, in a scratch folder and under a copy of
+params.yaml; neither DVC nor earlier results are needed. Adds the model's entry to bench/stages.json and prints it as a
+table in Markdown. `python -m bench.gpt2_medium FOLDER` writes a model of GPT-2 medium's size to try it on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import reduce
+from graphlib import TopologicalSorter
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# A process's peak counts from before it loads its program, so that no child is measured smaller than this process:
+# nothing large is imported here.
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+FLOAT32_BYTES = 4
+
+
+def in_order(stages: dict[str, Any]) -> list[str]:
+    """The stages of dvc.yaml, each after those whose outputs it reads."""
+    writers = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
+    reads = {name: {writers[dep] for dep in stage["deps"] if dep in writers} for name, stage in stages.items()}
+    return list(TopologicalSorter(reads).static_order())
+
+
+def measure(folder: Path, *arguments: str) -> dict[str, float]:
+    """Run Python with these arguments in `folder`: its seconds, CPU seconds and peak resident bytes. Exits if it fails.
+
+    Resident memory includes the pages of mapped files, such as a checkpoint's, as long as they are in use.
+    """
+    path = os.pathsep.join(str(Path(part).resolve()) for part in ("src", "."))
+    environment = os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"bench: python {' '.join(arguments)} ended with exit code {process.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": usage.ru_maxrss * MAXRSS_BYTES}
+
+
+def table(entry: dict[str, Any]) -> str:
+    """One model's entry in Markdown. The last column: how many float32 models fit between start-up and the peak."""
+    model = FLOAT32_BYTES * entry["parameters"]
+    lines = [
+        "| stage | seconds | of which start-up | CPU seconds | peak MB | of which start-up | the rest, in models |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in entry["stages"].items():
+        start, peak = row["start_up"], row["peak_bytes"]
+        lines.append(
+            f"| {name} | {row['seconds']:.1f} | {start['seconds']:.1f} | {row['cpu_seconds']:.1f} | {peak / 1e6:.0f} | "
+            f"{start['peak_bytes'] / 1e6:.0f} | {(peak - start['peak_bytes']) / model:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run everything, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
+    parser.add_argument("--model", help="instead of params.yaml's model")
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="reconstruct.components=[1,all]")
+    arguments = parser.parse_args()
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    for setting in arguments.set:
+        key, value = setting.split("=", 1)
+        *sections, name = key.split(".")
+        reduce(getitem, sections, params)[name] = yaml.safe_load(value)
+    if arguments.model is not None:
+        params["model"] = arguments.model
+    for name in ("model", "corpus", "words"):
+        if Path(params[name]).exists():  # the scratch folder is elsewhere
+            params[name] = str(Path(params[name]).resolve())
+
+    stages = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]):
+            start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
+            stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}
+        run = json.loads((folder / "metrics" / "run.json").read_text(encoding="utf-8"))
+    entry = {"parameters": run["n_parameters"], "settings": arguments.set, "stages": stages}
+    path = Path("bench") / "stages.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**kept, run["model"]: entry}, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(table(entry) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""requirements.lock pins everything that pyproject.toml asks for, down to the last dependency, and is what runs."""
+
+import tomllib
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.audit import AUDITED, NOT_AUDITED, VULNERABLE, verdict
+from tests.conftest import PROJECT
+
+LOCKED = [
+    Requirement(line)
+    for line in (PROJECT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+]
+PINS = {canonicalize_name(requirement.name): requirement for requirement in LOCKED}
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+DIRECT = [
+    *PYPROJECT["build-system"]["requires"],  # setup builds without isolation
+    *PYPROJECT["project"]["dependencies"],
+    *PYPROJECT["project"]["optional-dependencies"]["dev"],
+]
+
+
+def is_exact(requirement: Requirement) -> bool:
+    return [(each.operator, "*" in each.version) for each in requirement.specifier] == [("==", False)]
+
+
+def needed(name: str) -> list[Requirement]:
+    """What an installed package asks for on this machine, extras left out."""
+    asked = map(Requirement, metadata.requires(name) or [])
+    return [each for each in asked if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def is_locked(requirement: Requirement) -> bool:
+    pin = PINS.get(canonicalize_name(requirement.name))
+    return pin is not None and requirement.specifier.contains(next(iter(pin.specifier)).version)
+
+
+def test_every_line_is_one_exact_version() -> None:
+    assert len(PINS) == len(LOCKED)
+    assert [str(each) for each in LOCKED if not is_exact(each) or each.marker or each.extras or each.url] == []
+
+
+@pytest.mark.parametrize("asked", DIRECT)
+def test_what_the_project_asks_for_is_pinned_at_a_version_that_satisfies_it(asked: str) -> None:
+    assert is_locked(Requirement(asked))
+
+
+def test_what_the_pinned_packages_ask_for_is_pinned_too() -> None:
+    """Or pinned by them, exactly: torch's builds for CUDA bring libraries of their own that way."""
+    lacking = {
+        f"{each} (of {name})" for name in PINS for each in needed(name) if not (is_locked(each) or is_exact(each))
+    }
+    assert lacking == set()
+
+
+def test_the_packages_that_run_are_those_of_the_lock() -> None:
+    installed = {name: metadata.version(name) for name in PINS}
+    assert {k: v for k, v in installed.items() if not PINS[k].specifier.contains(v, prereleases=True)} == {}
+
+
+@pytest.mark.end_to_end
+def test_a_fresh_environment_holds_nothing_else() -> None:
+    installed = {canonicalize_name(each.name) for each in metadata.distributions()}
+    brought = {canonicalize_name(each.name) for name in PINS for each in needed(name)}
+    assert installed - PINS.keys() - brought == {"pip", canonicalize_name(PYPROJECT["project"]["name"])}
+
+
+def test_an_audit_passes_only_where_every_package_was_looked_up() -> None:
+    clean = {"name": "numpy", "version": "2.4.6", "vulns": []}
+    broken = {"name": "jinja2", "version": "3.1.6", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1.7"]}]}
+    unknown = {"name": "torch", "skip_reason": "Dependency not found on PyPI and could not be audited: torch (2.13.0)"}
+    assert verdict([clean, clean]) == (AUDITED, "2 packages audited, no known vulnerability")
+    assert verdict([clean, broken, unknown]) == (VULNERABLE, "jinja2 3.1.6: PYSEC-1, fixed in 3.1.7")
+    code, said = verdict([clean, unknown])
+    assert code == NOT_AUDITED
+    assert said.startswith("NOT AUDITED: 1 of 2 packages could not be looked up: Dependency not found on PyPI")
+    assert verdict([])[0] == NOT_AUDITED
