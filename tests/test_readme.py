@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from permeation.weights.inner_product import FORMS
 from tests.conftest import PROJECT
 
 README = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
@@ -33,12 +34,13 @@ def test_the_meaning_axis_is_the_committed_run() -> None:
         assert said in README
 
 
-@pytest.mark.parametrize("form", ["gram", "circuit", "score"])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_spectra_are_the_committed_run(form: str) -> None:
     pca = metrics("pca")
     own = (pca if form == "gram" else pca[form])["components_for_variance"]
-    assert f"| {form} form | {' | '.join(map(str, own.values()))} |" in README
-    assert f"| {form} form, heads in random frames | {' | '.join(map(str, pca['null'][form].values()))} |" in README
+    name = {"score_centred": "score form, mean key out"}.get(form, f"{form} form")
+    assert f"| {name} | {' | '.join(map(str, own.values()))} |" in README
+    assert f"| {name}, heads in random frames | {' | '.join(map(str, pca['null'][form].values()))} |" in README
 
 
 def test_the_ratios_are_the_committed_run() -> None:
@@ -54,6 +56,24 @@ def test_the_rivals_are_the_committed_run() -> None:
     for row in rows:
         digits = 0 if row["ratio"] > 10 else 4 if row["method"] == "int8" else 3
         assert f"{row['ratio']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" in README
+
+
+def test_what_predicts_the_harm_is_the_committed_run() -> None:
+    said = "without the mean key {score_centred:.2f}, with it {score:.2f}, gram {gram:.2f}, circuit {circuit:.2f}"
+    assert said.format(**metrics("rivals")["proxy"]) in README
+
+
+def test_where_it_lives_is_the_committed_run() -> None:
+    for band in json.loads((PROJECT / "plots" / "bands.json").read_text(encoding="utf-8")):
+        ratio = f"{band['ratio']:.0f} [{band['low']:.0f}, {band['high']:.0f}]"
+        assert re.search(
+            rf"{band['first']}–{band['last']} \({100 * band['variance']:.0f} %[^)]*\)[a-z ]* {re.escape(ratio)}", README
+        )
+    first, *others = metrics("locate")["layer_ratio"].values()
+    assert (
+        f"layer 0 alone multiplies the perplexity by {first:.0f}; no other layer by more than {max(others):.2f}"
+        in README
+    )
 
 
 def test_the_commands_of_the_makefile_exist() -> None:

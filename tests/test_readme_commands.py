@@ -28,6 +28,7 @@ COMMANDS = {
     ".ci/run": ("sh -n -v .ci/run", "make setup"),
     # Needs the default model, fast processors and minutes.
     "make bench": (f"{MAKE} -n bench && .venv/bin/python -m bench --help", "--repeats"),
+    "python -m bench.stages": (".venv/bin/python -m bench.stages --help", "--model"),
     # Needs the hub.
     ".venv/bin/dvc exp run -S model=gpt2-medium": (
         ".venv/bin/dvc exp run --dry -S model=gpt2-medium && git checkout params.yaml",
