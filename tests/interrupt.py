@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -63,15 +64,18 @@ def interrupt(project: Path, stage: str, how: str, moment: str, rng: np.random.G
     assert process is not None, f"dvc ended without running {stage}: {log.read_text()}"
     if moment == "writing":
         places = (project, "metrics") if stage == "report" else (project / "data", FOLDERS.get(stage, stage))
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if next(places[0].glob(f".{places[1]}.*"), None):
-                break
-            time.sleep(0.001)
+        with suppress(psutil.NoSuchProcess):  # the stage may end first; then the signal meets what comes after it
+            while process.status() != psutil.STATUS_ZOMBIE:
+                if next(places[0].glob(f".{places[1]}.*"), None):
+                    break
+                time.sleep(0.001)
     else:
         time.sleep(rng.uniform(0, 0.5) if moment == "starting" else rng.uniform(0.5, 4))
-    running = psutil.Process(dvc.pid).children(recursive=True) if dvc.poll() is None else []
+    running: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):  # so may dvc
+        running = psutil.Process(dvc.pid).children(recursive=True)
+        SIGNALS[how](dvc.pid)
     hit = process in running
-    SIGNALS[how](dvc.pid)
     dvc.wait(GRACE)
     _, alive = psutil.wait_procs(running, GRACE)
     assert not alive, f"{how} while {stage} was {moment} left {[each.cmdline() for each in alive]}"
