@@ -29,7 +29,7 @@ from permeation import model as models
 from permeation.files import read_json
 from permeation.perplexity import window_nll
 from permeation.scoring import has_fast_bfloat16, ready
-from permeation.text import Text, window_starts
+from permeation.text import Text
 from permeation.weights import decompose
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection, injected
@@ -128,39 +128,43 @@ def run(load: Callable[[], Any], tokenizer: Any, windows: torch.Tensor, repeats:
     }
 
 
-def rounding(load: Callable[[], Any], windows: torch.Tensor) -> list[dict[str, Any]]:
+def rounding(folder: Path, windows: torch.Tensor) -> list[dict[str, Any]]:
     """Perplexity of the model, and the ratios with its heads rebuilt from all, 95 % and 60 % of the components.
 
     In float32 and in bfloat16; where the processor does not multiply that, float32 with the weights and every module's
     output rounded to bfloat16 takes its place.
     """
-    model = load()
-    models.fold_norms(model)
+    model = models.load_for_injection(folder, fold_norm=True, device=torch.device("cpu"))
     injection = GramInjection.fit(read_heads(model))
     pca = decompose.fit(gram_kernel(injection.heads), center=True)
-    kept = [pca.count, round(0.95 * pca.count), round(0.6 * pca.count)]
-    nll: dict[str, list[float]] = {}
-    for dtype in ("float32", "bfloat16"):
-        model = load()
-        models.fold_norms(model)
-        if dtype == "float32" or FAST_BFLOAT16:
-            model = ready(model, dtype, CONTEXT)
-        else:
-            model = ready(model, "float32", CONTEXT)
-            for parameter in model.parameters():
-                parameter.copy_(parameter.bfloat16())
-            for module in model.modules():
-                module.register_forward_hook(_rounded)
-        changes = [{}, *({"W_Q": injection.mixed(pca.mixing(count))} for count in kept)]
-        for change in changes:
+    changes: dict[str, dict[str, torch.Tensor]] = {"perplexity": {}}
+    for share in (1, 0.95, 0.6):
+        kept = round(share * pca.count)
+        changes[f"ratio at K = {kept} of {pca.count}"] = {"W_Q": injection.mixed(pca.mixing(kept))}
+
+    def nll_per_token() -> dict[str, float]:
+        found = {}
+        for name, change in changes.items():
             with injected(model, **change):
-                nll.setdefault(dtype, []).append(sum(float(each.sum()) for each in window_nll(model, windows)))
-    tokens = windows.numel() - len(windows)
-    rows = []
-    for i, name in enumerate(["perplexity", *(f"ratio at K = {count} of {pca.count}" for count in kept)]):
-        found = {dtype: math.exp((sums[i] - (sums[0] if i else 0)) / tokens) for dtype, sums in nll.items()}
-        rows.append({"what": name, **found, "tokens": tokens, "emulated": not FAST_BFLOAT16})
-    return rows
+                found[name] = sum(float(nll.sum()) for nll in window_nll(model, windows)) / windows[:, 1:].numel()
+        return found
+
+    ready(model, "float32", CONTEXT)
+    nll = {"float32": nll_per_token()}
+    if FAST_BFLOAT16:
+        ready(model, "bfloat16", CONTEXT)
+    else:
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+        for module in model.modules():
+            module.register_forward_hook(_rounded)
+    nll["bfloat16"] = nll_per_token()
+    # A ratio is over the untouched model's perplexity in the same format.
+    return [
+        {"what": name, "emulated": not FAST_BFLOAT16}
+        | {dtype: math.exp(found[name] - (found["perplexity"] if change else 0)) for dtype, found in nll.items()}
+        for name, change in changes.items()
+    ]
 
 
 def _rounded(_module: Any, _inputs: Any, output: Any) -> Any:
@@ -198,21 +202,22 @@ def main() -> None:
         sys.exit(f"bench: {folder} or {text} is missing; run `make repro` first")
     tokenizer = models.load_tokenizer(folder)
     tokens = Text.tokenize(tokenizer, text.read_text(encoding="utf-8"))
-    real = tokens.windows(window_starts(len(tokens.tokens), CONTEXT, arguments.tokens), CONTEXT).tokens
+    real = tokens.spread(CONTEXT, arguments.tokens).tokens
     random = torch.randint(50257, real.shape, generator=torch.Generator().manual_seed(0))
 
     def gpt2() -> Any:
         torch.manual_seed(0)
         return transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval().requires_grad_(False)
 
-    real_model = partial(models.load, folder)
     found = {
         "threads": torch.get_num_threads(),
         "models": {
-            read_json(folder / "model.json")["name"]: run(real_model, tokenizer, real, arguments.repeats),
+            read_json(folder / "model.json")["name"]: run(
+                partial(models.load, folder), tokenizer, real, arguments.repeats
+            ),
             "GPT-2's size, random weights": run(gpt2, tokenizer, random, arguments.repeats),
         },
-        "rounding": rounding(real_model, real),
+        "rounding": rounding(folder, real),
     }
     path = Path("bench") / "results.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -7,13 +7,13 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation.comparison import Comparison, untouched_nll
+from permeation.comparison import Comparison
 from permeation.errors import PermeationError
 from permeation.files import read_json, write_json
 from permeation.perplexity import perplexity
 from permeation.scoring import ready, resolve_dtype
 from permeation.stage import Stage, run
-from permeation.text import Text, window_starts
+from permeation.text import Text
 
 
 def main(stage: Stage) -> None:
@@ -22,8 +22,7 @@ def main(stage: Stage) -> None:
     if settings.context > (longest := read_json(folder / "model.json")["n_ctx"]):
         raise PermeationError(f"perplexity.context is {settings.context}; this model accepts at most {longest}")
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
-    starts = window_starts(len(text.tokens), settings.context, settings.max_tokens)
-    windows = text.windows(starts, settings.context)
+    windows = text.spread(settings.context, settings.max_tokens)
     load = partial(models.load_for_injection, folder, config.wqk.fold_norm, stage.device)
     dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
     model = ready(load(), dtype, settings.context)
@@ -31,14 +30,13 @@ def main(stage: Stage) -> None:
     with tqdm(
         total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
     ) as bar:
-        nll = untouched_nll(model, windows, settings, journal, bar.update)
-    comparison = Comparison(windows, nll, replace(settings, dtype=dtype))
+        comparison = Comparison.measure(model, windows, replace(settings, dtype=dtype), journal, bar.update)
     with stage.output() as out:
         comparison.write(out)
         summary = {
-            "perplexity": perplexity(float(nll.sum()), comparison.tokens),
+            "perplexity": perplexity(float(comparison.baseline.sum()), comparison.tokens),
             "tokens": comparison.tokens,
-            "windows": len(nll),
+            "windows": comparison.baseline.size,
             "dtype": dtype,
         }
         write_json(out / "summary.json", summary)

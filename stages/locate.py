@@ -10,11 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation.comparison import Comparison, untouched_nll
+from permeation.comparison import Comparison
 from permeation.files import read_json, write_json, write_rows
 from permeation.scoring import ready
 from permeation.stage import Stage, run
-from permeation.text import Text, held_out_starts
+from permeation.text import Text
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
@@ -35,8 +35,7 @@ def main(stage: Stage) -> None:
     n_layers, n_heads = injection.heads.W_Q.shape[:2]
     kept = max(1, round(settings.components * pca.count))
 
-    starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
-    windows = text.windows(starts, scored.context)
+    windows = text.held_out(calibration, scored.context, scored.max_tokens)
     untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments", "pca")),
@@ -46,8 +45,7 @@ def main(stage: Stage) -> None:
     layers: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
-        nll = untouched_nll(model, windows, scored, untouched, bar.update)
-        comparison = Comparison(windows, nll, scored)
+        comparison = Comparison.measure(model, windows, scored, untouched, bar.update)
 
         def measure(key: dict[str, Any], mixing: Tensor) -> dict[str, Any]:
             return journal.remember(lambda: measure_mixing(model, injection, mixing, comparison, bar.update), key)

@@ -15,7 +15,7 @@ def test_windows_are_spread_over_the_text() -> None:
     assert sorted(everything.tolist()) == list(range(0, 100, 10))
     assert sorted(window_starts(103, 10, 39).tolist()) == [0, 30, 60]
     assert torch.equal(window_starts(103, 10, 10**9), everything)
-    windows = Text(torch.arange(103), torch.tensor([], dtype=torch.long)).windows(everything, 10)
+    windows = Text(torch.arange(103), torch.tensor([], dtype=torch.long)).spread(10, None)
     assert torch.equal(windows.tokens.flatten().sort().values, torch.arange(100))
     assert len(windows.articles.unique()) == 10
 

@@ -60,6 +60,14 @@ class Text:
         marked = len(self.articles) > 0
         return Windows(tokens, torch.searchsorted(self.articles, starts, right=True) if marked else starts)
 
+    def spread(self, context: int, max_tokens: int | None) -> Windows:
+        """⌊max_tokens / context⌋ windows (null: all), spread over the text (`window_starts`)."""
+        return self.windows(window_starts(len(self.tokens), context, max_tokens), context)
+
+    def held_out(self, calibration: Int[Tensor, "_ _"], context: int, max_tokens: int | None) -> Windows:
+        """As many of the windows that hold none of the calibration positions (`held_out_starts`)."""
+        return self.windows(held_out_starts(len(self.tokens), calibration, context, max_tokens), context)
+
 
 def window_starts(length: int, context: int, max_tokens: int | None) -> Int[Tensor, "windows"]:
     """Where ⌊max_tokens / context⌋ windows (null: all) spread evenly over a text of `length` tokens start.
