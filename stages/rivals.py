@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation import model as models
-from permeation.comparison import Comparison, untouched_nll
+from permeation.comparison import Comparison
 from permeation.errors import PermeationError
 from permeation.files import read_json, write_json, write_rows
 from permeation.scoring import ready
 from permeation.stage import Stage, run
-from permeation.text import Text, held_out_starts
+from permeation.text import Text
 from permeation.weights.error import RelativeErrors
 from permeation.weights.heads import Heads, read_heads
 from permeation.weights.inject import injected
@@ -38,14 +38,12 @@ def main(stage: Stage) -> None:
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
     moments = Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors"))
-    own = read_heads(model)
-    heads = Heads(**{name: tensor.double().cpu() for name, tensor in own.tensors().items()})
+    heads = Heads(**{name: tensor.double() for name, tensor in read_heads(model).tensors().items()})
     problem = Problem(heads, moments, models.geometry(model).rotary, config.seed)
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
     model = ready(model, dtype, scored.context)
-    starts = held_out_starts(len(text.tokens), calibration, scored.context, scored.max_tokens)
-    windows = text.windows(starts, scored.context)
+    windows = text.held_out(calibration, scored.context, scored.max_tokens)
     untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
@@ -56,8 +54,7 @@ def main(stage: Stage) -> None:
 
     rows: list[dict[str, Any]] = []
     with tqdm(desc="rivals", unit="tok", unit_scale=True, disable=None) as bar:
-        nll = untouched_nll(model, windows, scored, untouched, bar.update)
-        comparison = Comparison(windows, nll, scored)
+        comparison = Comparison.measure(model, windows, scored, untouched, bar.update)
 
         def measure(rival: Rival, size: int) -> dict[str, Any]:
             changed = rival.apply(size)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.heads import Heads, gram_form
 from permeation.weights.inner_product import whitened
 from permeation.weights.moments import Moments
+
+
+# The forms whose error is that of W_Q W_Kᵀ, and the coordinates that make it so.
+CIRCUITS: dict[str, Callable[[Heads, Moments], Heads]] = {
+    "circuit": lambda heads, _: heads,
+    "score": whitened,
+    "score_centred": partial(whitened, mean_key=False),
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class RelativeErrors:
     over keys.
 
     Attributes:
-        own: the untouched heads, as they are and whitened. moments: that whiten them.
+        own: the untouched heads by form, as they are and whitened. moments: that whiten them.
     """
 
     own: dict[str, Heads]
@@ -31,32 +40,23 @@ class RelativeErrors:
     @classmethod
     def fit(cls, heads: Heads, moments: Moments) -> RelativeErrors:
         """Whiten the untouched heads."""
-        return cls(_circuits(heads, moments), moments)
+        return cls({form: whiten(heads, moments) for form, whiten in CIRCUITS.items()}, moments)
 
     def of(self, changed: Heads) -> dict[str, float]:
-        """The error of `changed`, by form."""
-        gram = [gram_form(heads) for heads in (self.own["circuit"], changed)]
-        circuits = _circuits(changed, self.moments)
+        """The error of `changed`, by form; one form's whitened heads are in memory at a time."""
+        gram, gram_changed = gram_form(self.own["circuit"]), gram_form(changed)
         return {
-            "gram": float((gram[1] - gram[0]).norm() / gram[0].norm()),
-            **{form: _circuit_error(own, circuits[form]) for form, own in self.own.items()},
+            "gram": float((gram_changed - gram).norm() / gram.norm()),
+            **{form: _error(own, CIRCUITS[form](changed, self.moments)) for form, own in self.own.items()},
         }
 
 
-def _circuits(heads: Heads, moments: Moments) -> dict[str, Heads]:
-    return {
-        "circuit": heads,
-        "score": whitened(heads, moments),
-        "score_centred": whitened(heads, moments, mean_key=False),
-    }
+def _error(own: Heads, changed: Heads) -> float:
+    """‖Ĉ − C‖² = ⟨Ĉ, Ĉ⟩ − 2 ⟨Ĉ, C⟩ + ⟨C, C⟩ for C = W_Q W_Kᵀ, over ⟨C, C⟩."""
+    exact = _inner(own, own)
+    return float(((_inner(changed, changed) - 2 * _inner(changed, own) + exact) / exact).clamp(min=0).sqrt())
 
 
-def _circuit_error(own: Heads, changed: Heads) -> float:
-    """Ŵ_Q Ŵ_Kᵀ − W_Q W_Kᵀ = L Rᵀ with L = (Ŵ_Q, −W_Q) and R = (Ŵ_K, W_K)."""
-    left, right = torch.cat([changed.queries, -own.queries], 2), torch.cat([changed.keys, own.keys], 2)
-    return float((_squared_norm(left, right) / _squared_norm(own.queries, own.keys)).clamp(min=0).sqrt())
-
-
-def _squared_norm(left: Float[Tensor, "n d k"], right: Float[Tensor, "n d k"]) -> Float[Tensor, ""]:
-    """Σ ‖L Rᵀ‖²_F = Σ ⟨Lᵀ L, Rᵀ R⟩_F."""
-    return ((left.mT @ left) * (right.mT @ right)).sum()
+def _inner(a: Heads, b: Heads) -> Float[Tensor, ""]:
+    """Σ_heads ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩_F = Σ ⟨A_Qᵀ B_Q, A_Kᵀ B_K⟩_F."""
+    return ((a.queries.mT @ b.queries) * (a.keys.mT @ b.keys)).sum()
