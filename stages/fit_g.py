@@ -25,6 +25,7 @@ def main(stage: Stage) -> None:
 
     sigmas = real_sigmas(list(words.values()), field)
     real = measure(list(words.values()), sigmas, field)
+    statistics = {name: float(value[0]) for name, value in real.statistics(exclude).items()}
     rng = np.random.default_rng(config.seed)
     resampled = bootstrap.resample(list(words.values()), field, config.bootstrap.resamples, rng)
 
@@ -55,7 +56,7 @@ def main(stage: Stage) -> None:
     summary: dict[str, Any] = {
         "word_correlation_mean": None,
         "word_correlation_min": None,
-        **{name: float(value[0]) for name, value in real.statistics(exclude).items()},
+        **statistics,
         "best_model": next(iter(fits["g"])),
         "best_response_model": next(iter(fits["f"])),
         "beta_mean": float(np.mean(betas)),

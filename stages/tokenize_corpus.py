@@ -3,16 +3,17 @@
 from safetensors.torch import save_file
 
 from permeation.files import read_json, write_json
-from permeation.model import load_tokenizer
+from permeation.model import check_tokens, load_tokenizer
 from permeation.stage import Stage, run
 from permeation.text import Text
 
 
 def main(stage: Stage) -> None:
     """Write data/tokenize_corpus/: text.safetensors with the tokens and the first token of each article."""
-    corpus = stage.input("corpus")
+    corpus, model = stage.input("corpus"), stage.input("model")
     characters = (corpus / "corpus.txt").read_text(encoding="utf-8")
-    text = Text.tokenize(load_tokenizer(stage.input("model")), characters, read_json(corpus / "articles.json"))
+    text = Text.tokenize(load_tokenizer(model), characters, read_json(corpus / "articles.json"))
+    check_tokens(text.tokens.tolist(), read_json(model / "model.json")["d_vocab"])
     with stage.output() as folder:
         save_file(text.tensors(), folder / "text.safetensors")
         write_json(folder / "summary.json", {"tokens": len(text.tokens), "articles": len(text.articles)})

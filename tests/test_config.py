@@ -49,6 +49,9 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
         ("wqk.fold_norm", "yes", "wqk.fold_norm is 'yes'; accepted: true or false"),
         ("perplexity.context", 1, "perplexity.context is 1; accepted: a whole number of at least 2"),
         ("perplexity.max_tokens", "many", "perplexity.max_tokens is 'many'"),
+        ("perplexity.tolerance", 0, "perplexity.tolerance is 0; accepted: a number above 0"),
+        ("perplexity.relative_tolerance", -0.1, "is -0.1; accepted: a number of at least 0 and below 1"),
+        ("perplexity.relative_tolerance", 1, "is 1; accepted: a number of at least 0 and below 1"),
         ("perplexity.dtype", "float16", "perplexity.dtype is 'float16'; accepted: auto | float32 | bfloat16"),
         ("reconstruct.components", [], "reconstruct.components is []; accepted: a non-empty list"),
         ("reconstruct.components", [0, 1], "reconstruct.components[0] is 0; accepted: a whole number of at least 1"),
@@ -57,6 +60,8 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
         ("reconstruct.components", ["all", 1], "reconstruct.components is ['all', 1]"),
         ("reconstruct.components", 5, "reconstruct.components is 5"),
         ("reconstruct.components", [1.5], "reconstruct.components[0] is 1.5"),
+        ("rivals.methods", "int8", "rivals.methods is 'int8'; accepted: a non-empty list"),
+        ("rivals.methods", ["int8", "int8"], "is ['int8', 'int8']; accepted: a list without repeats"),
         ("cluster.k", [0], "cluster.k[0] is 0"),
         ("cluster.k", [4, "all"], "cluster.k[1] is 'all'"),
         ("cluster.share", "mean", "cluster.share is 'mean'; accepted: centroid | medoid"),
@@ -66,6 +71,10 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
 def test_a_bad_value_is_named_with_what_is_accepted(tmp_path: Path, key: str, value: Any, message: str) -> None:
     with pytest.raises(PermeationError, match=re.escape(message)):
         load_with(tmp_path, key, value)
+
+
+def test_a_relative_tolerance_of_zero_is_one_that_never_counts(tmp_path: Path) -> None:
+    assert load_with(tmp_path, "perplexity.relative_tolerance", 0).perplexity.relative_tolerance == 0.0
 
 
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path) -> None:

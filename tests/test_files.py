@@ -210,3 +210,6 @@ def test_a_seal_is_of_names_and_contents(tmp_path: Path) -> None:
     seal(tmp_path)
     (tmp_path / "a").rename(tmp_path / "c")
     assert broken(tmp_path) == [tmp_path / "a", tmp_path / "c"]
+    for unreadable in (b"no digest", b"\xff  a"):
+        (tmp_path / SEAL).write_bytes(unreadable)
+        assert broken(tmp_path) == [tmp_path / SEAL]

@@ -435,6 +435,7 @@ def test_an_index_that_leads_elsewhere_is_refused(
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize(
     ("family", "key", "value", "message"),
     [
@@ -447,6 +448,7 @@ def test_an_index_that_leads_elsewhere_is_refused(
         ("llama", "hidden_size", 0, "cannot be built|weights of no size"),
         ("llama", "hidden_size", -4, "cannot be built"),
         ("llama", "hidden_size", 10**8, "numbers by its configuration"),
+        ("llama", "vocab_size", 0, "weights of no size"),
         ("llama", "vocab_size", 10**11, "numbers by its configuration"),
         ("llama", "head_dim", 10**9, "numbers by its configuration"),
         ("llama", "intermediate_size", 128, "lacks 9 of its weights or has them in another shape: .*mlp"),

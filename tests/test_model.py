@@ -25,6 +25,13 @@ def test_folding_the_norms_leaves_the_function_as_it_was(family: str) -> None:
     assert (norm.weight == 1).all()
 
 
+def test_norms_are_folded_where_that_is_asked_for(checkpoint: Path) -> None:
+    own = read_heads(models.load(checkpoint))
+    for fold_norm in (False, True):
+        heads = read_heads(models.load_for_injection(checkpoint, fold_norm, torch.device("cpu")))
+        assert torch.equal(heads.W_Q, own.W_Q) is not fold_norm
+
+
 def test_folded_heads_are_those_of_transformer_lens(checkpoint: Path) -> None:
     bridge = models.load_bridge(checkpoint, torch.device("cpu"))
     bridge.enable_compatibility_mode(disable_warnings=True)

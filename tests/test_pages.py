@@ -230,6 +230,17 @@ def test_the_words_follow_the_numbers(null: float, said: str) -> None:
     assert said in " ".join(summarise(metrics).split())
 
 
+def test_what_was_not_measured_is_not_claimed() -> None:
+    metrics = sample_metrics()
+    metrics["g"] |= {"word_correlation_mean": None, "word_correlation_min": None, "peak_depth": 1.0}
+    for column in ("ratio", "ratio_low", "ratio_high"):
+        metrics["perplexity"][column] = {"all": 1.0}
+    said = " ".join(summarise(metrics).split())
+    assert "With a single word there is nothing to compare g with." in said
+    assert "falls by" not in said
+    assert "No K short of all was measured. With all components it is 1.0000." in said
+
+
 def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
     metrics = sample_metrics()
     assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in " ".join(summarise(metrics).split())

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 
 from permeation.config import Config
 from permeation.errors import PermeationError
 from permeation.files import read_json
 from permeation.stage import Stage
 from permeation.summary import read_metrics, summarise
+from tests import tiny
 from tests.conftest import PROJECT
 
 RunStage = Callable[[str, Config], Path]
@@ -97,7 +99,10 @@ def test_the_same_inputs_give_the_same_bytes(
         ("cluster", {"k": (2, 13)}, "cluster.k asks for 13; this model has 12 heads"),
         ("cluster", {"components": 13}, "cluster.components is 13; this model has 12 heads"),
         ("perplexity", {"context": 65}, "perplexity.context is 65; this model accepts at most 64"),
+        ("moments", {"context": 65}, "moments.context is 65; this model accepts at most 64"),
         ("perplexity", {"max_tokens": 16}, "give 1 windows of 16 tokens to measure on, from 1 articles; an interval"),
+        ("g", {"exclude_final": 2}, "g.exclude_final is 2, which leaves 1 of this model's 3 layers; the exponent of g"),
+        ("g", {"exclude_final": 9}, "g.exclude_final is 9, which leaves 0 of this model's 3 layers; the exponent of g"),
         ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
     ],
 )
@@ -107,8 +112,10 @@ def test_what_the_model_cannot_give_is_an_error(
     (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
     settings = replace(config, model=str(checkpoints["gpt2"]), corpus=str(tmp_path / "text.txt"))
     settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
-    last = {"perplexity": "baseline", "sigma": "compute_sigma"}.get(stage, stage)
+    last = {"perplexity": "baseline", "sigma": "compute_sigma", "g": "fit_g"}.get(stage, stage)
     needed = {
+        "fit_g": ["fetch_model", "extract_activations", "compute_sigma"],
+        "moments": ["fetch_model", "fetch_corpus", "tokenize_corpus"],
         "baseline": ["fetch_model", "fetch_corpus", "tokenize_corpus"],
         "compute_sigma": ["fetch_model", "extract_activations"],
     }.get(last, ["fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "extract_wqk", "moments", "pca"])
@@ -117,6 +124,23 @@ def test_what_the_model_cannot_give_is_an_error(
     with pytest.raises(PermeationError, match=message):
         run_stage(last, settings)
     assert not (tmp_path / "data" / last).exists()
+
+
+@pytest.mark.parametrize("stage", ["tokenize_corpus", "extract_activations"])
+def test_a_token_that_the_model_does_not_know_is_an_error(
+    config: Config, run_stage: RunStage, tmp_path: Path, stage: str
+) -> None:
+    """As from another model's tokenizer, or one that was extended where the embedding was not."""
+    tokenizer = tiny.tokenizer()
+    known = len(tokenizer) - 1
+    transformers.GPT2LMHeadModel(tiny.CONFIGS["gpt2"](known)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(tokenizer.convert_ids_to_tokens(known) + " the bank" * 200)
+    settings = replace(config, model=str(tmp_path / "model"), corpus=str(tmp_path / "text.txt"))
+    run_stage("fetch_model", settings)
+    run_stage("fetch_corpus", settings)
+    with pytest.raises(PermeationError, match=rf"the tokenizer gives token {known}; .* tokens 0 to {known - 1}"):
+        run_stage(stage, settings)
 
 
 def test_a_single_word_has_no_correlation_with_others(

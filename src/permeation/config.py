@@ -88,12 +88,18 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Check:
     return check
 
 
-def number(above: float, below: float = float("inf")) -> Check:
-    """A finite number strictly between `above` and `below`."""
+def number(above: float, below: float = float("inf"), or_equal: bool = False) -> Check:
+    """A finite number strictly between `above` and `below`, or equal to `above` where that is said."""
+    accepts = f"a number {'of at least' if or_equal else 'above'} {above:g}"
+    accepts += f" and below {below:g}" if below < float("inf") else ""
 
     def check(key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value < below:
-            _reject(key, value, f"a number above {above:g}" + (f" and below {below:g}" if below < float("inf") else ""))
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not (above < value < below or (or_equal and value == above))
+        ):
+            _reject(key, value, accepts)
         return float(value)
 
     return check
@@ -250,7 +256,7 @@ class Perplexity(Section):
     max_tokens: int | None = checked(optional(integer(2)))
     batch_size: int | Literal["auto"] = checked(count_or("auto"))
     tolerance: float | None = checked(optional(number(0.0)))
-    relative_tolerance: float = checked(number(0.0, 1.0))
+    relative_tolerance: float = checked(number(0.0, 1.0, or_equal=True))
     dtype: str = checked(choice(*DTYPES))
 
 

@@ -329,6 +329,12 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def check_tokens(ids: Iterable[int], d_vocab: int) -> None:
+    """Raise PermeationError where a tokenizer gave a token that the model's embedding has no row for."""
+    if (highest := max(ids, default=0)) >= d_vocab:
+        raise PermeationError(f"the tokenizer gives token {highest}; the model knows the tokens 0 to {d_vocab - 1}")
+
+
 def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
     """The checkpoint as a TransformerBridge in float32: same weights, with hooks on every activation.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 
 from permeation.errors import PermeationError
+from permeation.model import check_tokens
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
@@ -36,8 +38,9 @@ def stream(
     here too: it is a coordinate that the model cannot see (TransformerLens' center_writing_weights does the same).
 
     Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
-    Raises PermeationError where an activation is not finite.
+    Raises PermeationError for a token that the model does not know and where an activation is not finite.
     """
+    check_tokens(chain.from_iterable(sequences), bridge.cfg.d_vocab)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
     centred = not bridge.cfg.uses_rms_norm
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
+from permeation.errors import PermeationError
 from permeation.meaning.curves import power_exponent
 from permeation.meaning.response import Response, linear_response
 
@@ -61,8 +62,17 @@ class Factorisation:
         return mean, np.where(pair > 0, correlation, np.inf).min(axis=-1)
 
     def statistics(self, exclude_final: int) -> dict[str, Any]:
-        """The headline figures by name; those that compare words are left out where there is one word only."""
-        inner = self.g.shape[-1] - exclude_final
+        """The headline figures by name; those that compare words are left out where there is one word only.
+
+        Raises PermeationError where what is left without the final layers does not determine the exponent.
+        """
+        n_layers = self.g.shape[-1] - 1
+        if (left := n_layers - exclude_final) < 2:
+            raise PermeationError(
+                f"g.exclude_final is {exclude_final}, which leaves {max(left, 0)} of this model's {n_layers} layers; "
+                "the exponent of g needs at least 2"
+            )
+        inner = left + 1
         depth = np.linspace(0, 1, self.g.shape[-1])[:inner]
         found = {
             "peak_depth": self.peak_depth,

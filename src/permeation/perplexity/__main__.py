@@ -21,7 +21,7 @@ from permeation.config import DEVICES, DTYPES
 from permeation.device import find_device
 from permeation.errors import PermeationError
 from permeation.sources import fetch_corpus
-from permeation.text import Text, window_starts
+from permeation.text import Text
 
 
 def parse() -> argparse.Namespace:
@@ -39,12 +39,12 @@ def parse() -> argparse.Namespace:
 def score(arguments: argparse.Namespace) -> dict[str, object]:
     """What the command prints."""
     device, folder, context = find_device(arguments.device), arguments.model, arguments.context
-    longest = models.read_config(folder).max_position_embeddings
-    if not 2 <= context <= longest:
-        raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
+    config = models.read_config(folder)
+    if not 2 <= context <= config.max_position_embeddings:
+        raise PermeationError(f"--context is {context}; this model accepts 2 to {config.max_position_embeddings}")
     text = Text.tokenize(models.load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
-    starts = window_starts(len(text.tokens), context, arguments.max_tokens)
-    windows = text.windows(starts, context).tokens
+    models.check_tokens(text.tokens.tolist(), config.vocab_size)
+    windows = text.spread(context, arguments.max_tokens).tokens
     load = partial(models.load, folder, device)
     dtype = scoring.resolve_dtype(arguments.dtype, load, windows[:1])
     model = scoring.ready(load(), dtype, context)
