@@ -61,7 +61,10 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
             f"of {sigma['n_words']} words.",
             f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
             f"{gaps[largest]:.2f} ({largest}).",
-            *_told_apart(g),
+            "Along directions made from other prompts the senses are told apart with an AUC of "
+            f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
+            f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
+            f"p = {g['auc_gradient_own_p']:.3f}).",
         ],
         ("word", "σ(strong A) − σ(strong B)", "f_max"),
         [(word, f"{gap:.3f}", number(g["f_max"].get(word))) for word, gap in gaps.items()],
@@ -84,10 +87,9 @@ def shape_of_response(g: Metrics) -> Section:
         )
         agreement = (
             f"The words' g correlate by {real:.3f} on average ({number(g['word_correlation_min'])} at least); with the "
-            f"sense labels shuffled by {null:.3f}, {verdict}."
+            f"sense labels shuffled by {null:.3f}, {verdict}. Shuffled labels reach the words' own by chance with "
+            f"p = {g['p'][SHUFFLED][MEAN]:.3f}."
         )
-        if "p" in g:
-            agreement += f" Shuffled labels reach the words' own by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
         "Is the response over depth the same for all words?",
@@ -238,18 +240,6 @@ def number(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A share in per cent."""
     return "an undefined part" if value is None else f"{100 * value:.0f} %"
-
-
-def _told_apart(g: Metrics) -> list[str]:
-    """How well one direction tells senses apart, where that was measured."""
-    if "auc_gradient_own" not in g:
-        return []
-    return [
-        "Along directions made from other prompts the senses are told apart with an AUC of "
-        f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
-        f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
-        f"p = {g['auc_gradient_own_p']:.3f})."
-    ]
 
 
 def _form(name: str) -> str:
