@@ -13,7 +13,6 @@ from permeation.weights.heads import Heads, gram_form
 from permeation.weights.inner_product import whitened
 from permeation.weights.moments import Moments
 
-
 # The forms whose error is that of W_Q W_Kᵀ, and the coordinates that make it so.
 CIRCUITS: dict[str, Callable[[Heads, Moments], Heads]] = {
     "circuit": lambda heads, _: heads,

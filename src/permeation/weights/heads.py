@@ -66,3 +66,10 @@ def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
     Rᵀ W_Qᵀ W_K R here.
     """
     return heads.queries.double().mT @ heads.keys.double()
+
+
+def each_layer(
+    M: Float[Tensor, "layers d d"], W: Float[Tensor, "layers *heads d k"]
+) -> Float[Tensor, "layers *heads d k"]:
+    """M W with each layer's M for all of its heads; a broadcast product would copy M for every head."""
+    return torch.einsum("lij,l...jk->l...ik", M, W)

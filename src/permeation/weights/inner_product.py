@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads, gram_form
+from permeation.weights.heads import Heads, each_layer, gram_form
 from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
@@ -60,7 +60,7 @@ def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
 
     def side(root: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)
-        return (root.to(W.device)[:, None] @ rows.double()).to(W.dtype)
+        return each_layer(root.to(W.device), rows.double()).to(W.dtype)
 
     return Heads(side(root, heads.W_Q, heads.b_Q), side(key_root, heads.W_K, heads.b_K))
 

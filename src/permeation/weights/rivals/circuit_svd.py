@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads
+from permeation.weights.heads import Heads, each_layer
 from permeation.weights.moments import roots
 from permeation.weights.rivals.base import Numbers, Problem, Rival, kept_values, low_rank_parameters, refuse_rotary
 from permeation.weights.rivals.low_rank import Metric
@@ -57,12 +57,12 @@ class CircuitRanks(Numbers):
             root, inverse = roots(problem.moments.shrunk if heads.b_Q is None else problem.moments.augmented)
         else:
             root = inverse = torch.eye(d, dtype=W_Q.dtype).expand(layers, -1, -1)
-        queries = (root[:, None] @ W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (layers, kv_heads, g d, d_head)
+        queries = each_layer(root, W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (layers, kv_heads, g d, d_head)
         Q_left, R_left = torch.linalg.qr(queries)
-        Q_right, R_right = torch.linalg.qr(root[:, None] @ W_K)
+        Q_right, R_right = torch.linalg.qr(each_layer(root, W_K))
         U, S, Vh = torch.linalg.svd(R_left @ R_right.mT)
-        left = (inverse[:, None, None] @ (Q_left @ U).unflatten(2, (-1, d))).flatten(2, 3)
-        right = inverse[:, None] @ (Q_right @ Vh.mT)
+        left = each_layer(inverse, (Q_left @ U).unflatten(2, (-1, d))).flatten(2, 3)
+        right = each_layer(inverse, Q_right @ Vh.mT)
         return cls(heads, left.flatten(0, 1), right.flatten(0, 1), S.flatten(0, 1), greedy)
 
     @property

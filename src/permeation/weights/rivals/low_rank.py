@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads
+from permeation.weights.heads import Heads, each_layer
 from permeation.weights.moments import roots
 from permeation.weights.rivals.base import (
     Numbers,
@@ -78,8 +78,8 @@ class HeadRanks(Numbers):
         """One SVD a matrix."""
         root, inverse = metric_roots(problem, metric)
         W = torch.cat([problem.heads.W_Q, problem.heads.W_K], dim=1)
-        U, S, Vh = torch.linalg.svd(root[:, None] @ W, full_matrices=False)
-        return cls(problem.heads, *((inverse[:, None] @ U).flatten(0, 1), S.flatten(0, 1), Vh.flatten(0, 1)), greedy)
+        U, S, Vh = torch.linalg.svd(each_layer(root, W), full_matrices=False)
+        return cls(problem.heads, *(each_layer(inverse, U).flatten(0, 1), S.flatten(0, 1), Vh.flatten(0, 1)), greedy)
 
     @property
     def smallest(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads
+from permeation.weights.heads import Heads, each_layer
 from permeation.weights.moments import roots
 from permeation.weights.rivals.base import Numbers, Problem, Rival, bias_parameters, frame_parameters
 from permeation.weights.rivals.low_rank import Metric, metric_roots
@@ -54,7 +54,7 @@ class Tucker(Numbers):
             T = T.flatten(0, 1)[None]
             S = problem.moments.shrunk.mean(0, keepdim=True)
             root, inverse = (root[:1], inverse[:1]) if metric == "plain" else roots(S)
-        T = root[:, None] @ T
+        T = each_layer(root, T)
         frames, priority = [], []
         for mode in range(1, 1 + MODES):
             unfolded = T.movedim(mode, 1).flatten(2)
@@ -93,7 +93,7 @@ class Tucker(Numbers):
         for mode, (frame, place) in enumerate(zip(self.frames, self.order, strict=True), start=1):
             kept = frame * (place < size)[:, None]
             T = (kept @ (kept.mT @ T.movedim(mode, 1).flatten(2))).view(T.movedim(mode, 1).shape).movedim(1, mode)
-        W = (self.inverse[:, None] @ T).reshape(len(self.heads.W_Q), -1, *T.shape[2:])
+        W = each_layer(self.inverse, T).reshape(len(self.heads.W_Q), -1, *T.shape[2:])
         n_heads = self.heads.W_Q.shape[1]
         return Heads(W[:, :n_heads], W[:, n_heads:], self.heads.b_Q, self.heads.b_K)
 
