@@ -1,5 +1,6 @@
 """Results appear whole or not at all, whoever else is writing, and what is damaged later is noticed."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from permeation.errors import PermeationError
 from permeation.files import SEAL, broken, replacing, seal
-from permeation.stage import Stage
+from permeation.stage import Stage, _leaving_in_order
 from tests.project import PROJECT
 
 # Makes a draft of TARGET, says so, and goes on when told to.
@@ -202,6 +204,34 @@ def test_a_damaged_output_is_refused_and_removed(stage: Stage, damage: Callable[
         stage.input("pca")
     with pytest.raises(PermeationError, match="data/pca is incomplete; the stage that writes it"):
         stage.input("pca")
+
+
+def test_what_a_damaged_output_came_from_leaves_the_cache(stage: Stage) -> None:
+    """The object with its content, and one of its size that is not what its name says; no other."""
+    Repo.init(str(stage.root), no_scm=True).close()
+    cut_off(folder := stage.root / "data" / "pca")
+    cache = stage.root / ".dvc" / "cache" / "files" / "md5"
+    named = {content: hashlib.md5(content).hexdigest() for content in (b"012345678", b"abcdefghi", b"another size")}
+    for content, name in named.items():
+        (cache / name[:2]).mkdir(parents=True)
+        (cache / name[:2] / name[2:]).write_bytes(content)
+    wrong = cache / "00" / ("0" * 30)
+    wrong.parent.mkdir()
+    wrong.write_bytes(b"ABCDEFGHI")
+    with pytest.raises(PermeationError, match=r"pca/a\.npy was damaged"):
+        stage.input(folder.name)
+    assert {path.read_bytes() for path in cache.glob("??/*")} == {b"abcdefghi", b"another size"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stage_that_is_told_to_stop_leaves_in_order(number: signal.Signals) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever runs the tests
+    try:
+        with pytest.raises(SystemExit, match=str(128 + number)), _leaving_in_order():
+            signal.raise_signal(number)
+    finally:
+        assert signal.alarm(0) > 0  # what would have ended a process that does not leave
+        assert signal.signal(signal.SIGINT, before) == signal.default_int_handler
 
 
 def test_a_seal_is_of_names_and_contents(tmp_path: Path) -> None:

@@ -112,6 +112,13 @@ def test_an_unsupported_family_is_named_with_the_supported_ones(tmp_path: Path) 
         models.load(tmp_path)
 
 
+def test_a_configuration_that_is_no_object_is_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = damage(checkpoints["gpt2"], tmp_path / "listed", lambda _: None)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(PermeationError, match=r"no usable config\.json: found list; accepted: an object"):
+        models.load(folder)
+
+
 def test_a_gpt_neox_without_attention_biases_is_refused() -> None:
     config = tiny.CONFIGS["gpt_neox"](8)
     config.attention_bias = False

@@ -1,5 +1,6 @@
 """The rivals: full size gives the model back, storage is what the formulas say, and each does what it is named for."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -48,6 +49,15 @@ def problems() -> dict[str, tuple[object, Problem]]:
 
 def test_the_parameters_know_all_rivals() -> None:
     assert set(RIVALS) == set(METHODS)
+
+
+def test_a_circuit_without_biases_comes_back_too(problems: dict[str, tuple[object, Problem]]) -> None:
+    _, problem = problems["gpt2"]
+    heads = Heads(problem.heads.W_Q, problem.heads.W_K)
+    rival = METHODS["circuit_svd_score"](replace(problem, heads=heads))
+    back = rival.apply(rival.largest)
+    torch.testing.assert_close(back.queries @ back.keys.mT, heads.queries @ heads.keys.mT)
+    assert back.b_Q is None
 
 
 @pytest.mark.parametrize("name", METHODS)

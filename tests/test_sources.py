@@ -1,6 +1,7 @@
 """Every source of models and texts, without a network: wheels and hub caches are built here."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -167,11 +168,13 @@ print(fetch_model(sys.argv[1], Path(sys.argv[2])))
 
 def hub(home: Path, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """fetch_model in a process of its own: the hub's client reads its environment when it is imported."""
-    environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", HUB_FETCH, name, str(folder)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return program(home, "-W", "error", "-c", HUB_FETCH, name, str(folder))
+
+
+def program(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with a Hugging Face home of its own and no hub in reach."""
+    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_hub_model_comes_with_its_revision(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -274,11 +277,7 @@ print(len(corpus.text), len(titles), titles.count("= Robert Boulter ="), corpus.
 @pytest.mark.skipif(not (SHARED / "hf-home").is_dir(), reason="needs ../shared/hf-home, the WikiText-2 test text")
 def test_wikitext_is_the_real_text(tmp_path: Path) -> None:
     home = shutil.copytree(SHARED / "hf-home", tmp_path / "home")
-    done = subprocess.run(
-        [sys.executable, "-c", WIKITEXT_FETCH],
-        env={"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = program(home, "-c", WIKITEXT_FETCH)
     assert done.returncode == 0, done.stderr
     length, articles, named, source = done.stdout.split()
     assert int(length) > 1_200_000
@@ -308,3 +307,9 @@ def test_a_model_that_is_not_finite_leaves_nothing_behind(
     with pytest.raises(PermeationError, match="not finite"):
         run_stage("fetch_model", replace(config, model=str(source)))
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_wikitext_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
+    done = program(tmp_path, "-c", WIKITEXT_FETCH)
+    assert done.returncode == 1
+    assert "corpus wikitext-2: Salesforce/wikitext could not be loaded: " in done.stderr

@@ -205,6 +205,29 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder belongs")
+    done = program("-m", "stages.fetch_model", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("fetch_model: [Errno ")
+    assert str(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_rival_that_the_model_does_not_allow_is_noted(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
+    settings = replace(settings, rivals=replace(config.rivals, methods=("circuit_svd_plain", "int8")))
+    for name in ("fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "moments"):
+        run_stage(name, settings)
+    refused, *measured = read_json(run_stage("rivals", settings) / "rows.json")
+    assert "this model rotates queries and keys by position" in refused["note"]
+    assert refused["ratio"] is None
+    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int8"]
+
+
 def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     arguments = ("--model", str(checkpoints["gpt2"]), "--device", "cpu", "--output-dir", str(tmp_path))
     for name in ("fetch_model", "extract_wqk"):

@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -345,11 +345,6 @@ def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
     return TransformerBridge.boot_transformers(
         str(folder), hf_model=load(folder, device), tokenizer=load_tokenizer(folder), device=str(device)
     )
-
-
-def describe(model: Any) -> dict[str, Any]:
-    """The geometry as a JSON object."""
-    return asdict(geometry(model))
 
 
 def one_line(error: Exception) -> str:

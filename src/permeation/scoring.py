@@ -97,7 +97,7 @@ def resolve_dtype(wanted: str, load: Callable[[], Any], window: Int[Tensor, "1 c
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device is known to have matrix instructions for bfloat16, so that it is faster than float32 there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.is_bf16_supported(including_emulation=False)  # pragma: no cover (needs a GPU)
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -105,7 +105,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def _keep_pages() -> None:
     """Tell glibc to keep freed memory: by default each large activation is a new mapping, faulted in page by page."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
+    if mallopt is not None:  # pragma: no branch (where it is not glibc, as on macOS)
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
             mallopt(option, value)
 

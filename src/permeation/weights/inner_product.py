@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,9 +55,7 @@ def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     """
     has_bias = heads.b_Q is not None
     root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0]
-    key_root = root if mean_key else moments.centred_roots[0]
-    if has_bias and not mean_key:
-        key_root = torch.nn.functional.pad(key_root, (0, 1, 0, 1))
+    key_root = root if mean_key else F.pad(moments.centred_roots[0], (0, int(has_bias)) * 2)
 
     def side(root: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)
