@@ -1,6 +1,8 @@
 # Everything a newcomer needs: `make repro`, then `make test`. The environment lives in .venv and in nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process for each processor (up to eight: a process that has torch loaded takes half a gigabyte), one thread in each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro report test coverage lint audit bench clean
@@ -18,10 +20,10 @@ report: .venv/ready  ## write report.html, the page of the last run, from metric
 	$(BIN)/python -m permeation.report
 
 test: .venv/ready  ## the tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 coverage: .venv/ready  ## the tests, and which lines of the package and the stages they leave out
-	$(BIN)/pytest --cov
+	$(PYTEST) --cov
 
 lint: .venv/ready  ## style, types
 	$(BIN)/ruff check .

@@ -17,13 +17,14 @@ STAGES: list[str] = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["sta
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of a command run in the project: this Python's programs, and nobody's settings."""
+    """Of a command run in the project: this Python's programs, one thread, and nobody's settings."""
     home = project.parent / "home"
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "HOME": str(home),
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         "SHELL": "/bin/sh",
+        "OMP_NUM_THREADS": "1",
     }
 
 
