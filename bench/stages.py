@@ -3,8 +3,8 @@
     python -m bench.stages [--model NAME_OR_FOLDER] [--set KEY=VALUE ...]
 
 Runs the stages of dvc.yaml one after the other, each in a process of its own, in a scratch folder and under a copy of
-params.yaml; neither DVC nor earlier results are needed. Adds the model's entry to bench/stages.json and prints it as a
-table in Markdown. `python -m bench.gpt2_medium FOLDER` writes a model of GPT-2 medium's size to try it on.
+params.yaml; neither DVC nor earlier results are needed. Adds the model's entry to bench/stages.json and prints all of
+them as a table in Markdown. `python -m bench.gpt2_medium FOLDER` writes a model of GPT-2 medium's size to try it on.
 """
 
 from __future__ import annotations
@@ -55,19 +55,20 @@ def measure(folder: Path, *arguments: str) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": usage.ru_maxrss * MAXRSS_BYTES}
 
 
-def table(entry: dict[str, Any]) -> str:
-    """One model's entry in Markdown. The last column: how many float32 models fit between start-up and the peak."""
-    model = FLOAT32_BYTES * entry["parameters"]
-    lines = [
-        "| stage | seconds | of which start-up | CPU seconds | peak MB | of which start-up | the rest, in models |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in entry["stages"].items():
-        start, peak = row["start_up"], row["peak_bytes"]
-        lines.append(
-            f"| {name} | {row['seconds']:.1f} | {start['seconds']:.1f} | {row['cpu_seconds']:.1f} | {peak / 1e6:.0f} | "
-            f"{start['peak_bytes'] / 1e6:.0f} | {(peak - start['peak_bytes']) / model:.1f} |"
-        )
+def table(entries: dict[str, Any]) -> str:
+    """All models' entries in Markdown. Start-up is that of the first; × model: how many float32 models fit between a
+    stage's peak memory and what it takes to start.
+    """
+    columns = "".join(f" {name}: seconds | peak MB | × model |" for name in entries)
+    lines = ["| stage | start-up |" + columns, "|---|---|" + "---|---|---|" * len(entries)]
+    for stage, row in next(iter(entries.values()))["stages"].items():
+        cells = [stage, f"{row['start_up']['seconds']:.1f}"]
+        for entry in entries.values():
+            measured = entry["stages"][stage]
+            above = measured["peak_bytes"] - measured["start_up"]["peak_bytes"]
+            cells += [f"{measured['seconds']:.1f}", f"{measured['peak_bytes'] / 1e6:,.0f}"]
+            cells += [f"{above / (FLOAT32_BYTES * entry['parameters']):.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -99,9 +100,10 @@ def main() -> None:
         run = json.loads((folder / "metrics" / "run.json").read_text(encoding="utf-8"))
     entry = {"parameters": run["n_parameters"], "settings": arguments.set, "stages": stages}
     path = Path("bench") / "stages.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps({**kept, run["model"]: entry}, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table(entry) + "\n")
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    entries[run["model"]] = entry
+    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(table(entries) + "\n")
 
 
 if __name__ == "__main__":
