@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import bench.__main__ as scorer
+import bench.stages
 from permeation.weights.inner_product import FORMS
 from tests.conftest import PROJECT
 
@@ -74,6 +76,13 @@ def test_where_it_lives_is_the_committed_run() -> None:
         f"layer 0 alone multiplies the perplexity by {first:.0f}; no other layer by more than {max(others):.2f}"
         in README
     )
+
+
+def test_the_timings_are_those_of_the_benches() -> None:
+    stages = json.loads((PROJECT / "bench" / "stages.json").read_text(encoding="utf-8"))
+    assert " ".join(bench.stages.table(stages).split()) in README
+    for found in json.loads((PROJECT / "bench" / "results.json").read_text(encoding="utf-8")).values():
+        assert " ".join(scorer.table(found).split()) in README
 
 
 def test_the_commands_of_the_makefile_exist() -> None:

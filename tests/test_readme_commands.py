@@ -23,6 +23,8 @@ COMMANDS = {
     "make repro": (f"{MAKE} repro", "Look at: report.html"),
     # Minutes each, and .ci/run runs them itself: only what make would do is looked at.
     "make test": (f"{MAKE} -n test", ".venv/bin/pytest"),
+    "make coverage": (f"{MAKE} -n coverage", ".venv/bin/pytest"),
+    "make audit": (f"{MAKE} -n audit", "tests.audit"),
     "make lint": (f"{MAKE} -n lint", ".venv/bin/mypy"),
     ".ci/run": ("sh -n -v .ci/run", "make clean setup"),
     # Needs the default model, fast processors and minutes.
