@@ -1,6 +1,7 @@
 """requirements.lock pins everything that pyproject.toml asks for, down to the last dependency, and is what runs."""
 
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 
 import pytest
@@ -28,10 +29,14 @@ def is_exact(requirement: Requirement) -> bool:
     return [(each.operator, "*" in each.version) for each in requirement.specifier] == [("==", False)]
 
 
-def needed(name: str) -> list[Requirement]:
-    """What an installed package asks for on this machine, extras left out."""
+def needed(name: str, extras: Iterable[str] = ()) -> list[Requirement]:
+    """What an installed package asks for on this machine, with these of its extras."""
     asked = map(Requirement, metadata.requires(name) or [])
-    return [each for each in asked if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [
+        each
+        for each in asked
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]
 
 
 def is_locked(requirement: Requirement) -> bool:
@@ -65,8 +70,14 @@ def test_the_packages_that_run_are_those_of_the_lock() -> None:
 @pytest.mark.end_to_end
 def test_a_fresh_environment_holds_nothing_else() -> None:
     installed = {canonicalize_name(each.name) for each in metadata.distributions()}
-    brought = {canonicalize_name(each.name) for name in PINS for each in needed(name)}
-    assert installed - PINS.keys() - brought == {"pip", canonicalize_name(PYPROJECT["project"]["name"])}
+    todo, brought = [Requirement(name) for name in PINS], set()
+    while todo:
+        asked = todo.pop()
+        new = [each for each in needed(asked.name, asked.extras) if str(each) not in brought]
+        brought |= {str(each) for each in new}
+        todo += new
+    names = {canonicalize_name(Requirement(each).name) for each in brought}
+    assert installed - PINS.keys() - names == {"pip", canonicalize_name(PYPROJECT["project"]["name"])}
 
 
 def test_an_audit_passes_only_where_every_package_was_looked_up() -> None:

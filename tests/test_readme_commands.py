@@ -29,7 +29,7 @@ COMMANDS = {
     ".ci/run": ("sh -n -v .ci/run", "make clean setup"),
     # Needs the default model, fast processors and minutes.
     "make bench": (f"{MAKE} -n bench && .venv/bin/python -m bench --help", "--repeats"),
-    "python -m bench.stages": (".venv/bin/python -m bench.stages", "| report | "),
+    "python -m bench.stages": (".venv/bin/python -m bench.stages && git checkout -q bench", "| report | "),
     # As far as the hub, which is kept out of reach.
     ".venv/bin/dvc exp run -S model=gpt2-medium": (
         "HF_HUB_OFFLINE=1 .venv/bin/dvc exp run -S model=gpt2-medium; "
