@@ -184,7 +184,8 @@ def table(found: dict[str, Any]) -> str:
             f"{100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
             for scorer, row in model["candidates"].items()
         ]
-    lines += ["", "| | float32 | bfloat16 | bfloat16 / float32 − 1 |", "|---|---|---|---|"]
+    if found["rounding"]:
+        lines += ["", "| | float32 | bfloat16 | bfloat16 / float32 − 1 |", "|---|---|---|---|"]
     for row in found["rounding"]:
         exact, rounded = row["float32"], row["bfloat16"]
         lines.append(f"| {row['what']} | {exact:.4f} | {rounded:.4f} | {rounded / exact - 1:+.1e} |")

@@ -113,7 +113,11 @@ def damage(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("link", "kind", "name"),
-    [("hardlink", "silent", "gram.safetensors"), ("copy", "truncated", "SHA256SUMS")],
+    [
+        ("hardlink", "silent", "gram.safetensors"),
+        ("copy", "truncated", "gram.safetensors"),
+        ("hardlink", "flipped", "SHA256SUMS"),
+    ],
 )
 def test_a_damaged_object_of_the_cache_stops_one_run_and_the_next_heals(
     finished_project: Path, project: Path, link: str, kind: str, name: str
@@ -199,6 +203,12 @@ def test_two_runs_at_once_end_in_the_same_results(finished_project: Path, projec
     call(project, "stages/run", "extract_wqk")
     assert first.wait() == 0, (tmp_path / "first").read_text()
     call(project, "dvc", "repro")
+    assert results(project) == results(finished_project)
+
+
+def test_the_same_inputs_give_the_same_bytes(finished_project: Path, project: Path) -> None:
+    shutil.rmtree(project / "data" / ".journal", ignore_errors=True)
+    call(project, "dvc", "repro", "--force")
     assert results(project) == results(finished_project)
 
 

@@ -55,12 +55,12 @@ def test_what_the_project_asks_for_is_pinned_at_a_version_that_satisfies_it(aske
 
 
 def test_what_the_pinned_packages_ask_for_is_pinned_too() -> None:
-    """Or pinned by them, exactly. What torch's builds for CUDA bring is torch's choice: other builds lack it."""
+    """Or pinned by them, exactly: torch's builds for CUDA bring libraries of their own that way, all but one."""
     lacking = {
         f"{each} (of {name})"
         for name in PINS
         for each in needed(name)
-        if not (is_locked(each) or is_exact(each) or (name == "torch" and each.name.startswith(("cuda-", "nvidia-"))))
+        if not (is_locked(each) or is_exact(each) or (name, each.name) == ("torch", "cuda-bindings"))
     }
     assert lacking == set()
 
