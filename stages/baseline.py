@@ -26,11 +26,12 @@ def main(stage: Stage) -> None:
     load = partial(models.load_for_injection, folder, config.wqk.fold_norm, stage.device)
     dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
     model = ready(load(), dtype, settings.context)
-    journal = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     with tqdm(
         total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
     ) as bar:
-        comparison = Comparison.measure(model, windows, replace(settings, dtype=dtype), journal, bar.update)
+        comparison = Comparison.measure(
+            model, windows, replace(settings, dtype=dtype), stage.untouched(dtype), bar.update
+        )
     with stage.output() as out:
         comparison.write(out)
         summary = {

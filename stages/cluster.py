@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation.comparison import Comparison, ratio_table
+from permeation.comparison import Comparison
 from permeation.errors import PermeationError
 from permeation.files import write_json, write_rows
 from permeation.model import load_for_injection
@@ -18,11 +18,11 @@ from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.inner_product import FORMS
-from permeation.weights.measure import measure_mixing
+from permeation.weights.measure import REPLACED, measure_mixing, ratio_tables
 
 
 def main(stage: Stage) -> None:
-    """Write data/cluster/: rows.json, one row per k, and labels.json, each head's group per k and form; plots/."""
+    """Write data/cluster/: rows.json, by k and choice of layers; labels.json, heads' groups by k and form; plots/."""
     config, settings = stage.config, stage.config.cluster
     forms = {
         form: KernelPca.from_tensors(load_file(stage.input("pca") / f"{form}.safetensors"), config.pca.center)
@@ -45,18 +45,19 @@ def main(stage: Stage) -> None:
         settings=(config.wqk, config.pca, config.perplexity, config.seed, settings.share, settings.components),
     )
     groups = {k: {form: k_means(points, k, config.seed) for form, points in coefficients.items()} for k in settings.k}
-    labels = {str(k): {form: found.labels for form, found in forms.items()} for k, forms in groups.items()}
+    labels = {str(k): {form: found.labels for form, found in each.items()} for k, each in groups.items()}
 
-    def measure(k: int) -> dict[str, Any]:
-        clusters = groups[k]["gram"]  # the form that is injected
-        measured = measure_mixing(model, injection, clusters.mixing(settings.share), comparison, bar.update)
-        return {"k": str(k), **measured, "replaced_heads": clusters.replaced(settings.share)}
+    def measure(k: int, replaced: str) -> dict[str, Any]:
+        mixing = groups[k]["gram"].mixing(settings.share)  # the form that is injected
+        measured = measure_mixing(model, injection, mixing, comparison, bar.update, replaced)
+        return {"k": str(k), "replaced": replaced, **measured}
 
+    runs = [(k, replaced) for k in settings.k for replaced in REPLACED]
     rows = []
-    total = len(settings.k) * comparison.windows.tokens.numel()
+    total = len(runs) * comparison.windows.tokens.numel()
     with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
-        for done, k in enumerate(settings.k, start=1):
-            rows.append(journal.remember(partial(measure, k), {"k": k}))
+        for done, (k, replaced) in enumerate(runs, start=1):
+            rows.append(journal.remember(partial(measure, k, replaced), {"k": k, "replaced": replaced}))
             bar.update(done * comparison.windows.tokens.numel() - bar.n)
 
     per_layer = injection.heads.W_Q.shape[1]
@@ -72,14 +73,14 @@ def main(stage: Stage) -> None:
             {k: {form: partition.tolist() for form, partition in found.items()} for k, found in labels.items()},
         )
         summary = {
-            "replaced_heads": {row["k"]: row["replaced_heads"] for row in rows},
+            "replaced_heads": {str(k): each["gram"].replaced(settings.share) for k, each in groups.items()},
             "agreement": agreements,
             "silhouette": {
                 form: {k: silhouette(points, found[form]) for k, found in labels.items()}
                 for form, points in coefficients.items()
             },
         }
-        write_json(folder / "summary.json", ratio_table(rows, "k") | summary)
+        write_json(folder / "summary.json", ratio_tables(rows, "k") | summary)
         write_rows(folder / "plots" / "clusters.json", ({**row, "k": int(row["k"])} for row in rows))
         # Each head's layer, first two coefficients, and group at the largest k, in each form.
         write_rows(
@@ -89,11 +90,11 @@ def main(stage: Stage) -> None:
                     "form": form,
                     "layer": i // per_layer,
                     "head": i % per_layer,
-                    "component_1": float(points[i, 0]),
-                    "component_2": float(points[i, 1]),
+                    "component_1": float(fit.coefficients[i, 0]),
+                    "component_2": float(fit.coefficients[i, 1]),
                     "cluster": int(labels[str(settings.k[-1])][form][i]),
                 }
-                for form, points in coefficients.items()
+                for form, fit in forms.items()
                 for i in range(pca.count)
             ),
         )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from permeation.files import write_json
-from permeation.meaning.direction import contrast, layer_index, midpoint
+from permeation.meaning.direction import check_contrast, contrast, layer_index, midpoint
 from permeation.meaning.order_parameter import centred_order_parameter, describe_fan, order_parameter
 from permeation.stage import Stage, run
 from permeation.words import CONDITIONS, SENSES, read_prompts, select
@@ -24,6 +24,7 @@ def main(stage: Stage) -> None:
     fans = {}
     for word in dict.fromkeys(p.word for p in prompts):
         a, b = (residuals[select(prompts, word, "direction", sense)] for sense in SENSES)
+        check_contrast(word, a[:, layer], b[:, layer])
         measured = select(prompts, word, "condition", *CONDITIONS) + select(prompts, word, "gradient", *SENSES)
         sigma[measured] = order_parameter(residuals[measured], contrast(a[:, layer], b[:, layer]))
         centred[measured] = centred_order_parameter(residuals[measured], contrast(a, b), midpoint(a, b))

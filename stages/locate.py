@@ -11,18 +11,19 @@ from tqdm import tqdm
 
 from permeation import model as models
 from permeation.comparison import Comparison
+from permeation.errors import PermeationError
 from permeation.files import read_json, write_json, write_rows
-from permeation.scoring import ready
+from permeation.scoring import ready, untouched_before
 from permeation.stage import Stage, run
 from permeation.text import Text
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.measure import measure_mixing
+from permeation.weights.measure import ALL, ALL_BUT_FIRST, REPLACED, measure_mixing
 
 
 def main(stage: Stage) -> None:
-    """Write data/locate/: plots/layers.json, one row per layer, and plots/bands.json, one per band; summary.json."""
+    """Write data/locate/: plots/layers.json, one row per layer, and plots/bands.json; summary.json."""
     settings, folder, config = stage.config.locate, stage.input("model"), stage.config
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
     model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
@@ -32,11 +33,12 @@ def main(stage: Stage) -> None:
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
     model = ready(model, dtype, scored.context)
+    if settings.bands > pca.count - pca.centred:
+        raise PermeationError(f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred} components")
     n_layers, n_heads = injection.heads.W_Q.shape[:2]
     kept = max(1, round(settings.components * pca.count))
 
     windows = text.held_out(calibration, scored.context, scored.max_tokens)
-    untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments", "pca")),
         settings=(config.wqk, config.pca, scored, settings.components),
@@ -45,20 +47,28 @@ def main(stage: Stage) -> None:
     layers: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = Comparison.measure(model, windows, scored, untouched, bar.update)
+        comparison = Comparison.measure(model, windows, scored, stage.untouched(dtype), bar.update)
 
-        def measure(key: dict[str, Any], mixing: Tensor) -> dict[str, Any]:
-            return journal.remember(lambda: measure_mixing(model, injection, mixing, comparison, bar.update), key)
+        def measure(key: dict[str, Any], mixing: Tensor, replaced: str = ALL) -> dict[str, Any]:
+            return journal.remember(
+                lambda: measure_mixing(model, injection, mixing, comparison, bar.update, replaced),
+                {**key, "replaced": replaced},
+            )
 
+        few = pca.mixing(kept)
+        streams: dict[bytes, tuple[int, Tensor]] = {}
         for layer in range(n_layers):
             mixing = torch.eye(pca.count, dtype=torch.float64)
             rebuilt = slice(layer * n_heads, (layer + 1) * n_heads)
-            mixing[rebuilt] = pca.mixing(kept)[rebuilt]
-            layers.append({"layer": layer, **measure({"layer": layer}, mixing)})
+            mixing[rebuilt] = few[rebuilt]
+            with untouched_before(model, layer, streams):
+                layers.append({"layer": layer, **measure({"layer": layer}, mixing)})
         for band in pca.bands(settings.bands):
-            measured = measure({"band": [band.start, band.stop]}, pca.mixing_without(band))
             variance = float(pca.explained_variance_ratio[band.start : band.stop].sum())
-            dropped.append({"first": band.start + 1, "last": band.stop, "variance": variance, **measured})
+            for replaced in REPLACED:
+                measured = measure({"band": [band.start, band.stop]}, pca.mixing_without(band), replaced)
+                row = {"first": band.start + 1, "last": band.stop, "variance": variance, "replaced": replaced}
+                dropped.append(row | measured)
     with stage.output() as out:
         write_rows(out / "plots" / "layers.json", layers)
         write_rows(out / "plots" / "bands.json", dropped)
@@ -66,9 +76,15 @@ def main(stage: Stage) -> None:
             "tokens": comparison.tokens,
             "components": kept,
             "layer_ratio": {str(row["layer"]): row["ratio"] for row in layers},
-            "band_ratio": {f"{row['first']}-{row['last']}": row["ratio"] for row in dropped},
+            "band_ratio": band_ratios(dropped, ALL),
+            "first_layer_kept": {"band_ratio": band_ratios(dropped, ALL_BUT_FIRST)},
         }
         write_json(out / "summary.json", summary)
+
+
+def band_ratios(dropped: list[dict[str, Any]], replaced: str) -> dict[str, float]:
+    """The ratio of each band by its components."""
+    return {f"{row['first']}-{row['last']}": row["ratio"] for row in dropped if row["replaced"] == replaced}
 
 
 if __name__ == "__main__":

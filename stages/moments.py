@@ -1,4 +1,4 @@
-"""Second moments of what the attention layers read, from calibration text that nothing is measured on later."""
+"""Second moments of what the attention layers read, from calibration text that `rivals` and `locate` keep clear of."""
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -22,7 +22,7 @@ def main(stage: Stage) -> None:
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     positions = calibration_positions(len(text.tokens), settings.context, settings.tokens)
     with tqdm(total=positions.numel(), desc="moments", unit="tok", unit_scale=True, disable=None) as bar:
-        batch_size = windows_per_batch(stage.config.perplexity.batch_size, settings.context, stage.device)
+        batch_size = windows_per_batch(stage.config.perplexity.batch_size, settings.context, model)
         moments = collect(model, text.tokens[positions], batch_size, bar.update)
     with stage.output() as out:
         save_file(moments.tensors(), out / "moments.safetensors")

@@ -7,9 +7,9 @@ from permeation.files import write_json, write_rows
 from permeation.stage import Stage, run
 from permeation.weights import decompose
 from permeation.weights.heads import Heads
-from permeation.weights.inner_product import circuit_kernel, gram_kernel, whitened
+from permeation.weights.inner_product import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.moments import Moments
-from permeation.weights.null import random_circuit_kernel, random_gram_kernel, unit_norm
+from permeation.weights.null import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 # The key in the metrics of each kind of heads whose spectrum is reported.
@@ -28,13 +28,14 @@ def main(stage: Stage) -> None:
     tensors.pop("gram")
     heads = Heads(**tensors)
     moments = Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors"))
-    white = {"score": whitened(heads, moments), "score_centred": whitened(heads, moments, mean_key=False)}
     generator = torch.Generator().manual_seed(stage.config.seed)
     kernels = {
         "gram": (gram_kernel(heads), random_gram_kernel(heads, generator)),
         "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator)),
-        **{form: (circuit_kernel(each), random_circuit_kernel(each, generator)) for form, each in white.items()},
     }
+    for form, mean_key in (("score", True), ("score_centred", False)):
+        own = score_kernel(heads, moments, mean_key)
+        kernels[form] = own, random_score_kernel(heads, moments, own, generator, mean_key)
     fits = {
         form: {
             kind: decompose.fit(kernel, stage.config.pca.center)

@@ -6,7 +6,7 @@ from typing import Any
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation.comparison import Comparison, ratio_table
+from permeation.comparison import Comparison
 from permeation.config import Count
 from permeation.errors import PermeationError
 from permeation.files import write_json, write_rows
@@ -16,11 +16,11 @@ from permeation.stage import Stage, run
 from permeation.weights.decompose import KernelPca
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.measure import measure_mixing
+from permeation.weights.measure import REPLACED, measure_mixing, ratio_tables
 
 
 def main(stage: Stage) -> None:
-    """Write data/reconstruct/: rows.json, one row per K; plots/."""
+    """Write data/reconstruct/: rows.json, one row per K and choice of layers; plots/."""
     config, wanted = stage.config, stage.config.reconstruct.components
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
     if too_many := [k for k in wanted if k != "all" and k > pca.count]:
@@ -35,20 +35,22 @@ def main(stage: Stage) -> None:
         settings=(config.wqk, config.pca, config.perplexity),
     )
 
-    def measure(k: Count) -> dict[str, Any]:
+    def measure(k: Count, replaced: str) -> dict[str, Any]:
         mixing = pca.mixing(pca.count if k == "all" else k)
-        return {"components": str(k), **measure_mixing(model, injection, mixing, comparison, bar.update)}
+        measured = measure_mixing(model, injection, mixing, comparison, bar.update, replaced)
+        return {"components": str(k), "replaced": replaced, **measured}
 
+    runs = [(k, replaced) for k in wanted for replaced in REPLACED]
     rows = []
-    total = len(wanted) * comparison.windows.tokens.numel()
+    total = len(runs) * comparison.windows.tokens.numel()
     with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
-        for done, k in enumerate(wanted, start=1):
-            rows.append(journal.remember(partial(measure, k), {"components": k}))
+        for done, (k, replaced) in enumerate(runs, start=1):
+            rows.append(journal.remember(partial(measure, k, replaced), {"components": k, "replaced": replaced}))
             bar.update(done * comparison.windows.tokens.numel() - bar.n)
     with stage.output() as folder:
         write_json(folder / "rows.json", rows)
-        write_json(folder / "summary.json", ratio_table(rows, "components"))
-        counts = [pca.count if k == "all" else k for k in wanted]
+        write_json(folder / "summary.json", ratio_tables(rows, "components"))
+        counts = [pca.count if k == "all" else k for k, _ in runs]
         numbered = ({**row, "components": k} for k, row in zip(counts, rows, strict=True))
         write_rows(folder / "plots" / "perplexity.json", numbered)
 

@@ -1,6 +1,6 @@
 """Store all W_Q and W_K in less by each method, read them back, and measure the perplexity at equal storage."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -44,7 +44,6 @@ def main(stage: Stage) -> None:
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
     model = ready(model, dtype, scored.context)
     windows = text.held_out(calibration, scored.context, scored.max_tokens)
-    untouched = stage.journal(folder, settings=(config.wqk, dtype), shared="untouched")
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
         settings=(config.wqk, scored, config.seed),
@@ -52,9 +51,8 @@ def main(stage: Stage) -> None:
     errors = RelativeErrors.fit(heads, moments)
     original = BYTES_PER_NUMBER * original_parameters(heads)
 
-    rows: list[dict[str, Any]] = []
     with tqdm(desc="rivals", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = Comparison.measure(model, windows, scored, untouched, bar.update)
+        comparison = Comparison.measure(model, windows, scored, stage.untouched(dtype), bar.update)
 
         def measure(rival: Rival, size: int) -> dict[str, Any]:
             changed = rival.apply(size)
@@ -62,17 +60,18 @@ def main(stage: Stage) -> None:
                 ratio = comparison.ratio(model, bar.update)
             return asdict(ratio) | {f"error_{form}": error for form, error in errors.of(changed).items()}
 
-        for method in settings.methods:
-            rival, refusal = fitted(method, problem)
+        def rows_of(method: str) -> Iterator[dict[str, Any]]:
+            rival, refusal = fitted(method, problem)  # gone before the next one is fitted: they are large
             for share, size in sizes(rival, settings.shares, original):
                 row = {"method": method, "share": share, "note": None}
                 if rival is None or size is None:
-                    rows.append(row | {"note": refusal or "does not fit"} | dict.fromkeys(STORED + MEASURED))
+                    yield row | {"note": refusal or "does not fit"} | dict.fromkeys(STORED + MEASURED)
                     continue
                 stored = rival.stored_bytes(size)
                 row |= dict(zip(STORED, (size, rival.stored_parameters(size), stored, stored / original), strict=True))
-                measured = journal.remember(partial(measure, rival, size), {"method": method, "size": size})
-                rows.append(row | measured)
+                yield row | journal.remember(partial(measure, rival, size), {"method": method, "size": size})
+
+        rows = [row for method in settings.methods for row in rows_of(method)]
 
     runs = [row for row in rows if row["ratio"] is not None]
     with stage.output() as out:

@@ -13,7 +13,7 @@ def main(stage: Stage) -> None:
     corpus, model = stage.input("corpus"), stage.input("model")
     characters = (corpus / "corpus.txt").read_text(encoding="utf-8")
     text = Text.tokenize(load_tokenizer(model), characters, read_json(corpus / "articles.json"))
-    check_tokens(text.tokens.tolist(), read_json(model / "model.json")["d_vocab"])
+    check_tokens(text.tokens, read_json(model / "model.json")["d_vocab"])
     with stage.output() as folder:
         save_file(text.tensors(), folder / "text.safetensors")
         write_json(folder / "summary.json", {"tokens": len(text.tokens), "articles": len(text.articles)})

@@ -44,7 +44,7 @@ def checkpoint(checkpoints: dict[str, Path], family: str) -> Path:
     return checkpoints[family]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> Config:
     """params.yaml with the counts of heads, tokens and shuffles cut down to the small models' size."""
     shipped = configuration.load(PROJECT / "params.yaml")

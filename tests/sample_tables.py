@@ -10,6 +10,8 @@ WORDS = ("zinc", "bank", "alto")  # not in alphabetical order, as in a words fil
 CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
 DEPTH = np.linspace(0, 1, 7).tolist()
 FORMS = ("gram", "circuit")
+NULLS = ("senses shuffled", "no sense in the direction")
+REPLACED = ("all layers", "all layers but the first")
 INTERVAL_OF_RATIO = (0.9, 1.2)
 
 
@@ -30,7 +32,7 @@ def sample_tables(seed: int) -> dict[str, Rows]:
         "meaning": [
             _banded({"word": word, "depth": x, "part": part}, "value", scale * x**steep, 0.1 * x)
             for word in WORDS
-            for part, scale in (("common", 0.1), ("sense", 1.0), ("senses shuffled", 0.3), ("excess", 0.8))
+            for part, scale in (("common", 0.1), ("sense", 1.0), (NULLS[0], 0.3), (NULLS[1], 0.1), ("excess", 0.8))
             for x in DEPTH
         ],
         "response": [
@@ -71,8 +73,17 @@ def sample_tables(seed: int) -> dict[str, Rows]:
             for heads, power in (("as they are", 1 + steep), ("random frames", 1.2))
             for k in range(1, 13)
         ],
-        "perplexity": [_ratio({"components": k}, 300.0 / k**steep) for k in (1, 4, 16, 64)] + [_exact(270)],
-        "clusters": [_ratio({"k": k}, 500.0 / k * steep) for k in (4, 8, 12, 32)],
+        "perplexity": [
+            _ratio({"components": k, "replaced": replaced}, harm / k**steep)
+            for k in (1, 4, 16, 64)
+            for replaced, harm in zip(REPLACED, (300.0, 100.0), strict=True)
+        ]
+        + [_exact({"components": 270, "replaced": replaced}) for replaced in REPLACED],
+        "clusters": [
+            _ratio({"k": k, "replaced": replaced}, harm / k * steep)
+            for k in (4, 8, 12, 32)
+            for replaced, harm in zip(REPLACED, (500.0, 200.0), strict=True)
+        ],
         "pareto": [
             _ratio({"method": method, "share": share, "stored_share": 0.98 * share}, 1 + scale * steep * (1 - share))
             for method, scale in (("int8", 0.01), ("svd", 0.5), ("pca gram", 40.0))
@@ -81,8 +92,9 @@ def sample_tables(seed: int) -> dict[str, Rows]:
         + [{"method": "k-means", "share": 0.25, "stored_share": None, "ratio": None, "low": None, "high": None}],
         "layers": [_ratio({"layer": layer}, 1 + steep / (1 + layer)) for layer in range(6)],
         "bands": [
-            _ratio({"first": first, "last": first + 3, "variance": part}, 1 + steep * part)
+            _ratio({"first": first, "last": first + 3, "variance": part, "replaced": replaced}, 1 + harm * steep * part)
             for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
+            for replaced, harm in zip(REPLACED, (1.0, 0.5), strict=True)
         ],
         "heads": [
             {
@@ -107,7 +119,8 @@ def _g(steep: float) -> Rows:
         for kind, word, power in curves
         for x in DEPTH
     ]
-    return rows + [_banded({"kind": "null", "word": "senses shuffled", "depth": x}, "g", x**2, 0.1 * x) for x in DEPTH]
+    nulls = [_banded({"kind": "null", "word": null, "depth": x}, "g", x**2, 0.1 * x) for null in NULLS for x in DEPTH]
+    return rows + nulls
 
 
 def _sigma(steep: float) -> Rows:
@@ -118,9 +131,9 @@ def _sigma(steep: float) -> Rows:
         for x in DEPTH
     ]
     null = [
-        _banded({"word": word, "condition": "senses shuffled", "depth": x}, "sigma", 0.0, 0.2 * x)
-        | {"centred_sigma": 0.0}
+        _banded({"word": word, "condition": null, "depth": x}, "sigma", 0.0, 0.2 * x) | {"centred_sigma": 0.0}
         for word in WORDS
+        for null in NULLS
         for x in DEPTH
     ]
     return [row | {"low": None, "high": None} for row in fan] + null
@@ -135,15 +148,17 @@ def _ratio(keys: dict[str, Any], ratio: float) -> dict[str, Any]:
     return keys | {"ratio": ratio, "low": low * ratio, "high": high * ratio}
 
 
-def _exact(components: int) -> dict[str, Any]:
-    return {"components": components, "ratio": 1.0, "low": 1.0, "high": 1.0}
+def _exact(keys: dict[str, Any]) -> dict[str, Any]:
+    return keys | {"ratio": 1.0, "low": 1.0, "high": 1.0}
 
 
 def sample_metrics() -> dict[str, Any]:
     """The metrics files of a small run, by name."""
     shares = {"50": 2, "80": 5, "90": 7, "95": 9, "99": 11}
     ratios = {"1": 300.0, "8": 1.02, "all": 1.0}
-    table = {"ratio": ratios, "ratio_low": ratios, "ratio_high": ratios}
+    columns = ("ratio", "ratio_low", "ratio_high")
+    table: dict[str, Any] = dict.fromkeys(columns, ratios)
+    table["first_layer_kept"] = dict.fromkeys(columns, dict.fromkeys(ratios, 1.5))
     return {
         "run": {"model": "small", "corpus": "text", "n_layers": 3, "n_heads": 4, "d_model": 32, "n_parameters": 2e6},
         "sigma": {
@@ -155,6 +170,7 @@ def sample_metrics() -> dict[str, Any]:
             "word_correlation_min": 0.5,
             "word_correlation_mean": 0.8,
             "null_correlation_mean": 0.2,
+            "null": {"within_senses": {"word_correlation_mean": 0.2}},
             "peak_depth": 0.9,
             "final_drop": 0.1,
             "alpha": 2.0,
@@ -182,6 +198,7 @@ def sample_metrics() -> dict[str, Any]:
             "components": 6,
             "layer_ratio": {"0": 1.4, "1": 1.01},
             "band_ratio": {"1-6": 40.0, "7-12": 1.2},
+            "first_layer_kept": {"band_ratio": {"1-6": 20.0, "7-12": 1.1}},
         },
         "provenance": {
             "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64},

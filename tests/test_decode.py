@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from permeation.meaning.decode import held_out, leave_pair_out, p_values
-from permeation.meaning.draws import unit
+from permeation.meaning.direction import unit
 
 IS_A = np.arange(16) < 8
 

@@ -14,7 +14,7 @@ from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import injected
 from permeation.weights.inner_product import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.moments import Moments, collect, roots
-from permeation.weights.null import random_circuit_kernel, random_gram_kernel, unit_norm
+from permeation.weights.null import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
 from tests import tiny
 
 WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(3))
@@ -149,6 +149,23 @@ def test_random_heads_keep_the_singular_values_and_the_sharing_of_keys() -> None
     kernel = random_circuit_kernel(alone, generator)
     pairs = torch.arange(200) * 2
     assert kernel[pairs, pairs + 1].square().mean() > 2 * kernel[pairs, pairs.roll(1)].square().mean()
+
+
+@pytest.mark.parametrize("mean_key", [True, False])
+def test_random_heads_share_what_their_inputs_share(family: str, mean_key: bool) -> None:
+    """With inputs along one direction all W_QK are alike in the score metric, random ones too."""
+    _, heads, moments = folded(family)
+    generator = torch.Generator().manual_seed(0)
+    own = score_kernel(heads, moments, mean_key)
+    null = random_score_kernel(heads, moments, own, generator, mean_key)
+    torch.testing.assert_close(null.diagonal(), own.diagonal())
+    assert not torch.allclose(null, own, atol=1e-2)
+    wide = decompose.fit(unit_norm(null), center=False).components_for(0.9)
+    direction = torch.nn.functional.normalize(torch.randn(tiny.WIDTH, generator=generator).double(), dim=0)
+    second = moments.second + 1e6 * direction[:, None] * direction
+    narrow = replace(moments, second=second, tokens=torch.tensor(10**12))  # no shrinkage
+    null = random_score_kernel(heads, narrow, own, generator, mean_key)
+    assert decompose.fit(unit_norm(null), center=False).components_for(0.9) < wide / 2
 
 
 def test_shared_components_exceed_the_null() -> None:

@@ -220,13 +220,13 @@ def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
 @pytest.mark.parametrize(
     ("null", "said"),
     [
-        (0.2, "25 % of that, so this much of the agreement is there without meaning"),
+        (0.2, "prompts of the same sense apart by 0.200 in the median, less. Shuffled"),
         (0.9, "says nothing about meaning"),
     ],
 )
 def test_the_words_follow_the_numbers(null: float, said: str) -> None:
     metrics = sample_metrics()
-    metrics["g"]["null_correlation_mean"] = null
+    metrics["g"]["null"]["within_senses"]["word_correlation_mean"] = null
     assert said in " ".join(summarise(metrics).split())
 
 

@@ -8,8 +8,9 @@ import torch
 
 from permeation import model as models
 from permeation import perplexity
+from permeation.device import total_memory
 from permeation.errors import PermeationError
-from permeation.perplexity import token_nll, window_nll
+from permeation.perplexity import token_nll, window_nll, windows_per_batch
 from tests import tiny
 
 
@@ -42,3 +43,17 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     windows[3, 2] = 7
     with pytest.raises(PermeationError, match="loss is not finite on window 4 of 5"):
         list(window_nll(network, windows, 2))
+
+
+def test_a_batch_is_what_the_threads_ask_for_and_the_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, memory = tiny.model("gpt2"), 2**40
+    monkeypatch.setattr(perplexity, "total_memory", lambda _: memory)
+    for threads in (1, 2, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert windows_per_batch("auto", 512, network) == threads
+    assert windows_per_batch(3, 512, network) == 3
+    assert windows_per_batch("auto", 16384, network) == 1  # a window at least
+    position = 400 * tiny.WIDTH + 12 * 1024
+    memory = 4 * 1500 * position  # a quarter of it holds 1500 positions
+    assert windows_per_batch("auto", 512, network) == 2
+    assert total_memory(torch.device("cpu")) > 2**28

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from permeation import model as models
-from permeation import scoring
+from permeation import perplexity, scoring
 from permeation.errors import PermeationError
-from permeation.perplexity import window_nll
-from permeation.scoring import causal_blocks, ready, resolve_dtype
+from permeation.perplexity import window_nll, windows_per_batch
+from permeation.scoring import causal_blocks, ready, resolve_dtype, untouched_before
 from permeation.text import Text, window_starts
+from permeation.weights.inject import injected
 from tests import tiny
 from tests.conftest import FAMILIES, PROJECT
 
@@ -51,6 +53,42 @@ def test_a_ready_model_scores_as_plain_transformers_does(
     rounded = score(ready(tiny.model(family), "bfloat16", 40), windows)
     np.testing.assert_allclose(rounded, plain, rtol=2e-2)
     assert (rounded != plain).all()
+
+
+def test_what_stands_before_a_changed_layer_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch, family: str, windows: torch.Tensor
+) -> None:
+    monkeypatch.setattr(perplexity, "POSITIONS_PER_THREAD", 40)
+    model = ready(tiny.model(family), "float32", 40)
+    layers = list(models.attention_views(model))
+    runs = [0] * len(layers)
+
+    def count(layer: int) -> None:
+        runs[layer] += 1
+
+    for i, layer in enumerate(layers):
+        layer.norm.register_forward_pre_hook(lambda *_, i=i: count(i))
+
+    def scores(layer: int, streams: dict[bytes, tuple[int, torch.Tensor]] | None = None) -> np.ndarray:
+        W_Q = torch.stack([(1 + (i == layer)) * views.W_Q for i, views in enumerate(layers)])
+        with injected(model, W_Q), nullcontext() if streams is None else untouched_before(model, layer, streams):
+            return score(model, windows)
+
+    whole = [scores(layer) for layer in range(tiny.LAYERS)]
+    batches = -(-len(windows) // windows_per_batch("auto", 40, model))
+    assert runs == [tiny.LAYERS * batches] * tiny.LAYERS
+    for room, expected in ((2**30, [2, 3, 3]), (0, [3, 3, 3])):
+        monkeypatch.setattr(scoring, "STREAM_BYTES", room)
+        runs[:], streams = [0] * tiny.LAYERS, {}
+        for layer in range(tiny.LAYERS):
+            np.testing.assert_array_equal(scores(layer, streams), whole[layer])
+        assert runs == [batches * times for times in expected]
+    # From a gap on, and back out of it.
+    streams = {}
+    monkeypatch.setattr(scoring, "STREAM_BYTES", 2**30)
+    for layer in (0, 2):
+        np.testing.assert_array_equal(scores(layer, streams), whole[layer])
+    np.testing.assert_array_equal(scores(1), whole[1])
 
 
 def test_a_window_longer_than_a_sliding_attention_keeps_the_models_own() -> None:

@@ -1,12 +1,15 @@
 """The stages on small models, in this process, and as programs of their own."""
 
+import importlib
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import transformers
 from permeation.config import Config
 from permeation.errors import PermeationError
 from permeation.files import read_json
-from permeation.stage import Stage
+from permeation.stage import Stage, run
 from permeation.summary import read_metrics, summarise
 from tests import tiny
 from tests.conftest import PROJECT
@@ -51,6 +54,17 @@ def small(config: Config, checkpoint: Path, tmp_path: Path) -> Config:
     return replace(config, model=str(checkpoint), corpus=str(text))
 
 
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all stages wrote for a small Llama, whose embedding knows no positions; nobody writes into it."""
+    root = tmp_path_factory.mktemp("finished")
+    settings = replace(config, model=str(tiny.checkpoint(root / "model", "llama")), corpus=str(root / "text.txt"))
+    (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    for name in ORDER[:-1]:
+        importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, root))
+    return root
+
+
 def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
     for name in ORDER:
         run_stage(name, small)
@@ -76,20 +90,13 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
-def test_the_same_inputs_give_the_same_bytes(
-    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
-) -> None:
-    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
-
-    def contents() -> dict[str, bytes]:
-        for name in ORDER:
-            run_stage(name, settings)
-        roots = [tmp_path / part for part in ("data", "metrics", "plots")]
-        written = [p for root in roots for p in root.rglob("*") if p.is_file()] + [tmp_path / "report.html"]
-        return {str(p): p.read_bytes() for p in written}
-
-    assert contents() == contents()
+def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_path: Path) -> None:
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
+    settings = replace(settings, cluster=replace(settings.cluster, components=1))
+    shutil.copytree(finished / "data", tmp_path / "data")
+    importlib.import_module("stages.cluster").main(Stage("cluster", settings, PROJECT, tmp_path))
+    heads = read_json(tmp_path / "data" / "cluster" / "plots" / "heads.json")
+    assert any(head["component_2"] for head in heads)
 
 
 @pytest.mark.parametrize(
@@ -104,26 +111,21 @@ def test_the_same_inputs_give_the_same_bytes(
         ("g", {"exclude_final": 2}, "g.exclude_final is 2, which leaves 1 of this model's 3 layers; the exponent of g"),
         ("g", {"exclude_final": 9}, "g.exclude_final is 9, which leaves 0 of this model's 3 layers; the exponent of g"),
         ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
+        ("sigma", {"direction_layer": 0}, "'bank' has no direction: at sigma.direction_layer the two senses' means"),
+        ("locate", {"bands": 12}, "locate.bands is 12; accepted: 2 to 11 components"),
     ],
 )
 def test_what_the_model_cannot_give_is_an_error(
-    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path, stage: str, change, message: str
+    config: Config, finished: Path, stage: str, change: dict[str, Any], message: str
 ) -> None:
-    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    settings = replace(config, model=str(checkpoints["gpt2"]), corpus=str(tmp_path / "text.txt"))
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
     settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
-    last = {"perplexity": "baseline", "sigma": "compute_sigma", "g": "fit_g"}.get(stage, stage)
-    needed = {
-        "fit_g": ["fetch_model", "extract_activations", "compute_sigma"],
-        "moments": ["fetch_model", "fetch_corpus", "tokenize_corpus"],
-        "baseline": ["fetch_model", "fetch_corpus", "tokenize_corpus"],
-        "compute_sigma": ["fetch_model", "extract_activations"],
-    }.get(last, ["fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "extract_wqk", "moments", "pca"])
-    for name in needed:
-        run_stage(name, settings)
+    name = {"perplexity": "baseline", "sigma": "compute_sigma", "g": "fit_g"}.get(stage, stage)
+    before = (finished / "data" / name / "SHA256SUMS").read_bytes()
+    module = importlib.import_module(f"stages.{name}")
     with pytest.raises(PermeationError, match=message):
-        run_stage(last, settings)
-    assert not (tmp_path / "data" / last).exists()
+        module.main(Stage(name, settings, PROJECT, finished))
+    assert (finished / "data" / name / "SHA256SUMS").read_bytes() == before
 
 
 @pytest.mark.parametrize("stage", ["tokenize_corpus", "extract_activations"])
@@ -191,10 +193,13 @@ def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize("name", ORDER)
-def test_help_explains(name: str) -> None:
-    done = program("-m", f"stages.{name}", "--help")
-    assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--model", "--device", "--output-dir"))
+def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        run(importlib.import_module(f"stages.{name}").main)
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--model", "--device", "--output-dir"))
 
 
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,14 +77,6 @@ def looks(count: int, tolerance: float | None) -> list[int]:
     return [*(look for look in doublings if look < count), count]
 
 
-def ratio_table(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str, float]]:
-    """Rows with `ratio`, `low` and `high` as the metrics files hold them: ratio.<key>, ratio_low.<key> and so on."""
-    return {
-        metric: {row[key]: row[column] for row in rows}
-        for metric, column in (("ratio", "ratio"), ("ratio_low", "low"), ("ratio_high", "high"))
-    }
-
-
 def untouched_nll(
     model: Any, windows: Windows, settings: Perplexity, journal: Journal, progress: Callable[[int], object]
 ) -> Float[np.ndarray, "windows"]:
@@ -94,7 +86,7 @@ def untouched_nll(
         return {"nll": next(window_nll(model, batch, len(batch))).tolist()}
 
     nll: list[float] = []
-    for batch in windows.tokens.split(windows_per_batch(settings.batch_size, windows.tokens.shape[1], model.device)):
+    for batch in windows.tokens.split(windows_per_batch(settings.batch_size, windows.tokens.shape[1], model)):
         nll += journal.remember(partial(score, batch), {"tokens": batch.tolist()})["nll"]
         progress(batch.numel())
     return np.array(nll)

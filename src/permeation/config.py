@@ -239,8 +239,8 @@ class Wqk(Section):
 @dataclass(frozen=True)
 class Moments(Section):
     prefix = "moments."
-    tokens: int = checked(integer(1))
-    context: int = checked(integer(1))
+    tokens: int = checked(integer(2))
+    context: int = checked(integer(2))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from permeation.errors import PermeationError
@@ -21,3 +23,12 @@ def find_device(wanted: str) -> torch.device:
     if name not in here:
         raise PermeationError(f"device is {name!r}, which this machine lacks; here: {', '.join(['auto', *here])}")
     return torch.device(name)
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of the device's memory, used or not: what is chosen by it stays the same from run to run."""
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":  # pragma: no cover (needs a Mac)
+        return torch.mps.recommended_max_memory()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

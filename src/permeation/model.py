@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -329,9 +329,9 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def check_tokens(ids: Iterable[int], d_vocab: int) -> None:
+def check_tokens(ids: Int[Tensor, "tokens"], d_vocab: int) -> None:
     """Raise PermeationError where a tokenizer gave a token that the model's embedding has no row for."""
-    if (highest := max(ids, default=0)) >= d_vocab:
+    if len(ids) and (highest := int(ids.max())) >= d_vocab:
         raise PermeationError(f"the tokenizer gives token {highest}; the model knows the tokens 0 to {d_vocab - 1}")
 
 

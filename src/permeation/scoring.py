@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from permeation.perplexity import window_nll
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 ROWS = 128  # queries of a block: their scores against all keys stay in the cache
+STREAM_BYTES = 2**30  # of the residual streams that `untouched_before` keeps
 # How far bfloat16 may move a window's mean NLL, in nats, for `auto` to take it; SmolLM2-135M moves by 0.002.
 TOLERANCE = 0.02
 
@@ -77,6 +79,45 @@ def ready(model: Any, dtype: str, context: int) -> Any:
             if isinstance(child, NewGELUActivation):
                 setattr(mlp, name, nn.GELU(approximate="tanh"))
     return model.to(getattr(torch, dtype))
+
+
+@contextmanager
+def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Tensor]]) -> Iterator[None]:
+    """For models changed in the block `layer` alone: what stands before it is not computed anew.
+
+    Inside, the model keeps in `streams` the residual stream that this block reads, by batch of tokens, with the layer,
+    and passes over the blocks in front of a kept one; the answer is the same, to the last bit. One dictionary serves
+    the layers in rising order. It takes up to a gigabyte; batches beyond that are computed whole.
+    """
+    batch = b""
+
+    def take_note(_trunk: Any, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal batch
+        batch = inputs[0].cpu().numpy().tobytes()
+
+    def resumed(i: int, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
+            start, kept = streams.get(batch, (0, hidden))
+            if i < start:
+                return hidden
+            if i == start:
+                hidden = kept
+            if i == layer and (batch in streams or len(streams) * hidden.nbytes < STREAM_BYTES):
+                streams[batch] = layer, hidden
+            return own(hidden, *arguments, **named)
+
+        return forward
+
+    first = list(blocks(model))[: layer + 1]
+    handle = model.base_model.register_forward_pre_hook(take_note)
+    for i, block in enumerate(first):
+        block.forward = resumed(i, block.forward)
+    try:
+        yield
+    finally:
+        handle.remove()
+        for block in first:
+            del block.forward
 
 
 def resolve_dtype(wanted: str, load: Callable[[], Any], window: Int[Tensor, "1 context"]) -> str:

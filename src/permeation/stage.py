@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,14 +73,17 @@ class Stage:
             yield folder
             seal(folder)
 
-    def journal(self, *inputs: Path, settings: object, shared: str | None = None) -> Journal:
-        """Where this stage keeps what it has measured so far, valid for these inputs, settings and code only.
+    def journal(self, *inputs: Path, settings: object) -> Journal:
+        """Where this stage keeps what it has measured so far, valid for these inputs, settings and code only."""
+        return self._journal(self.name, [self.project / "stages" / f"{self.name}.py"], inputs, settings)
 
-        `shared` names a journal of several stages instead, whose entries are the package's own doing.
-        """
-        code = [] if shared else [self.project / "stages" / f"{self.name}.py"]
+    def untouched(self, dtype: str) -> Journal:
+        """Where all stages keep what the untouched model scored in this number format: the package's own doing."""
+        return self._journal("untouched", [], [self.input("model")], (self.config.wqk, dtype))
+
+    def _journal(self, name: str, code: Sequence[Path], inputs: Sequence[Path], settings: object) -> Journal:
         files = [*code, *(folder / SEAL for folder in inputs)]
-        return Journal(self.root / "data" / ".journal" / (shared or self.name), fingerprint(files, settings))
+        return Journal(self.root / "data" / ".journal" / name, fingerprint(files, settings))
 
     @cached_property
     def device(self) -> torch.device:

@@ -16,6 +16,7 @@ from permeation.errors import PermeationError
 from permeation.files import read_json
 
 WIDTH = 80  # columns of a terminal
+RATIOS = ("ratio, 95 % interval", "first layer kept, 95 % interval")  # the columns of `_ratios`
 TOLERANCE = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 
 SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
@@ -67,28 +68,23 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
             f"p = {g['auc_gradient_own_p']:.3f}).",
         ],
         ("word", "σ(strong A) − σ(strong B)", "f_max"),
-        [(word, f"{gap:.3f}", number(g["f_max"].get(word))) for word, gap in gaps.items()],
+        [(word, f"{gap:.3f}", f"{g['f_max'][word]:.3f}") for word, gap in gaps.items()],
         ("sigma", "meaning", "decoding", "logit_lens"),
     )
 
 
 def shape_of_response(g: Metrics) -> Section:
     """Whether all words respond with the same g, and whether that is about meaning."""
-    real, null = g[MEAN], g["null_correlation_mean"]
+    real = g[MEAN]
     if real is None:
         agreement = "With a single word there is nothing to compare g with."
     else:
-        verdict = (
-            "no less, so the shared shape says nothing about meaning"
-            if null >= real
-            else f"{share(null / real)} of that, so this much of the agreement is there without meaning"
-            if real > 0
-            else "less"
-        )
+        null = g["null"]["within_senses"][MEAN]
+        verdict = "no less, so the shared shape says nothing about meaning" if null >= real else "less"
         agreement = (
-            f"The words' g correlate by {real:.3f} on average ({number(g['word_correlation_min'])} at least); with the "
-            f"sense labels shuffled by {null:.3f}, {verdict}. Shuffled labels reach the words' own by chance with "
-            f"p = {g['p'][SHUFFLED][MEAN]:.3f}."
+            f"The words' g correlate by {real:.3f} on average ({g['word_correlation_min']:.3f} at least); along "
+            f"directions that tell prompts of the same sense apart by {null:.3f} in the median, {verdict}. Shuffled "
+            f"sense labels reach the words' own by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
         )
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
@@ -136,7 +132,7 @@ def rebuilt_heads(perplexity: Metrics) -> Section:
             f"The untouched model has a perplexity of {baseline['perplexity']:.2f} on {baseline['tokens']:,} tokens in "
             f"{baseline['windows']} windows; a ratio is over that, with a 95 % interval from the paired windows.",
         ],
-        ("K", "perplexity ratio", "from", "to"),
+        ("K", *RATIOS),
         _ratios(perplexity),
         ("perplexity",),
     )
@@ -148,7 +144,7 @@ def shared_heads(clusters: Metrics) -> Section:
     return Section(
         "Can heads share one W_QK?",
         [_cheapest(clusters, "k", "with one W_QK for each of k clusters of heads")],
-        ("k", "perplexity ratio", "from", "to", "heads replaced"),
+        ("k", *RATIOS, "heads replaced"),
         [(*row, str(replaced[row[0]])) for row in _ratios(clusters)],
         ("clusters",),
     )
@@ -176,21 +172,21 @@ def rivals_at_equal_storage(rivals: Metrics) -> Section:
 
 def where_it_lives(locate: Metrics) -> Section:
     """Which layers and which components the function is in."""
-    layers, bands = locate["layer_ratio"], locate["band_ratio"]
+    layers, bands, kept = locate["layer_ratio"], locate["band_ratio"], locate["first_layer_kept"]["band_ratio"]
     worst, mildest = (choose(layers, key=lambda layer: layers[layer]) for choose in (max, min))
     first, last = next(iter(bands)), next(reversed(bands))
-    which = "more" if bands[last] > bands[first] else "less"
     return Section(
         "Where does the function live?",
         [
             f"With W_QK of one layer alone rebuilt from {locate['components']} components, layer {worst} costs most "
             f"(ratio {_plain(layers[worst])}) and layer {mildest} least ({_plain(layers[mildest])}).",
-            f"To drop the components of least variance, {last}, costs {which} than to drop those of most, {first}: the "
-            f"ratio is {_plain(bands[last])} against {_plain(bands[first])}.",
+            f"To drop the components of least variance, {last}, gives a ratio of {_plain(bands[last])}, to drop those "
+            f"of most, {first}, {_plain(bands[first])}; where the first layer keeps its own, {_plain(kept[last])} "
+            f"against {_plain(kept[first])}.",
             f"Measured on {locate['tokens']:,} tokens.",
         ],
-        ("components dropped", "perplexity ratio"),
-        [(band, _plain(ratio)) for band, ratio in bands.items()],
+        ("components dropped", "perplexity ratio", "first layer kept"),
+        [(band, _plain(ratio), _plain(kept[band])) for band, ratio in bands.items()],
         ("layers", "bands"),
     )
 
@@ -232,14 +228,9 @@ def summarise(metrics: Metrics) -> str:
     return "\n".join([*parts, "", textwrap.fill(more, WIDTH), ""])
 
 
-def number(value: float | None) -> str:
-    """Three decimals."""
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def share(value: float | None) -> str:
+def share(value: float) -> str:
     """A share in per cent."""
-    return "an undefined part" if value is None else f"{100 * value:.0f} %"
+    return f"{100 * value:.0f} %"
 
 
 def _form(name: str) -> str:
@@ -260,10 +251,15 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _ratios(table: Metrics) -> list[tuple[str, str, str, str]]:
-    """A row per K: the ratio and the two ends of its interval."""
-    low, high = table["ratio_low"], table["ratio_high"]
-    return [(key, _plain(ratio), _plain(low[key]), _plain(high[key])) for key, ratio in table["ratio"].items()]
+def _ratios(table: Metrics) -> list[tuple[str, ...]]:
+    """A row per K: the ratio with its interval, of all layers and of all but the first."""
+    parts = (table, table["first_layer_kept"])
+    return [(key, *(_interval(part, key) for part in parts)) for key in table["ratio"]]
+
+
+def _interval(table: Metrics, key: str) -> str:
+    ratio, low, high = (_plain(table[column][key]) for column in ("ratio", "ratio_low", "ratio_high"))
+    return f"{ratio} [{low}, {high}]"
 
 
 def _cheapest(table: Metrics, name: str, how: str) -> str:

@@ -93,7 +93,7 @@ def calibration_positions(length: int, context: int, tokens: int) -> Int[Tensor,
     """Positions of ⌊tokens / context⌋ windows to learn from, spread evenly over a text of `length` tokens.
 
     Window j of w out of W is window ⌊(j + ½) W / w⌋, half a step away from those of `window_starts`. Raises
-    PermeationError where the text is shorter than twice that: what is learned from is never what is measured on.
+    PermeationError where the text is shorter than twice that: what is held out from it has to be enough to measure on.
     """
     available, wanted = length // context, tokens // context
     if wanted == 0:

@@ -32,15 +32,21 @@ def spectra(rows: Rows) -> Figure:
     return figure
 
 
+def margins(rows: Rows) -> tuple[list[float], list[float]]:
+    """The error bars of ratios: how far each interval reaches below and above."""
+    return [row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]
+
+
 def ratio_curve(rows: Rows, x: str, label: str) -> Figure:
     """Perplexity over the untouched model's with its 95 % interval, both axes logarithmic."""
-    figure, axis = plt.subplots(figsize=(4.2, 3))
-    ratio = values(rows, "ratio")
-    below = [row["ratio"] - row["low"] for row in rows]
-    above = [row["high"] - row["ratio"] for row in rows]
-    axis.errorbar(values(rows, x), ratio, yerr=(below, above), color=BLUE, marker="o", markersize=3, capsize=2)
+    figure, axis = plt.subplots(figsize=(4.8, 3.2))
+    for replaced, colour in zip(unique(rows, "replaced"), (BLUE, ORANGE), strict=False):
+        line = where(rows, replaced=replaced)
+        style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3, "capsize": 2, "label": replaced}
+        axis.errorbar(values(line, x), values(line, "ratio"), yerr=margins(line), **style)
     axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     axis.set(xscale="log", yscale="log", xlabel=label, ylabel="perplexity ratio")
+    axis.legend(title="W_QK replaced in")
     return figure
 
 
@@ -52,14 +58,13 @@ def pareto(rows: Rows) -> Figure:
     for i, method in enumerate(methods):
         line = sorted(where(rows, method=method), key=lambda row: row["stored_share"])
         ratio = values(line, "ratio")
-        margins = [row["ratio"] - row["low"] for row in line], [row["high"] - row["ratio"] for row in line]
         style: dict[str, Any] = {
             "color": colours[i % 10],
             "marker": "os^Dv"[i // 10 % 5],
             "markersize": 4,
             "capsize": 2,
         }
-        axis.errorbar(values(line, "stored_share"), ratio, yerr=margins, label=method, **style)
+        axis.errorbar(values(line, "stored_share"), ratio, yerr=margins(line), label=method, **style)
     axis.axhline(1.05, color=GREY, linewidth=0.8, linestyle="--")
     axis.annotate("1.05", (1.0, 1.05), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
     axis.set(yscale="log", xlabel="stored share of W_Q and W_K (16 bits a number)", ylabel="perplexity ratio")
@@ -70,9 +75,8 @@ def pareto(rows: Rows) -> Figure:
 def layer_ratios(rows: Rows) -> Figure:
     """Perplexity ratio with a single layer rebuilt, by layer."""
     figure, axis = plt.subplots(figsize=(4.2, 3))
-    margins = [row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]
     style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 3, "capsize": 2, "linestyle": "none"}
-    axis.errorbar(values(rows, "layer"), values(rows, "ratio"), yerr=margins, **style)
+    axis.errorbar(values(rows, "layer"), values(rows, "ratio"), yerr=margins(rows), **style)
     axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     axis.set(yscale="log", xlabel="the layer that is rebuilt", ylabel="perplexity ratio")
     return figure
@@ -80,15 +84,17 @@ def layer_ratios(rows: Rows) -> Figure:
 
 def band_ratios(rows: Rows) -> Figure:
     """Perplexity ratio with one band of components dropped, and the variance that went with it."""
-    figure, axis = plt.subplots(figsize=(4.2, 3))
-    ratio = values(rows, "ratio")
-    margins = [row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]
-    labels = [f"{row['first']}–{row['last']}\n{row['variance']:.1%} of variance" for row in rows]
-    axis.errorbar(range(len(rows)), ratio, yerr=margins, color=BLUE, marker="o", capsize=3, linestyle="none")
+    figure, axis = plt.subplots(figsize=(4.8, 3.2))
+    for replaced, colour in zip(unique(rows, "replaced"), (BLUE, ORANGE), strict=False):
+        bands = where(rows, replaced=replaced)
+        style: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 3, "linestyle": "none", "label": replaced}
+        axis.errorbar(range(len(bands)), values(bands, "ratio"), yerr=margins(bands), **style)
+    labels = [f"{row['first']}–{row['last']}\n{row['variance']:.1%} of variance" for row in bands]
     axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     axis.set(yscale="log", xlabel="the components that are dropped", ylabel="perplexity ratio")
-    axis.set_xticks(range(len(rows)), labels)
+    axis.set_xticks(range(len(labels)), labels)
     axis.margins(x=0.2)
+    axis.legend(title="dropped in")
     return figure
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from permeation.meaning.draws import unit
+from permeation.meaning.direction import unit
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ class Decoding:
         return np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0)
 
     def bootstrap(self, resamples: int, rng: np.random.Generator) -> Float[np.ndarray, "resamples layers"]:
-        """The AUC of resampled prompts: rows and columns of the table of pairs are drawn with replacement."""
+        """The AUC of resampled prompts: rows and columns of the table of pairs are drawn with replacement.
+
+        The directions are those of the prompts as they are, so an interval from these leaves out their uncertainty.
+        """
         table = wins(self.differences)
         a, b = (rng.multinomial(n, np.full(n, 1 / n), resamples) / n for n in table.shape[:2])
         return np.einsum("ra,rb,abl->rl", a, b, table, optimize=True)

@@ -28,9 +28,24 @@ def contrast(
     A contrast of norm 0 (two senses whose means agree, as at the embedding of one and the same token) has no
     direction: its ê is 0, and so is every projection on it.
     """
-    difference = sense_a.mean(axis=0, dtype=np.float64) - sense_b.mean(axis=0, dtype=np.float64)
-    norm = np.linalg.norm(difference, axis=-1, keepdims=True)
-    return np.divide(difference, norm, out=np.zeros_like(difference), where=norm > 0)
+    return unit(sense_a.mean(axis=0, dtype=np.float64) - sense_b.mean(axis=0, dtype=np.float64))
+
+
+def check_contrast(
+    word: str, sense_a: Float[np.ndarray, "prompts_a d_model"], sense_b: Float[np.ndarray, "prompts_b d_model"]
+) -> None:
+    """Raise PermeationError where the senses' means agree at the layer that σ takes its direction from."""
+    if not contrast(sense_a, sense_b).any():
+        raise PermeationError(
+            f"{word!r} has no direction: at sigma.direction_layer the two senses' means agree, as they do in the "
+            "embedding of one and the same token; accepted: a later layer"
+        )
+
+
+def unit(vectors: Float[np.ndarray, "*batch d_model"]) -> Float[np.ndarray, "*batch d_model"]:
+    """Each vector over its norm; 0 stays 0."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
 
 
 def midpoint(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Real
 
+from permeation.meaning.direction import check_contrast, unit
 from permeation.meaning.response import context_field
 from permeation.meaning.universality import Factorisation, factorise
 from permeation.words import SENSES, Prompt, select
@@ -51,7 +52,10 @@ class WordResiduals:
 def word_residuals(
     prompts: Sequence[Prompt], residuals: Float[np.ndarray, "prompts layers d_model"], layer: int
 ) -> dict[str, WordResiduals]:
-    """Every word's part of the residuals; `layer` is the one whose residuals make ê."""
+    """Every word's part of the residuals; `layer` is the one whose residuals make ê.
+
+    Raises PermeationError where they make none.
+    """
     found = {}
     for word in dict.fromkeys(p.word for p in prompts):
         measured = [
@@ -66,13 +70,8 @@ def word_residuals(
             counts=(a, b, len(measured[2]), len(measured[3])),
             rank=np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b]),
         )
+        check_contrast(word, found[word].sense_a, found[word].sense_b)
     return found
-
-
-def unit(vectors: Float[np.ndarray, "*batch d_model"]) -> Float[np.ndarray, "*batch d_model"]:
-    """Each vector over its norm; 0 stays 0."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
 
 
 def cosines(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from permeation.meaning.draws import WordResiduals, folds_of, unit
+from permeation.meaning.direction import unit
+from permeation.meaning.draws import WordResiduals, folds_of
 
 Sigmas = list[Float[np.ndarray, "draws folds _prompts layers"]]
 Null = Callable[[Sequence[WordResiduals], str, int, np.random.Generator], Sigmas]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ def stream(
     Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
     Raises PermeationError for a token that the model does not know and where an activation is not finite.
     """
-    check_tokens(chain.from_iterable(sequences), bridge.cfg.d_vocab)
+    check_tokens(torch.tensor([token for sequence in sequences for token in sequence]), bridge.cfg.d_vocab)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
     centred = not bridge.cfg.uses_rms_norm
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))

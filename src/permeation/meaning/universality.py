@@ -11,6 +11,7 @@ from jaxtyping import Float, Real
 
 from permeation.errors import PermeationError
 from permeation.meaning.curves import power_exponent
+from permeation.meaning.direction import unit
 from permeation.meaning.response import Response, linear_response
 
 
@@ -122,8 +123,6 @@ def leave_one_out_mean(
 
 def pairwise_correlation(g: Float[np.ndarray, "*draws words layers"]) -> Float[np.ndarray, "*draws pairs"]:
     """Pearson correlation over layers between the curves of every pair of words; 0 with a curve that is constant."""
-    offset = g - g.mean(axis=-1, keepdims=True)
-    norm = np.linalg.norm(offset, axis=-1, keepdims=True)
-    unit = np.divide(offset, norm, out=np.zeros_like(offset), where=norm > 0)
+    offset = unit(g - g.mean(axis=-1, keepdims=True))
     first, second = np.triu_indices(g.shape[-2], k=1)
-    return (unit @ np.swapaxes(unit, -1, -2))[..., first, second]
+    return (offset @ np.swapaxes(offset, -1, -2))[..., first, second]

@@ -43,7 +43,7 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     if not 2 <= context <= config.max_position_embeddings:
         raise PermeationError(f"--context is {context}; this model accepts 2 to {config.max_position_embeddings}")
     text = Text.tokenize(models.load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
-    models.check_tokens(text.tokens.tolist(), config.vocab_size)
+    models.check_tokens(text.tokens, config.vocab_size)
     windows = text.spread(context, arguments.max_tokens).tokens
     load = partial(models.load, folder, device)
     dtype = scoring.resolve_dtype(arguments.dtype, load, windows[:1])

@@ -48,6 +48,14 @@ class Heads:
         return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
 
 
+def biases_as_rows(heads: Heads) -> Heads:
+    """W_Q and W_K with their bias as one more row, for inputs with a 1 appended; without biases, the heads."""
+    if heads.b_Q is None or heads.b_K is None:
+        return heads
+    sides = ((heads.W_Q, heads.b_Q), (heads.W_K, heads.b_K))
+    return Heads(*(torch.cat([W, b[:, :, None]], dim=2) for W, b in sides))
+
+
 def read_heads(model: Any) -> Heads:
     """Copies of the heads' weights, on the CPU, as the model holds them (fold the norms first for the folded ones)."""
     layers = list(attention_views(model))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads, each_layer, gram_form
+from permeation.weights.heads import Heads, biases_as_rows, each_layer, gram_form
 from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
@@ -53,15 +53,15 @@ def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     (and with b_K) it scores with every key, and the softmax over keys takes it out; not so in a rotary model, where it
     still depends on the distance, but there too it says nothing of what the key is.
     """
-    has_bias = heads.b_Q is not None
-    root = (moments.augmented_roots if has_bias else moments.shrunk_roots)[0]
-    key_root = root if mean_key else F.pad(moments.centred_roots[0], (0, int(has_bias)) * 2)
+    heads = biases_as_rows(heads)
+    bias_rows = heads.W_Q.shape[2] - moments.mean.shape[1]
+    root = (moments.augmented_roots if bias_rows else moments.shrunk_roots)[0]
+    key_root = root if mean_key else F.pad(moments.centred_roots[0], (0, bias_rows) * 2)
 
-    def side(root: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-        rows = W if b is None else torch.cat([W, b[:, :, None]], dim=2)
-        return each_layer(root.to(W.device), rows.double()).to(W.dtype)
+    def side(root: Tensor, W: Tensor) -> Tensor:
+        return each_layer(root.to(W.device), W.double()).to(W.dtype)
 
-    return Heads(side(root, heads.W_Q, heads.b_Q), side(key_root, heads.W_K, heads.b_K))
+    return Heads(side(root, heads.W_Q), side(key_root, heads.W_K))
 
 
 def score_kernel(heads: Heads, moments: Moments, mean_key: bool = True) -> Float[Tensor, "n n"]:

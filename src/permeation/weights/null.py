@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads, gram_form
-from permeation.weights.inner_product import circuit_kernel
+from permeation.weights.heads import Heads, biases_as_rows, gram_form
+from permeation.weights.inner_product import circuit_kernel, whitened
+from permeation.weights.moments import Moments
 
 
 def unit_norm(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
@@ -30,8 +31,8 @@ def random_gram_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor
     return flat @ flat.T
 
 
-def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:
-    """The same for the circuit form (or, of whitened heads, for the score metric): U and V are d_model × d_head.
+def random_heads(heads: Heads, generator: torch.Generator) -> Heads:
+    """Heads with W_QK = U diag(s) Vᵀ: s each head's own singular values, U and V random frames of d_model × d_head.
 
     With grouped queries the heads of a group share the span of their W_K by construction. The null keeps that (V is one
     random frame per key head, turned within its span for each query head), so that it is not taken for a finding.
@@ -42,4 +43,22 @@ def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Ten
     U = _frames(generator, layers, n_heads, d_model, d_head)
     turn = _frames(generator, layers, n_heads, d_head, d_head)
     V = _frames(generator, *heads.W_K.shape)
-    return circuit_kernel(Heads((U * s[:, :, None] @ turn.mT).to(heads.W_Q), V.to(heads.W_Q)))
+    return Heads((U * s[:, :, None] @ turn.mT).to(heads.W_Q), V.to(heads.W_Q))
+
+
+def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:
+    """The circuit form's kernel of random heads."""
+    return circuit_kernel(random_heads(heads, generator))
+
+
+def random_score_kernel(
+    heads: Heads, moments: Moments, own: Float[Tensor, "n n"], generator: torch.Generator, mean_key: bool = True
+) -> Float[Tensor, "n n"]:
+    """The kernel of random heads in the score metric, each with its head's norm in `own`, the heads' kernel there.
+
+    The frames are drawn before the heads are whitened: what heads have in common because they read inputs with the same
+    few strong directions, random heads have too.
+    """
+    null = whitened(random_heads(biases_as_rows(heads), generator), moments, mean_key)
+    norm = own.diagonal().sqrt()
+    return unit_norm(circuit_kernel(null)) * norm[:, None] * norm

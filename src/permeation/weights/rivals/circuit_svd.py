@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads, each_layer
-from permeation.weights.moments import roots
+from permeation.weights.heads import Heads, biases_as_rows, each_layer
 from permeation.weights.rivals.base import Numbers, Problem, Rival, kept_values, low_rank_parameters, refuse_rotary
 from permeation.weights.rivals.low_rank import Metric
 
@@ -48,13 +47,12 @@ class CircuitRanks(Numbers):
         refuse_rotary(problem, "an SVD of W_Q W_Kᵀ puts them into coordinates that no longer rotate together")
         heads = problem.heads
         layers, kv_heads = heads.W_K.shape[:2]
-        W_Q, W_K = (
-            W if b is None else torch.cat([W, b[:, :, None]], dim=2)
-            for W, b in ((heads.W_Q, heads.b_Q), (heads.W_K, heads.b_K))
-        )
+        rows = biases_as_rows(heads)
+        W_Q, W_K = rows.W_Q, rows.W_K
         d = W_K.shape[2]
         if metric == "score":
-            root, inverse = roots(problem.moments.shrunk if heads.b_Q is None else problem.moments.augmented)
+            moments = problem.moments
+            root, inverse = moments.shrunk_roots if heads.b_Q is None else moments.augmented_roots
         else:
             root = inverse = torch.eye(d, dtype=W_Q.dtype).expand(layers, -1, -1)
         queries = each_layer(root, W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (layers, kv_heads, g d, d_head)

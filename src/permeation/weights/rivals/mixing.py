@@ -18,7 +18,7 @@ from torch import Tensor
 
 from permeation.weights import decompose
 from permeation.weights.cluster import Share, k_means
-from permeation.weights.heads import Heads
+from permeation.weights.heads import Heads, biases_as_rows
 from permeation.weights.inject import GramInjection
 from permeation.weights.inner_product import circuit_kernel, gram_kernel
 from permeation.weights.moments import roots
@@ -100,17 +100,13 @@ class CircuitMixing(Numbers):
     ) -> CircuitMixing:
         """Factorise the keys; find the components or the coordinates in which heads are clustered."""
         heads = problem.heads
-        queries, keys = heads.queries, heads.keys
-        if score and heads.b_Q is not None and heads.b_K is not None:
-            augmented = Heads(
-                *(torch.cat([W, b[:, :, None]], dim=2) for W, b in ((heads.W_Q, heads.b_Q), (heads.W_K, heads.b_K)))
-            )
-            queries, keys = augmented.queries, augmented.keys
-            S = problem.moments.augmented.mean(0)
-        else:
-            S = problem.moments.shrunk.mean(0)
+        rows = biases_as_rows(heads) if score else heads
+        queries, keys = rows.queries, rows.keys
         n, d, d_head = queries.shape
-        C = S if score else torch.eye(d, dtype=queries.dtype)
+        if score:
+            C = (problem.moments.shrunk if heads.b_Q is None else problem.moments.augmented).mean(0)
+        else:
+            C = torch.eye(d, dtype=queries.dtype)
         dual = torch.linalg.solve(keys.mT @ C @ keys, keys.mT @ C).mT
         root, _ = roots(C)
         white = Heads(*((root @ side).unflatten(0, (len(heads.W_Q), -1)) for side in (queries, keys)))
@@ -129,8 +125,7 @@ class CircuitMixing(Numbers):
     def stored_parameters(self, size: int) -> int:
         """As in the class's formula."""
         as_rows = self.queries.shape[1] > self.heads.W_Q.shape[2]
-        biases = self.heads.b_K if as_rows else None
-        stays = bias_parameters(self.heads) if biases is None else biases.numel()
+        stays = bias_parameters(self.heads) - (self.heads.W_Q[..., 0, :].numel() if as_rows else 0)  # b_Q is in W_Q
         return self.heads.W_K.numel() + stays + self.cost(size)
 
     def apply(self, size: int) -> Heads:
