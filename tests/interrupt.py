@@ -23,7 +23,6 @@ SIGNALS: dict[str, Callable[[int], None]] = {
     "SIGKILL to dvc": lambda dvc: os.kill(dvc, signal.SIGKILL),
     "SIGKILL to all": lambda dvc: os.killpg(dvc, signal.SIGKILL),
 }
-MOMENTS = ("starting", "working", "writing")
 
 
 def start(project: Path, log: Path) -> subprocess.Popen[bytes]:

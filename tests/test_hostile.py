@@ -637,11 +637,3 @@ def test_a_moment_that_is_not_finite_stops_with_its_layer(bench: Path, checkpoin
     model = models.load(overflowing(bench, checkpoints["llama"]))
     with pytest.raises(PermeationError, match="attention reads holds values that are not finite, first in layer 2"):
         collect(model, torch.arange(2, 34).view(2, 16), 1, lambda _: None)
-
-
-def test_a_loss_that_is_not_finite_stops(bench: Path, checkpoints: dict[str, Path]) -> None:
-    from permeation.perplexity import window_nll
-
-    model = models.load(overflowing(bench, checkpoints["llama"]))
-    with pytest.raises(PermeationError, match="loss is not finite"):
-        list(window_nll(model, torch.arange(2, 34).view(2, 16)))

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from permeation.compare import Comparison, Revision, resolve
-from permeation.errors import PermeationError
+from permeation.compare import Comparison, Revision
 from permeation.meaning import bootstrap
 from permeation.meaning.draws import WordResiduals, measure, real_sigmas
 from permeation.meaning.nulls import NULLS, p_value
-from tests.conftest import PROJECT
 
 LAYERS, WIDTH = 4, 32
 
@@ -63,11 +61,6 @@ def test_a_revision_is_like_itself() -> None:
     for likeness in (comparison.mean, *comparison.words.values()):
         assert likeness.correlation == pytest.approx(1)
         assert likeness.rmse == 0
-
-
-def test_an_unknown_revision_is_named() -> None:
-    with pytest.raises(PermeationError, match="'no-such' is no revision of this project"):
-        resolve(PROJECT, "no-such")
 
 
 def test_planted_factors_are_within_their_intervals() -> None:

@@ -21,7 +21,7 @@ from permeation.figures import style
 from permeation.files import write_json, write_rows
 from permeation.summary import SECTIONS, sections, summarise
 from tests.conftest import PROJECT
-from tests.sample_tables import WORDS, sample_metrics, sample_tables
+from tests.sample_tables import DEPTH, WORDS, sample_metrics, sample_tables
 
 TEMPLATES = PROJECT / ".dvc" / "plots"
 CHARTS: dict[str, dict[str, Any]] = {
@@ -73,6 +73,19 @@ def test_words_stand_in_the_order_of_their_file(name: str) -> None:
     settings = CHARTS[name] | {"y": column, "template_dir": str(TEMPLATES)}
     svg = vl_convert.vegalite_to_svg(VegaRenderer(rows, path, **settings).get_filled_template(), vl_version="5.20")
     assert tuple(word for word in re.findall(r">(\w+)</text>", svg) if word in WORDS) == WORDS
+
+
+@pytest.mark.parametrize("name", ["g", "sigma"])
+def test_a_band_is_of_one_null_model(name: str) -> None:
+    """Rows of two in one band would make one ragged shape of both."""
+    vl_convert = pytest.importorskip("vl_convert")
+    ((path, column),) = CHARTS[name]["y"].items()
+    rows = [row | {"rev": "HEAD"} for row in sample_tables(0)[name]]
+    settings = CHARTS[name] | {"y": column, "template_dir": str(TEMPLATES)}
+    svg = vl_convert.vegalite_to_svg(VegaRenderer(rows, path, **settings).get_filled_template(), vl_version="5.20")
+    bands = re.findall(r'class="mark-area[^>]*>\s*<path[^>]* d="([^"]*)"', svg)
+    assert bands
+    assert {band.count(",") for band in bands} == {2 * len(DEPTH)}
 
 
 def test_every_template_is_a_chart_of_dvc_with_a_use() -> None:
