@@ -31,6 +31,7 @@ def test_the_meaning_axis_is_the_committed_run() -> None:
         interval(g, "decomposition_r2"),
         f"{g['alpha']:.2f} [{g['alpha_low']:.2f}, {g['alpha_high']:.2f}]",
         f"with shuffled senses {g['null_correlation_mean']:.3f}",
+        f"without sense in the direction {g['null']['within_senses']['word_correlation_mean']:.3f}",
         f"{g['separation_mean']:.3f}",
     ):
         assert said in README
@@ -45,11 +46,18 @@ def test_the_spectra_are_the_committed_run(form: str) -> None:
     assert f"| {name}, heads in random frames | {' | '.join(map(str, pca['null'][form].values()))} |" in README
 
 
+def fold(table: Any, key: str) -> str:
+    return f"{table['ratio'][key]:.0f}-fold [{table['ratio_low'][key]:.0f}, {table['ratio_high'][key]:.0f}]"
+
+
 def test_the_ratios_are_the_committed_run() -> None:
-    ratio = metrics("perplexity")["ratio"]
-    assert f"| {ratio['1']:.0f}, {ratio['8']:.0f}, {ratio['64']:.0f}, {ratio['all']:.4f} |" in README
-    ratio = metrics("clusters")["ratio"]
-    assert f"| {ratio['4']:.0f}, {ratio['12']:,.0f}, {ratio['32']:.0f} |" in README
+    perplexity, clusters = metrics("perplexity"), metrics("clusters")
+    for table, chosen in ((perplexity, ("1", "8", "64", "all")), (clusters, ("4", "12", "32"))):
+        for part in (table, table["first_layer_kept"]):
+            said = (f"{part['ratio'][k]:.4f}" if k == "all" else f"{part['ratio'][k]:,.0f}" for k in chosen)
+            assert f"| {', '.join(said)} |" in README
+    assert fold(perplexity, "64") in README
+    assert fold(perplexity["first_layer_kept"], "64") in README
 
 
 def test_the_rivals_are_the_committed_run() -> None:
@@ -66,16 +74,15 @@ def test_what_predicts_the_harm_is_the_committed_run() -> None:
 
 
 def test_where_it_lives_is_the_committed_run() -> None:
-    for band in json.loads((PROJECT / "plots" / "bands.json").read_text(encoding="utf-8")):
-        ratio = f"{band['ratio']:.0f} [{band['low']:.0f}, {band['high']:.0f}]"
-        assert re.search(
-            rf"{band['first']}–{band['last']} \({100 * band['variance']:.0f} %[^)]*\)[a-z ]* {re.escape(ratio)}", README
-        )
-    first, *others = metrics("locate")["layer_ratio"].values()
-    assert (
-        f"layer 0 alone multiplies the perplexity by {first:.0f}; no other layer by more than {max(others):.2f}"
-        in README
-    )
+    rows = json.loads((PROJECT / "plots" / "bands.json").read_text(encoding="utf-8"))
+    for every, but_first in zip(rows[::2], rows[1::2], strict=True):
+        ratios = (f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in (every, but_first))
+        variance = f"{100 * every['variance']:.0f} %"
+        assert f"| {every['first']}–{every['last']} | {variance} | {' | '.join(ratios)} |" in README
+    layers = json.loads((PROJECT / "plots" / "layers.json").read_text(encoding="utf-8"))
+    most = max(row["ratio"] for row in layers[1:])
+    first = "{ratio:.1f} [{low:.1f}, {high:.1f}]".format(**layers[0])
+    assert f"layer 0 alone multiplies the perplexity by {first}; no other layer by more than {most:.2f}" in README
 
 
 def test_the_timings_are_those_of_the_benches() -> None:
