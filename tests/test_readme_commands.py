@@ -36,6 +36,11 @@ COMMANDS = {
         "git checkout params.yaml && .venv/bin/dvc checkout",
         "fetch_model: model is 'gpt2-medium'; it is no folder here and the Hugging Face hub did not give it",
     ),
+    ".venv/bin/dvc exp run -S wqk.fold_norm=false reconstruct": (
+        ".venv/bin/dvc exp run -S wqk.fold_norm=false reconstruct && git checkout params.yaml dvc.lock "
+        "&& .venv/bin/dvc checkout",
+        "Running stage 'reconstruct'",
+    ),
     "make help": (None, "run the whole pipeline"),
     "permeation summary": (None, "Look at: report.html"),
     "dvc repro": (None, "Data and pipelines are up to date"),
