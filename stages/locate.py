@@ -34,7 +34,9 @@ def main(stage: Stage) -> None:
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
     model = ready(model, dtype, scored.context)
     if settings.bands > pca.count - pca.centred:
-        raise PermeationError(f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred} components")
+        raise PermeationError(
+            f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred}, one a component"
+        )
     n_layers, n_heads = injection.heads.W_Q.shape[:2]
     kept = max(1, round(settings.components * pca.count))
 

@@ -233,7 +233,7 @@ def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
 @pytest.mark.parametrize(
     ("null", "said"),
     [
-        (0.2, "prompts of the same sense apart by 0.200 in the median, less. Shuffled"),
+        (0.2, "prompts of the same sense apart by 0.200 in the median, less than that. Shuffled"),
         (0.9, "says nothing about meaning"),
     ],
 )

@@ -83,10 +83,10 @@ def test_what_stands_before_a_changed_layer_is_computed_once(
         for layer in range(tiny.LAYERS):
             np.testing.assert_array_equal(scores(layer, streams), whole[layer])
         assert runs == [batches * times for times in expected]
-    # From a gap on, and back out of it.
+    # Over a gap, and back.
     streams = {}
     monkeypatch.setattr(scoring, "STREAM_BYTES", 2**30)
-    for layer in (0, 2):
+    for layer in (0, 2, 1):
         np.testing.assert_array_equal(scores(layer, streams), whole[layer])
     np.testing.assert_array_equal(scores(1), whole[1])
 

@@ -112,7 +112,7 @@ def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_p
         ("g", {"exclude_final": 9}, "g.exclude_final is 9, which leaves 0 of this model's 3 layers; the exponent of g"),
         ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
         ("sigma", {"direction_layer": 0}, "'bank' has no direction: at sigma.direction_layer the two senses' means"),
-        ("locate", {"bands": 12}, "locate.bands is 12; accepted: 2 to 11 components"),
+        ("locate", {"bands": 12}, "locate.bands is 12; accepted: 2 to 11, one a component"),
     ],
 )
 def test_what_the_model_cannot_give_is_an_error(

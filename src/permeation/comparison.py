@@ -80,7 +80,7 @@ def looks(count: int, tolerance: float | None) -> list[int]:
 def untouched_nll(
     model: Any, windows: Windows, settings: Perplexity, journal: Journal, progress: Callable[[int], object]
 ) -> Float[np.ndarray, "windows"]:
-    """Σ NLL of every window by the model as it is, kept in the journal batch by batch: nothing is scored twice."""
+    """Σ NLL of every window by the model as it is, kept in the journal batch by batch."""
 
     def score(batch: Int[Tensor, "batch context"]) -> dict[str, list[float]]:
         return {"nll": next(window_nll(model, batch, len(batch))).tolist()}

@@ -87,7 +87,7 @@ def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Ten
 
     Inside, the model keeps in `streams` the residual stream that this block reads, by batch of tokens, with the layer,
     and passes over the blocks in front of a kept one; the answer is the same, to the last bit. One dictionary serves
-    the layers in rising order. It takes up to a gigabyte; batches beyond that are computed whole.
+    all layers, best in rising order. It takes up to a gigabyte; batches beyond that are computed whole.
     """
     batch = b""
 
@@ -98,6 +98,8 @@ def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Ten
     def resumed(i: int, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def forward(hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
             start, kept = streams.get(batch, (0, hidden))
+            if start > layer:  # kept behind the changed block, where it is not what the model reads
+                start, kept = 0, hidden
             if i < start:
                 return hidden
             if i == start:

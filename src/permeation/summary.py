@@ -80,11 +80,11 @@ def shape_of_response(g: Metrics) -> Section:
         agreement = "With a single word there is nothing to compare g with."
     else:
         null = g["null"]["within_senses"][MEAN]
-        verdict = "no less, so the shared shape says nothing about meaning" if null >= real else "less"
+        verdict = "no less: the shared shape says nothing about meaning" if null >= real else "less than that"
         agreement = (
             f"The words' g correlate by {real:.3f} on average ({g['word_correlation_min']:.3f} at least); along "
             f"directions that tell prompts of the same sense apart by {null:.3f} in the median, {verdict}. Shuffled "
-            f"sense labels reach the words' own by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
+            f"sense labels reach the words' own correlation by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
         )
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(

@@ -13,9 +13,9 @@ from torch import Tensor
 from permeation.comparison import Comparison
 from permeation.weights.inject import GramInjection, injected
 
-# Which heads are replaced, with how many first layers keep their own. Where a norm is folded in whose scale is small,
-# W_K of the first layer is ill-conditioned, and what the injection does to W_Q there can hide all the rest
-# (DESIGN.md, facts about the models): what is said of "all" is worth most beside what is said without it.
+# In which layers heads are replaced, and how many of the first layers keep their own. Where a norm is folded in whose
+# scale is small, W_K of the first layer is ill-conditioned, and what the injection does to W_Q there can hide all the
+# rest: what is said of ALL is worth most beside what is said of ALL_BUT_FIRST.
 ALL, ALL_BUT_FIRST = "all layers", "all layers but the first"
 REPLACED = {ALL: 0, ALL_BUT_FIRST: 1}
 

@@ -1,4 +1,4 @@
-"""What the heads' spectra would look like if the heads had nothing in common: random frames, unit norms."""
+"""What the heads' spectra would be if they had nothing in common but their sizes and, in the score metric, inputs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def random_score_kernel(
     """The kernel of random heads in the score metric, each with its head's norm in `own`, the heads' kernel there.
 
     The frames are drawn before the heads are whitened: what heads have in common because they read inputs with the same
-    few strong directions, random heads have too.
+    few strong directions, random heads have too. Heads that each turn to the strong directions of their own input beat
+    this null without sharing anything. A bias is one row among d_model + 1 here, however large it is in the heads.
     """
     null = whitened(random_heads(biases_as_rows(heads), generator), moments, mean_key)
     norm = own.diagonal().sqrt()
