@@ -46,44 +46,37 @@ def marks(svg: str) -> int:
     return sum(len(re.findall(r'<(?:path|line|text)\b(?![^>]*\bd="")', group)) for group in groups)
 
 
-@pytest.mark.parametrize("name", CHARTS)
-def test_every_chart_compiles_and_has_marks(name: str) -> None:
+def svg_of(name: str, *revisions: str) -> str:
+    """A chart as Vega draws it, with the sample tables of a seed for each revision."""
     vl_convert = pytest.importorskip("vl_convert")
     chart = CHARTS[name]
     ((path, column),) = chart["y"].items()
-    drawn = []
+    rows = [row | {"rev": rev} for seed, rev in enumerate(revisions) for row in sample_tables(seed)[table_of(chart)]]
+    settings = chart | {"y": column, "y_label": chart["y_label"], "template_dir": str(TEMPLATES)}
+    spec = VegaRenderer(rows, path, **settings).get_filled_template()
+    assert "<DVC_METRIC" not in json.dumps(spec)
+    return str(vl_convert.vegalite_to_svg(spec, vl_version=offline.VEGA_LITE))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_compiles_and_has_marks(name: str) -> None:
+    counts = []
     for revisions in (("HEAD",), ("HEAD", "workspace")):
-        rows = [
-            row | {"rev": rev} for seed, rev in enumerate(revisions) for row in sample_tables(seed)[table_of(chart)]
-        ]
-        settings = chart | {"y": column, "y_label": chart["y_label"], "template_dir": str(TEMPLATES)}
-        spec = VegaRenderer(rows, path, **settings).get_filled_template()
-        assert "<DVC_METRIC" not in json.dumps(spec)
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=offline.VEGA_LITE)
+        svg = svg_of(name, *revisions)
         assert all(rev in svg for rev in revisions)
-        drawn.append(marks(svg))
-    assert 0 < drawn[0] < drawn[1]
+        counts.append(marks(svg))
+    assert 0 < counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("name", ["g", "sigma"])
 def test_words_stand_in_the_order_of_their_file(name: str) -> None:
-    vl_convert = pytest.importorskip("vl_convert")
-    ((path, column),) = CHARTS[name]["y"].items()
-    rows = [row | {"rev": "HEAD"} for row in sample_tables(0)[name]]
-    settings = CHARTS[name] | {"y": column, "template_dir": str(TEMPLATES)}
-    svg = vl_convert.vegalite_to_svg(VegaRenderer(rows, path, **settings).get_filled_template(), vl_version="5.20")
-    assert tuple(word for word in re.findall(r">(\w+)</text>", svg) if word in WORDS) == WORDS
+    assert tuple(word for word in re.findall(r">(\w+)</text>", svg_of(name, "HEAD")) if word in WORDS) == WORDS
 
 
 @pytest.mark.parametrize("name", ["g", "sigma"])
 def test_a_band_is_of_one_null_model(name: str) -> None:
     """Rows of two in one band would make one ragged shape of both."""
-    vl_convert = pytest.importorskip("vl_convert")
-    ((path, column),) = CHARTS[name]["y"].items()
-    rows = [row | {"rev": "HEAD"} for row in sample_tables(0)[name]]
-    settings = CHARTS[name] | {"y": column, "template_dir": str(TEMPLATES)}
-    svg = vl_convert.vegalite_to_svg(VegaRenderer(rows, path, **settings).get_filled_template(), vl_version="5.20")
-    bands = re.findall(r'class="mark-area[^>]*>\s*<path[^>]* d="([^"]*)"', svg)
+    bands = re.findall(r'class="mark-area[^>]*>\s*<path[^>]* d="([^"]*)"', svg_of(name, "HEAD"))
     assert bands
     assert {band.count(",") for band in bands} == {2 * len(DEPTH)}
 
