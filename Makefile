@@ -44,5 +44,5 @@ clean:  ## remove the environment (results and caches stay)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@test ! -d .dvc || $(BIN)/python -m permeation.offline
+	@test ! -d .dvc || $(BIN)/python -m permeation.report.offline
 	@touch $@

@@ -25,15 +25,17 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
-from permeation import model as models
-from permeation.files import read_json
-from permeation.perplexity import window_nll
-from permeation.scoring import has_fast_bfloat16, ready
-from permeation.text import Text
-from permeation.weights import decompose
+from permeation.frame.tables import read_json
+from permeation.models.families import geometry_of
+from permeation.models.load import load_folded, load_model
+from permeation.models.tokenizer import load_tokenizer
+from permeation.perplexity.fast import has_fast_bfloat16, prepare_for_scoring
+from permeation.perplexity.nll import window_nll
+from permeation.perplexity.windows import Text
+from permeation.weights.forms import gram_kernel
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection, injected
-from permeation.weights.inner_product import gram_kernel
+from permeation.weights.pca import fit_pca
 
 CONTEXT, BATCH = 512, 2
 FAST_BFLOAT16 = has_fast_bfloat16(torch.device("cpu"))
@@ -63,7 +65,7 @@ def plain(model: Any) -> Scorer:
 
 def ours(model: Any, dtype: str) -> Scorer:
     """permeation.perplexity."""
-    model = ready(model, dtype, CONTEXT)
+    model = prepare_for_scoring(model, dtype, CONTEXT)
 
     def score(windows: torch.Tensor) -> float:
         return sum(float(nll.sum()) for nll in window_nll(model, windows)) / len(windows) / (CONTEXT - 1)
@@ -73,7 +75,7 @@ def ours(model: Any, dtype: str) -> Scorer:
 
 def flops_per_token(model: Any) -> float:
     """2 per weight that multiplies (all but embeddings looked up), and the causal half of the attention products."""
-    geometry = models.geometry(model)
+    geometry = geometry_of(model)
     looked_up = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
     head = geometry.d_model * geometry.d_vocab
     attention = 2 * geometry.n_layers * CONTEXT * geometry.n_heads * geometry.d_head
@@ -134,9 +136,9 @@ def rounding(folder: Path, windows: torch.Tensor) -> list[dict[str, Any]]:
     In float32 and in bfloat16; where the processor does not multiply that, float32 with the weights and every module's
     output rounded to bfloat16 takes its place.
     """
-    model = models.load_for_injection(folder, fold_norm=True, device=torch.device("cpu"))
+    model = load_folded(folder, fold_norm=True, device=torch.device("cpu"))
     injection = GramInjection.fit(read_heads(model))
-    pca = decompose.fit(gram_kernel(injection.heads), center=True)
+    pca = fit_pca(gram_kernel(injection.heads), center=True)
     changes: dict[str, dict[str, torch.Tensor]] = {"perplexity": {}}
     for share in (1, 0.95, 0.6):
         kept = round(share * pca.count)
@@ -149,10 +151,10 @@ def rounding(folder: Path, windows: torch.Tensor) -> list[dict[str, Any]]:
                 found[name] = sum(float(nll.sum()) for nll in window_nll(model, windows)) / windows[:, 1:].numel()
         return found
 
-    ready(model, "float32", CONTEXT)
+    prepare_for_scoring(model, "float32", CONTEXT)
     nll = {"float32": nll_per_token()}
     if FAST_BFLOAT16:
-        ready(model, "bfloat16", CONTEXT)
+        prepare_for_scoring(model, "bfloat16", CONTEXT)
     else:
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16())
@@ -201,7 +203,7 @@ def main() -> None:
     folder, text = Path("data") / "model", Path("data") / "corpus" / "corpus.txt"
     if not folder.is_dir() or not text.is_file():
         sys.exit(f"bench: {folder} or {text} is missing; run `make repro` first")
-    tokenizer = models.load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     tokens = Text.tokenize(tokenizer, text.read_text(encoding="utf-8"))
     real = tokens.spread(CONTEXT, arguments.tokens).tokens
     random = torch.randint(50257, real.shape, generator=torch.Generator().manual_seed(0))
@@ -214,7 +216,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "models": {
             read_json(folder / "model.json")["name"]: run(
-                partial(models.load, folder), tokenizer, real, arguments.repeats
+                partial(load_model, folder), tokenizer, real, arguments.repeats
             ),
             "GPT-2's size, random weights": run(gpt2, tokenizer, random, arguments.repeats),
         },

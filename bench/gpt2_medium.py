@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from permeation.model import load_tokenizer
+from permeation.models.tokenizer import load_tokenizer
 
 
 def main(folder: Path) -> None:

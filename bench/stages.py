@@ -93,7 +93,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        (folder / "stages").symlink_to(Path("stages").resolve())  # a journal is of its stage's script
+        for name in ("dvc.yaml", "stages", "src"):  # a journal is of its stage's code
+            (folder / name).symlink_to(Path(name).resolve())
         for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]):
             start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
             stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}

@@ -6,31 +6,35 @@ from functools import partial
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation import model as models
-from permeation.comparison import Comparison
-from permeation.errors import PermeationError
-from permeation.files import read_json, write_json
-from permeation.perplexity import perplexity
-from permeation.scoring import ready, resolve_dtype
-from permeation.stage import Stage, run
-from permeation.text import Text
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json, write_json
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring, resolve_dtype
+from permeation.perplexity.nll import perplexity
+from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.windows import Text
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/baseline/: windows.safetensors (permeation.comparison.Comparison); summary.json."""
+    """Write data/baseline/: windows.safetensors (permeation.perplexity.ratio.Baseline); summary.json."""
     config, settings, folder = stage.config, stage.config.perplexity, stage.input("model")
     if settings.context > (longest := read_json(folder / "model.json")["n_ctx"]):
         raise PermeationError(f"perplexity.context is {settings.context}; this model accepts at most {longest}")
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     windows = text.spread(settings.context, settings.max_tokens)
-    load = partial(models.load_for_injection, folder, config.wqk.fold_norm, stage.device)
+    load = partial(load_folded, folder, config.wqk.fold_norm, stage.device)
     dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
-    model = ready(load(), dtype, settings.context)
+    model = prepare_for_scoring(load(), dtype, settings.context)
     with tqdm(
         total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
     ) as bar:
-        comparison = Comparison.measure(
-            model, windows, replace(settings, dtype=dtype), stage.untouched(dtype), bar.update
+        comparison = Baseline.measure(
+            model,
+            windows,
+            replace(settings, dtype=dtype),
+            stage.journal(folder, settings=(config.wqk, dtype), of="baseline"),
+            bar.update,
         )
     with stage.output() as out:
         comparison.write(out)

@@ -7,18 +7,18 @@ import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation.comparison import Comparison
-from permeation.errors import PermeationError
-from permeation.files import write_json, write_rows
-from permeation.model import load_for_injection
-from permeation.scoring import ready
-from permeation.stage import Stage, run
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import write_json, write_rows
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.ratio import Baseline
 from permeation.weights.cluster import agreement, k_means, silhouette
-from permeation.weights.decompose import KernelPca
+from permeation.weights.forms import FORMS
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.inner_product import FORMS
-from permeation.weights.measure import REPLACED, measure_mixing, ratio_tables
+from permeation.weights.pca import KernelPca
+from permeation.weights.replace import REPLACED, measure_mixing, ratio_tables
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -36,10 +36,10 @@ def main(stage: Stage) -> None:
     kept = pca.count if settings.components == "all" else settings.components
     coefficients = {form: fit.coefficients[:, :kept].numpy() for form, fit in forms.items()}
 
-    comparison = Comparison.read(stage.input("baseline"), config.perplexity)
-    model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
+    comparison = Baseline.read(stage.input("baseline"), config.perplexity)
+    model = load_folded(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
-    model = ready(model, comparison.settings.dtype, comparison.settings.context)
+    model = prepare_for_scoring(model, comparison.settings.dtype, comparison.settings.context)
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "baseline", "pca")),
         settings=(config.wqk, config.pca, config.perplexity, config.seed, settings.share, settings.components),

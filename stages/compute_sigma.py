@@ -2,11 +2,18 @@
 
 import numpy as np
 
-from permeation.files import write_json
-from permeation.meaning.direction import check_contrast, contrast, layer_index, midpoint
-from permeation.meaning.order_parameter import centred_order_parameter, describe_fan, order_parameter
-from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, SENSES, read_prompts, select
+from permeation.frame.tables import write_json
+from permeation.meaning.sigma import (
+    centred_order_parameter,
+    check_contrast,
+    contrast,
+    describe_fan,
+    layer_index,
+    midpoint,
+    order_parameter,
+)
+from permeation.meaning.words import CONDITIONS, SENSES, read_prompts, select
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:

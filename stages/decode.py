@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from permeation.files import write_json, write_rows
+from permeation.frame.tables import write_json, write_rows
 from permeation.meaning import bootstrap
 from permeation.meaning.decode import Decoding, first_depth, held_out, leave_pair_out, p_values
-from permeation.meaning.direction import contrast, layer_index
 from permeation.meaning.nulls import lasting_depth
-from permeation.stage import Stage, run
-from permeation.words import SENSES, read_prompts, select
+from permeation.meaning.sigma import contrast, layer_index
+from permeation.meaning.words import SENSES, read_prompts, select
+from stages import Stage, run
 
 # Which prompts are decoded: the direction prompts, each pair along the contrast of the others; or the gradient
 # prompts, from weak contexts to strong, along the contrast of the direction prompts.

@@ -5,23 +5,23 @@ from dataclasses import asdict
 import numpy as np
 from tqdm import tqdm
 
-from permeation import words
-from permeation.files import write_json
-from permeation.meaning.residuals import stream, tokenize
-from permeation.model import load_bridge
-from permeation.stage import Stage, run
+from permeation.frame.tables import write_json
+from permeation.meaning.residuals import last_token_residuals, tokenize
+from permeation.meaning.words import read_words
+from permeation.models.load import load_bridge
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: residuals.npy (prompts, L + 1, d_model), prompts.json, senses.json."""
-    entries = words.load(stage.project / stage.config.words)
+    entries = read_words(stage.project / stage.config.words)
     prompts = [prompt for entry in entries for prompt in entry.prompts]
     bridge = load_bridge(stage.input("model"), stage.device)
     sequences = tokenize(bridge.tokenizer, [p.text for p in prompts], stage.config.activations.prepend_bos)
     shape = (len(prompts), bridge.cfg.n_layers + 1, bridge.cfg.d_model)
     residuals = np.empty(shape, np.float32)
     with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
-        for batch, residual in stream(bridge, sequences, stage.config.activations.batch_size):
+        for batch, residual in last_token_residuals(bridge, sequences, stage.config.activations.batch_size):
             residuals[batch] = residual
             bar.update(sum(len(sequences[i]) for i in batch))
     with stage.output() as folder:

@@ -2,16 +2,16 @@
 
 from safetensors.torch import save_file
 
-from permeation.files import write_json
-from permeation.model import load_for_injection
-from permeation.stage import Stage, run
+from permeation.frame.tables import write_json
+from permeation.models.load import load_folded
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/extract_wqk/: heads.safetensors with W_Q, W_K, b_Q, b_K and gram (n, d_head, d_head)."""
-    heads = read_heads(load_for_injection(stage.input("model"), stage.config.wqk.fold_norm, stage.device))
+    heads = read_heads(load_folded(stage.input("model"), stage.config.wqk.fold_norm, stage.device))
     injection = GramInjection.fit(heads)
     with stage.output() as folder:
         save_file({**heads.tensors(), "gram": injection.own}, folder / "heads.safetensors")

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
-from permeation.files import sha256, write_json
-from permeation.sources import fetch_corpus
-from permeation.stage import Stage, run
+from permeation.frame.sealed import sha256
+from permeation.frame.tables import write_json
+from permeation.models.sources import fetch_corpus
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:

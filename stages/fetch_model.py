@@ -2,21 +2,23 @@
 
 from dataclasses import asdict
 
-from permeation import model as models
-from permeation.files import sha256, write_json
-from permeation.sources import fetch_model
-from permeation.stage import Stage, run
+from permeation.frame.sealed import sha256
+from permeation.frame.tables import write_json
+from permeation.models.families import geometry_of
+from permeation.models.load import load_model
+from permeation.models.sources import fetch_model
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/model/."""
     with stage.output("model") as folder:
         origin = fetch_model(stage.config.model, folder)
-        loaded = models.load(folder)
+        loaded = load_model(folder)
         facts = {
             **asdict(origin),
             "sha256": sha256(sorted(folder.glob("*.safetensors"))),
-            **asdict(models.geometry(loaded)),
+            **asdict(geometry_of(loaded)),
         }
         write_json(folder / "model.json", facts)
 

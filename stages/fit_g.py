@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from permeation.files import write_json, write_rows
-from permeation.meaning import bootstrap, curves
-from permeation.meaning.direction import layer_index
-from permeation.meaning.draws import measure, real_sigmas, word_residuals
+from permeation.frame.tables import write_json, write_rows
+from permeation.meaning import bootstrap
+from permeation.meaning.factors import factorise_words, real_sigmas, word_residuals
+from permeation.meaning.laws import F_LAWS, G_LAWS, fit_law, fit_laws
 from permeation.meaning.response import Response, breakdown_field, collapse_variance, context_field
-from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, read_prompts, select
+from permeation.meaning.sigma import layer_index
+from permeation.meaning.words import CONDITIONS, read_prompts, select
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -24,7 +25,7 @@ def main(stage: Stage) -> None:
     field, exclude = config.response.field, config.g.exclude_final
 
     sigmas = real_sigmas(list(words.values()), field)
-    real = measure(list(words.values()), sigmas, field)
+    real = factorise_words(list(words.values()), sigmas, field)
     statistics = {name: float(value[0]) for name, value in real.statistics(exclude).items()}
     rng = np.random.default_rng(config.seed)
     resampled = bootstrap.resample(list(words.values()), field, config.bootstrap.resamples, rng)
@@ -43,13 +44,11 @@ def main(stage: Stage) -> None:
     depth = np.linspace(0, 1, g.shape[1])
     inner = slice(len(depth) - exclude)
     mean_f = np.mean([response.slope for response in responses.values()], axis=0)
-    betas = [
-        curves.fit("power", depth[:-1], response.slope[:-1]).parameters["alpha"] for response in responses.values()
-    ]
+    betas = [fit_law("power", depth[:-1], response.slope[:-1]).parameters["alpha"] for response in responses.values()]
     fits = {
-        "g_all_layers": curves.fit_all(depth, g.mean(axis=0), curves.G_LAWS),
-        "g": curves.fit_all(depth[inner], g.mean(axis=0)[inner], curves.G_LAWS),
-        "f": curves.fit_all(depth[:-1], mean_f[:-1], curves.F_LAWS),
+        "g_all_layers": fit_laws(depth, g.mean(axis=0), G_LAWS),
+        "g": fit_laws(depth[inner], g.mean(axis=0)[inner], G_LAWS),
+        "f": fit_laws(depth[:-1], mean_f[:-1], F_LAWS),
     }
     values = {"g": g.mean(axis=0), "f": mean_f}
     low, high = (dict(zip(words, bound, strict=True)) for bound in bootstrap.interval(resampled.factors.f_max))

@@ -9,30 +9,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from permeation import model as models
-from permeation.comparison import Comparison
-from permeation.errors import PermeationError
-from permeation.files import read_json, write_json, write_rows
-from permeation.scoring import ready, untouched_before
-from permeation.stage import Stage, run
-from permeation.text import Text
-from permeation.weights.decompose import KernelPca
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json, write_json, write_rows
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring, untouched_before
+from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.windows import Text
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.measure import ALL, ALL_BUT_FIRST, REPLACED, measure_mixing
+from permeation.weights.pca import KernelPca
+from permeation.weights.replace import ALL, ALL_BUT_FIRST, REPLACED, measure_mixing
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/locate/: plots/layers.json, one row per layer, and plots/bands.json; summary.json."""
     settings, folder, config = stage.config.locate, stage.input("model"), stage.config
     pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
-    model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
+    model = load_folded(folder, config.wqk.fold_norm, stage.device)
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
     injection = GramInjection.fit(read_heads(model))
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
-    model = ready(model, dtype, scored.context)
+    model = prepare_for_scoring(model, dtype, scored.context)
     if settings.bands > pca.count - pca.centred:
         raise PermeationError(
             f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred}, one a component"
@@ -49,7 +49,9 @@ def main(stage: Stage) -> None:
     layers: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = Comparison.measure(model, windows, scored, stage.untouched(dtype), bar.update)
+        comparison = Baseline.measure(
+            model, windows, scored, stage.journal(folder, settings=(config.wqk, dtype), of="baseline"), bar.update
+        )
 
         def measure(key: dict[str, Any], mixing: Tensor, replaced: str = ALL) -> dict[str, Any]:
             return journal.remember(

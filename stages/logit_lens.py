@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from permeation.files import write_json, write_rows
+from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.logit_lens import lead_layer, probabilities
-from permeation.model import load, load_tokenizer
-from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, read_prompts, select
+from permeation.meaning.words import CONDITIONS, read_prompts, select
+from permeation.models.load import load_model
+from permeation.models.tokenizer import load_tokenizer
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -17,7 +18,7 @@ def main(stage: Stage) -> None:
     activations, source = stage.input("extract_activations"), stage.input("model")
     prompts = read_prompts(activations / "prompts.json")
     residuals = np.load(activations / "residuals.npy", mmap_mode="r")
-    model, tokenizer = load(source, stage.device), load_tokenizer(source)
+    model, tokenizer = load_model(source, stage.device), load_tokenizer(source)
     rows, leads = [], []
     for word in dict.fromkeys(p.word for p in prompts):
         for condition in CONDITIONS:

@@ -4,20 +4,21 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from permeation import model as models
-from permeation.errors import PermeationError
-from permeation.files import write_json
-from permeation.perplexity import windows_per_batch
-from permeation.stage import Stage, run
-from permeation.text import Text, calibration_positions
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import write_json
+from permeation.models.families import geometry_of
+from permeation.models.load import load_folded
+from permeation.perplexity.nll import windows_per_batch
+from permeation.perplexity.windows import Text, calibration_positions
 from permeation.weights.moments import collect
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/moments/: moments.safetensors; positions.npy (windows, context), where in the text they are from."""
     settings, folder = stage.config.moments, stage.input("model")
-    model = models.load_for_injection(folder, stage.config.wqk.fold_norm, stage.device)
-    if settings.context > (longest := models.geometry(model).n_ctx):
+    model = load_folded(folder, stage.config.wqk.fold_norm, stage.device)
+    if settings.context > (longest := geometry_of(model).n_ctx):
         raise PermeationError(f"moments.context is {settings.context}; this model accepts at most {longest}")
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     positions = calibration_positions(len(text.tokens), settings.context, settings.tokens)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from permeation.files import write_json, write_rows
-from permeation.meaning.direction import layer_index
-from permeation.meaning.draws import WordResiduals, measure, real_sigmas, word_residuals
+from permeation.frame.tables import write_json, write_rows
+from permeation.meaning.factors import WordResiduals, factorise_words, real_sigmas, word_residuals
 from permeation.meaning.nulls import NULLS, common_and_sense, excess, lasting_depth, p_value
+from permeation.meaning.sigma import layer_index
 from permeation.meaning.universality import Factorisation
-from permeation.stage import Stage, run
-from permeation.words import CONDITIONS, Prompt, read_prompts, select
+from permeation.meaning.words import CONDITIONS, Prompt, read_prompts, select
+from stages import Stage, run
 
 Row = dict[str, Any]
 QUANTILES = (0.025, 0.5, 0.975)
@@ -38,7 +38,7 @@ def main(stage: Stage) -> None:
     field, exclude = config.response.field, config.g.exclude_final
     parts = list(words.values())
     real_sigma = dict(zip(words, real_sigmas(parts, field), strict=True))
-    real = measure(parts, list(real_sigma.values()), field)
+    real = factorise_words(parts, list(real_sigma.values()), field)
     expected = {name: float(value[0]) for name, value in real.statistics(exclude).items()}
 
     statistics: dict[str, dict[str, np.ndarray]] = {}
@@ -47,7 +47,7 @@ def main(stage: Stage) -> None:
         if name == "another_word" and len(parts) == 1:
             continue
         drawn = null(parts, field, config.nulls.draws, np.random.default_rng([config.seed, stream]))
-        measured = measure(parts, drawn, field)
+        measured = factorise_words(parts, drawn, field)
         statistics[name] = measured.statistics(exclude)
         if name in LABELS:
             shown[name] = Null(dict(zip(words, drawn, strict=True)), measured.factors.mean_g)

@@ -3,13 +3,13 @@
 import torch
 from safetensors.torch import load_file, save_file
 
-from permeation.files import write_json, write_rows
-from permeation.stage import Stage, run
-from permeation.weights import decompose
+from permeation.frame.tables import write_json, write_rows
+from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.heads import Heads
-from permeation.weights.inner_product import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.moments import Moments
-from permeation.weights.null import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
+from permeation.weights.pca import fit_pca, share_table
+from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
+from stages import Stage, run
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 # The key in the metrics of each kind of heads whose spectrum is reported.
@@ -38,7 +38,7 @@ def main(stage: Stage) -> None:
         kernels[form] = own, random_score_kernel(heads, moments, own, generator, mean_key)
     fits = {
         form: {
-            kind: decompose.fit(kernel, stage.config.pca.center)
+            kind: fit_pca(kernel, stage.config.pca.center)
             for kind, kernel in zip(KINDS, (own, unit_norm(own), null, unit_norm(null)), strict=True)
         }
         for form, (own, null) in kernels.items()
@@ -48,7 +48,7 @@ def main(stage: Stage) -> None:
             save_file(kinds["own"].tensors(), folder / f"{form}.safetensors")
         spectra = {
             form: {
-                "components_for_variance": decompose.share_table(kinds["own"], SHARES),
+                "components_for_variance": share_table(kinds["own"], SHARES),
                 "explained_variance_ratio": {
                     str(i + 1): float(kinds["own"].explained_variance_ratio[i]) for i in range(3)
                 },
@@ -57,7 +57,7 @@ def main(stage: Stage) -> None:
         }
         summary = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1], **spectra.pop("gram"), **spectra}
         for kind in list(KINDS)[1:]:
-            summary[kind] = {form: decompose.share_table(kinds[kind], SHARES) for form, kinds in fits.items()}
+            summary[kind] = {form: share_table(kinds[kind], SHARES) for form, kinds in fits.items()}
         write_json(folder / "summary.json", summary)
         write_rows(
             folder / "plots" / "spectrum.json",

@@ -6,17 +6,17 @@ from typing import Any
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation.comparison import Comparison
-from permeation.config import Count
-from permeation.errors import PermeationError
-from permeation.files import write_json, write_rows
-from permeation.model import load_for_injection
-from permeation.scoring import ready
-from permeation.stage import Stage, run
-from permeation.weights.decompose import KernelPca
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import write_json, write_rows
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.ratio import Baseline
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.measure import REPLACED, measure_mixing, ratio_tables
+from permeation.weights.pca import KernelPca
+from permeation.weights.replace import REPLACED, measure_mixing, ratio_tables
+from permeation.weights.settings import Count
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -26,10 +26,10 @@ def main(stage: Stage) -> None:
     if too_many := [k for k in wanted if k != "all" and k > pca.count]:
         raise PermeationError(f"reconstruct.components asks for {too_many[0]}; this model has {pca.count} heads")
 
-    comparison = Comparison.read(stage.input("baseline"), config.perplexity)
-    model = load_for_injection(stage.input("model"), config.wqk.fold_norm, stage.device)
+    comparison = Baseline.read(stage.input("baseline"), config.perplexity)
+    model = load_folded(stage.input("model"), config.wqk.fold_norm, stage.device)
     injection = GramInjection.fit(read_heads(model))
-    model = ready(model, comparison.settings.dtype, comparison.settings.context)
+    model = prepare_for_scoring(model, comparison.settings.dtype, comparison.settings.context)
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "baseline", "pca")),
         settings=(config.wqk, config.pca, config.perplexity),

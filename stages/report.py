@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from permeation import report
-from permeation.config import Config
-from permeation.figures import style
-from permeation.files import read_json, replacing, write_json
-from permeation.stage import Stage, run
+from permeation.frame.sealed import replacing
+from permeation.frame.tables import read_json, write_json
+from permeation.report.figures import style
+from permeation.report.page import FIGURES, versions, write_page
+from stages import Stage, run
 
 # metrics/<name>.json comes from those stages' summary.json, side by side.
 METRICS = {
@@ -39,7 +39,7 @@ def main(stage: Stage) -> None:
         "model": model,
         "corpus": corpus,
         "parameters": parameters(stage.config),
-        "versions": report.versions(),
+        "versions": versions(),
     }
     with replacing(stage.root / "metrics") as folder:
         for name, summary in summaries.items():
@@ -49,11 +49,11 @@ def main(stage: Stage) -> None:
     with replacing(stage.root / "plots") as folder:
         for table in (path for source in sources.values() for path in sorted((source / "plots").glob("*.json"))):
             shutil.copy(table, folder)
-            style.save(report.FIGURES[table.stem](read_json(table)), folder / f"{table.stem}.png")
-    report.write(stage.root)
+            style.save(FIGURES[table.stem](read_json(table)), folder / f"{table.stem}.png")
+    write_page(stage.root)
 
 
-def parameters(config: Config) -> dict[str, Any]:
+def parameters(config: Any) -> dict[str, Any]:
     """The parameters as they are recorded: without `device`, which changes no result, and without paths from the root.
 
     Where a model or a file lies on this machine is nobody's business; its name is enough.

@@ -10,21 +10,22 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from permeation import model as models
-from permeation.comparison import Comparison
-from permeation.errors import PermeationError
-from permeation.files import read_json, write_json, write_rows
-from permeation.scoring import ready
-from permeation.stage import Stage, run
-from permeation.text import Text
-from permeation.weights.error import RelativeErrors
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json, write_json, write_rows
+from permeation.models.families import geometry_of
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.windows import Text
+from permeation.rivals.base import BYTES_PER_NUMBER, Problem, Rival, original_parameters, size_within
+from permeation.rivals.form_error import RelativeErrors
+from permeation.rivals.pareto import half_width_near_bearable, proxies, smallest_shares
+from permeation.rivals.registry import METHODS
+from permeation.weights.forms import FORMS
 from permeation.weights.heads import Heads, read_heads
 from permeation.weights.inject import injected
-from permeation.weights.inner_product import FORMS
 from permeation.weights.moments import Moments
-from permeation.weights.rivals.base import BYTES_PER_NUMBER, Problem, Rival, original_parameters, size_within
-from permeation.weights.rivals.methods import METHODS
-from permeation.weights.rivals.pareto import half_width_near_bearable, proxies, smallest_shares
+from stages import Stage, run
 
 PARETO = ("method", "share", "stored_share", "stored_bytes", "ratio", "low", "high", "tokens")
 STORED = ("size", "stored_parameters", "stored_bytes", "stored_share")
@@ -34,15 +35,15 @@ MEASURED = ("ratio", "low", "high", "tokens", *(f"error_{metric}" for metric in 
 def main(stage: Stage) -> None:
     """Write data/rivals/: rows.json, one row per method and share with what it stores, costs and errs; plots/."""
     settings, folder, config = stage.config.rivals, stage.input("model"), stage.config
-    model = models.load_for_injection(folder, config.wqk.fold_norm, stage.device)
+    model = load_folded(folder, config.wqk.fold_norm, stage.device)
     text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
     calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
     moments = Moments.from_tensors(load_file(stage.input("moments") / "moments.safetensors"))
     heads = Heads(**{name: tensor.double() for name, tensor in read_heads(model).tensors().items()})
-    problem = Problem(heads, moments, models.geometry(model).rotary, config.seed)
+    problem = Problem(heads, moments, geometry_of(model).rotary, config.seed)
     dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
     scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
-    model = ready(model, dtype, scored.context)
+    model = prepare_for_scoring(model, dtype, scored.context)
     windows = text.held_out(calibration, scored.context, scored.max_tokens)
     journal = stage.journal(
         *(stage.input(name) for name in ("model", "tokenize_corpus", "moments")),
@@ -52,7 +53,9 @@ def main(stage: Stage) -> None:
     original = BYTES_PER_NUMBER * original_parameters(heads)
 
     with tqdm(desc="rivals", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = Comparison.measure(model, windows, scored, stage.untouched(dtype), bar.update)
+        comparison = Baseline.measure(
+            model, windows, scored, stage.journal(folder, settings=(config.wqk, dtype), of="baseline"), bar.update
+        )
 
         def measure(rival: Rival, size: int) -> dict[str, Any]:
             changed = rival.apply(size)
@@ -102,7 +105,7 @@ def sizes(rival: Rival | None, shares: Sequence[float], original: int) -> list[t
 def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:
     """The fitted rival, or why this model does not allow it."""
     try:
-        return METHODS[method](problem), None
+        return METHODS[method].fit(problem), None
     except PermeationError as refusal:
         return None, str(refusal)
 

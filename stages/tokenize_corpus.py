@@ -2,10 +2,10 @@
 
 from safetensors.torch import save_file
 
-from permeation.files import read_json, write_json
-from permeation.model import check_tokens, load_tokenizer
-from permeation.stage import Stage, run
-from permeation.text import Text
+from permeation.frame.tables import read_json, write_json
+from permeation.models.tokenizer import check_tokens, load_tokenizer
+from permeation.perplexity.windows import Text
+from stages import Stage, run
 
 
 def main(stage: Stage) -> None:

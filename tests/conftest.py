@@ -11,12 +11,12 @@ import pytest
 import transformers
 
 from permeation import config as configuration
-from permeation import model as models
 from permeation.config import Config
-from permeation.stage import Stage
+from permeation.models.fold import fold_norms
 from permeation.weights.heads import Heads, read_heads
-from tests import project, tiny
-from tests.project import PROJECT
+from stages import Stage
+from tests.support import project, tiny
+from tests.support.project import PROJECT
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
@@ -86,7 +86,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gpt2_heads() -> Heads:
     if not (SHARED / "gpt2-attention").is_dir():
         pytest.skip("needs ../shared/gpt2-attention, the real attention weights of GPT-2 small")
-    # Its MLP and token embedding are missing, which permeation.model.load rightly refuses.
+    # Its MLP and token embedding are missing, which permeation.models.load rightly refuses.
     network = transformers.AutoModelForCausalLM.from_pretrained(SHARED / "gpt2-attention").requires_grad_(False)
-    models.fold_norms(network)
+    fold_norms(network)
     return read_heads(network)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from permeation import config as configuration
-from permeation.errors import PermeationError
+from permeation.frame.errors import PermeationError
 from tests.conftest import PROJECT
 
 

@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from permeation.errors import PermeationError
+from permeation.frame.errors import PermeationError
+from permeation.report.revisions import compare_revisions, curve_rows, records, table
 
 
 def main() -> None:
@@ -35,24 +36,24 @@ def main() -> None:
 
 
 def _summary() -> str:
-    from permeation.summary import read_metrics, summarise
+    from permeation.report.findings import read_metrics, summarise
 
     return summarise(read_metrics(Path()))
 
 
 def _compare(arguments: argparse.Namespace) -> str:
-    from permeation import compare, config
-    from permeation.files import write_json
+    from permeation import config
+    from permeation.frame.tables import write_json
 
     seed = config.load(Path("params.yaml")).seed
-    comparisons = compare.compare(Path(), arguments.revisions, seed)
+    comparisons = compare_revisions(Path(), arguments.revisions, seed)
     if arguments.output is not None:
-        from permeation.figures import meaning, style
+        from permeation.report.figures import meaning, style
 
         style.use_style()
         arguments.output.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.output / "compare.json", compare.records(comparisons))
-        style.save(meaning.revisions(compare.curve_rows(comparisons)), arguments.output / "compare.png")
+        write_json(arguments.output / "compare.json", records(comparisons))
+        style.save(meaning.revisions(curve_rows(comparisons)), arguments.output / "compare.png")
     if arguments.json:
-        return json.dumps(compare.records(comparisons), indent=2, ensure_ascii=False) + "\n"
-    return compare.table(comparisons)
+        return json.dumps(records(comparisons), indent=2, ensure_ascii=False) + "\n"
+    return table(comparisons)

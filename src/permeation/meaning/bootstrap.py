@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from permeation.meaning.draws import Draws, WordResiduals, folds_of, measure
+from permeation.meaning.factors import WordFactors, WordResiduals, factorise_words, folds_of
 
 LEVELS = (0.025, 0.975)
 
@@ -24,7 +24,7 @@ def resample_words(count: int, resamples: int, rng: np.random.Generator) -> Int[
     return weights
 
 
-def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np.random.Generator) -> Draws:
+def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np.random.Generator) -> WordFactors:
     """Draw prompts within each word, and words, with replacement, and measure each resample.
 
     Direction prompts are drawn within their sense (and fold), so ê moves too; gradient and condition prompts within
@@ -48,7 +48,7 @@ def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np
         )
         sigmas.append(np.take_along_axis(sigma, chosen[:, None, :, None], axis=2))
         ranks.append(word.rank[chosen[:, None, : len(word.rank)]])
-    return measure(words, sigmas, field, resample_words(len(words), resamples, rng), ranks)
+    return factorise_words(words, sigmas, field, resample_words(len(words), resamples, rng), ranks)
 
 
 def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, np.ndarray]:

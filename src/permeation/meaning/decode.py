@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from permeation.meaning.direction import unit
+from permeation.meaning.sigma import unit
 
 
 @dataclass(frozen=True)

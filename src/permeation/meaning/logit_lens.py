@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from permeation.model import blocks
+from permeation.models.families import blocks
 
 
 def final_norm(model: Any) -> Any:

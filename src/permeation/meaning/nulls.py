@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from permeation.meaning.direction import unit
-from permeation.meaning.draws import WordResiduals, folds_of
+from permeation.meaning.factors import WordResiduals, folds_of
+from permeation.meaning.sigma import unit
 
 Sigmas = list[Float[np.ndarray, "draws folds _prompts layers"]]
-Null = Callable[[Sequence[WordResiduals], str, int, np.random.Generator], Sigmas]
+NullModel = Callable[[Sequence[WordResiduals], str, int, np.random.Generator], Sigmas]
 
 
 def shuffled_directions(
@@ -104,7 +104,7 @@ def another_word(words: Sequence[WordResiduals], field: str, draws: int, rng: np
     return sigmas
 
 
-NULLS: dict[str, Null] = {
+NULLS: dict[str, NullModel] = {
     "senses_shuffled": senses_shuffled,
     "within_senses": within_senses,
     "random_direction": random_direction,

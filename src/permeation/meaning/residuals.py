@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from permeation.errors import PermeationError
-from permeation.model import check_tokens
+from permeation.frame.errors import PermeationError
+from permeation.models.tokenizer import check_tokens
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
@@ -27,7 +27,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[li
     return [front + ids for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
 
 
-def stream(
+def last_token_residuals(
     bridge: Any, sequences: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "batch layers d_model"]]]:
     """Yield (indices of sequences, residual stream at their last token), batch by batch, in order of length.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
-from permeation.errors import PermeationError
-from permeation.meaning.curves import power_exponent
-from permeation.meaning.direction import unit
+from permeation.frame.errors import PermeationError
+from permeation.meaning.laws import power_exponent
 from permeation.meaning.response import Response, linear_response
+from permeation.meaning.sigma import unit
 
 
 @dataclass(frozen=True)

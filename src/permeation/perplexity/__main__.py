@@ -15,13 +15,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from permeation import model as models
-from permeation import perplexity, scoring
-from permeation.config import DEVICES, DTYPES
-from permeation.device import find_device
-from permeation.errors import PermeationError
-from permeation.sources import fetch_corpus
-from permeation.text import Text
+from permeation.frame.device import DEVICES, find_device
+from permeation.frame.errors import PermeationError
+from permeation.models.guard import read_config
+from permeation.models.load import load_model
+from permeation.models.sources import fetch_corpus
+from permeation.models.tokenizer import check_tokens, load_tokenizer
+from permeation.perplexity.fast import prepare_for_scoring, resolve_dtype
+from permeation.perplexity.nll import perplexity, window_nll
+from permeation.perplexity.settings import DTYPES
+from permeation.perplexity.windows import Text
 
 
 def parse() -> argparse.Namespace:
@@ -39,25 +42,25 @@ def parse() -> argparse.Namespace:
 def score(arguments: argparse.Namespace) -> dict[str, object]:
     """What the command prints."""
     device, folder, context = find_device(arguments.device), arguments.model, arguments.context
-    config = models.read_config(folder)
+    config = read_config(folder)
     if not 2 <= context <= config.max_position_embeddings:
         raise PermeationError(f"--context is {context}; this model accepts 2 to {config.max_position_embeddings}")
-    text = Text.tokenize(models.load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
-    models.check_tokens(text.tokens, config.vocab_size)
+    text = Text.tokenize(load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
+    check_tokens(text.tokens, config.vocab_size)
     windows = text.spread(context, arguments.max_tokens).tokens
-    load = partial(models.load, folder, device)
-    dtype = scoring.resolve_dtype(arguments.dtype, load, windows[:1])
-    model = scoring.ready(load(), dtype, context)
-    next(perplexity.window_nll(model, windows[:1]))
+    load = partial(load_model, folder, device)
+    dtype = resolve_dtype(arguments.dtype, load, windows[:1])
+    model = prepare_for_scoring(load(), dtype, context)
+    next(window_nll(model, windows[:1]))
     start, nll = time.perf_counter(), 0.0
     with tqdm(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok", unit_scale=True, disable=None) as bar:
-        for batch in perplexity.window_nll(model, windows):
+        for batch in window_nll(model, windows):
             nll += float(batch.sum())
             bar.update(len(batch) * context)
     seconds = time.perf_counter() - start
     tokens = windows.numel() - len(windows)
     return {
-        "perplexity": perplexity.perplexity(nll, tokens),
+        "perplexity": perplexity(nll, tokens),
         "nll": nll,
         "tokens": tokens,
         "windows": len(windows),

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.model import attention_views
+from permeation.models.families import attention_views
 
 
 @dataclass(frozen=True)

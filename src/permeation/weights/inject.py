@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.errors import PermeationError
-from permeation.model import attention_views
+from permeation.frame.errors import PermeationError
+from permeation.models.families import attention_views
 from permeation.weights.heads import Heads, gram_form
 
 MAX_CONDITION = 1e12  # of W_K: beyond it, float64 has no digits left for the injection

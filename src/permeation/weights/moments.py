@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.errors import PermeationError
-from permeation.model import attention_views
+from permeation.frame.errors import PermeationError
+from permeation.models.families import attention_views
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def collect(
 ) -> Moments:
     """Run the model over the windows and add up the moments of the attention norms' outputs; memory is O(L d²).
 
-    With folded norms (permeation.model.fold_norms) this is the input of the folded weights. Raises PermeationError
+    With folded norms (permeation.models.fold) this is the input of the folded weights. Raises PermeationError
     where an activation is not finite.
     """
     layers = list(attention_views(model))

@@ -1,0 +1,139 @@
+"""The frame that every stage runs in: command line, parameters, folders, device, errors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+
+from permeation.frame.device import DEVICES
+from permeation.frame.errors import PermeationError
+from permeation.frame.journal import Journal, fingerprint
+from permeation.frame.sealed import SEAL, broken, discard, replacing, seal
+from permeation.frame.signals import leaving_in_order
+from permeation.frame.tables import read_yaml
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Parameters(Protocol):
+    """What the frame itself asks of params.yaml."""
+
+    @property
+    def device(self) -> str:
+        """The device to compute on."""
+
+
+C = TypeVar("C", bound=Parameters)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[C]):
+    """What a stage is given: the checked parameters, the folders it reads and writes, the device it computes on.
+
+    Attributes:
+        name: the stage's name, and that of its folder under data/.
+        config: params.yaml, with what the command line overrides.
+        project: the folder that holds params.yaml.
+        root: the folder under which data/, metrics/ and plots/ are read and written.
+    """
+
+    name: str
+    config: C
+    project: Path
+    root: Path
+    _whole: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def input(self, name: str) -> Path:
+        """The folder that the stage `name` wrote; raises PermeationError where it is not there or not as written.
+
+        What is damaged is removed, here and in DVC's cache, so that the next run makes it anew: DVC believes its
+        cache's read-only files, and a time stamp, without reading them.
+        """
+        folder = self.root / "data" / name
+        if not (folder / SEAL).is_file():
+            missing = "incomplete" if folder.is_dir() else "missing"
+            raise PermeationError(f"{folder} is {missing}; the stage that writes it has to run first (dvc repro)")
+        if name not in self._whole:
+            if damaged := broken(folder):
+                discard([*damaged, folder / SEAL], self.root)  # it may as well be the seal that is damaged
+                raise PermeationError(
+                    f"{damaged[0]} was damaged or changed since it was written, and has been removed; "
+                    "the next dvc repro makes it anew"
+                )
+            self._whole.add(name)
+        return folder
+
+    @contextmanager
+    def output(self, name: str | None = None) -> Iterator[Path]:
+        """An empty folder that becomes data/<name> (default: the stage's own), sealed, when the block ends well."""
+        with replacing(self.root / "data" / (name or self.name)) as folder:
+            yield folder
+            seal(folder)
+
+    def journal(self, *inputs: Path, settings: object, of: str | None = None) -> Journal:
+        """Where a stage keeps what it has measured so far, valid for these inputs, settings and code only.
+
+        `of` names the stage whose code measures, if it is not this one; its entries serve every stage that asks for
+        them with the same inputs and settings.
+        """
+        name = of or self.name
+        files = [*code_of(self.project, name), *(folder / SEAL for folder in inputs)]
+        return Journal(self.root / "data" / ".journal" / name, fingerprint(files, settings))
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device named in the parameters; raises PermeationError where this machine lacks it."""
+        from permeation.frame.device import find_device
+
+        return find_device(self.config.device)
+
+
+def code_of(project: Path, stage: str) -> list[Path]:
+    """The files of code that dvc.yaml names as a stage's dependencies: its script and the rooms of the package."""
+    stages = read_yaml(project / "dvc.yaml")["stages"]
+    listed = [project / dep for dep in stages[stage]["deps"] if dep.startswith(("src/", "stages/"))]
+    return sorted(path for each in listed for path in ([each] if each.is_file() else each.rglob("*.py")))
+
+
+def run(main: Callable[[Stage[C]], None], load: Callable[..., C]) -> NoReturn:
+    """Run a stage's `main` as a program: parse the command line, report errors in one line, exit.
+
+    `load` reads a params.yaml, with what the command line gives in place of its top-level values.
+    Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
+    """
+    module = sys.modules[main.__module__]
+    name = Path(str(module.__file__)).stem
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{name}",
+        description=module.__doc__,
+        epilog="Parameters come from params.yaml in the current folder. Earlier stages' outputs are read from, and "
+        "this stage's are written to, DIR/data.",
+    )
+    parser.add_argument("--model", help="instead of params.yaml's model")
+    parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="default: the current folder")
+    arguments = parser.parse_args()
+
+    overrides: dict[str, Any] = {k: v for k in ("model", "device") if (v := getattr(arguments, k)) is not None}
+    try:
+        stage = Stage(
+            name=name,
+            config=load(Path("params.yaml"), **overrides),
+            project=Path.cwd(),
+            root=arguments.output_dir.resolve(),
+        )
+        with leaving_in_order():
+            main(stage)
+    except PermeationError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:  # a read-only folder: the system's own words name the file
+        sys.exit(f"{name}: {error}")
+    sys.exit(0)

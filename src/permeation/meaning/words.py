@@ -1,0 +1,121 @@
+"""The ambiguous words and their prompts: data/words.yaml, or a file of one's own, checked at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json, read_yaml
+
+Sense = Literal["A", "B"]
+Role = Literal["direction", "condition", "gradient"]
+SENSES: tuple[Sense, Sense] = ("A", "B")
+CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
+# What a word's entry holds: the part, its lists, what they are for, and how many prompts each has at least.
+PARTS: tuple[tuple[str, tuple[str, ...], Role, int], ...] = (
+    ("direction", SENSES, "direction", 8),
+    ("conditions", CONDITIONS, "condition", 1),
+    ("gradient", SENSES, "gradient", 3),
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sentence that ends with the word it is about.
+
+    Attributes:
+        word: the ambiguous word.
+        text: the sentence.
+        role: `direction` (makes ê), `condition` or `gradient` (are measured along it).
+        label: the sense, A or B; for a condition its name, strong_A … strong_B.
+        rank: position in its list, from 0; in a gradient from weak to strong.
+    """
+
+    word: str
+    text: str
+    role: Role
+    label: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class Word:
+    """An ambiguous word, the names of its two senses, and its prompts in the order of the file."""
+
+    word: str
+    senses: Mapping[Sense, str]
+    prompts: tuple[Prompt, ...]
+
+
+def read_words(path: Path) -> tuple[Word, ...]:
+    """Read a words file.
+
+    Raises PermeationError, naming the word and the prompt, where the file is not of the form in README.md, a prompt
+    does not end with its word, or a prompt serves twice.
+    """
+    words = tuple(_word(path, word, entry) for word, entry in read_yaml(path).items())
+    seen: dict[str, Prompt] = {}
+    for prompt in (p for word in words for p in word.prompts):
+        if prompt.text in seen:
+            other = seen[prompt.text]
+            _reject(
+                path,
+                f"{prompt.word}: the prompt {prompt.text!r} serves twice, as {other.role} {other.label} and as "
+                f"{prompt.role} {prompt.label}",
+            )
+        seen[prompt.text] = prompt
+    return words
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """The prompts as `extract_activations` wrote them, in the order of its residuals."""
+    return tuple(Prompt(**entry) for entry in read_json(path))
+
+
+def select(prompts: Sequence[Prompt], word: str, role: str, *labels: str) -> list[int]:
+    """Where a word's prompts of one role stand, label by label, each in the order of its list."""
+    return [i for label in labels for i, p in enumerate(prompts) if (p.word, p.role, p.label) == (word, role, label)]
+
+
+def _reject(path: Path, what: str) -> NoReturn:
+    raise PermeationError(f"{path}: {what}")
+
+
+def _word(path: Path, word: Any, entry: Any) -> Word:
+    if not isinstance(word, str) or not word.strip() or word.split() != [word]:
+        _reject(path, f"{word!r} is no word; accepted: one word without blanks (quote yes, no, on, off and numbers)")
+    parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)))
+    senses = _mapping(path, f"{word}.senses", parts["senses"], SENSES)
+    for sense, name in senses.items():
+        if not isinstance(name, str) or not name.strip():
+            _reject(path, f"{word}.senses.{sense} is {name!r}; accepted: the name of the sense")
+    return Word(word, senses, tuple(_prompts(path, word, parts)))
+
+
+def _mapping(path: Path, where: str, value: Any, keys: tuple[str, ...]) -> Any:
+    if not isinstance(value, Mapping) or set(value) != set(keys):
+        found = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+        _reject(path, f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}")
+    return value
+
+
+def _prompts(path: Path, word: str, parts: Any) -> Iterator[Prompt]:
+    for part, labels, role, least in PARTS:
+        lists = _mapping(path, f"{word}.{part}", parts[part], labels)
+        for label in labels:
+            texts = [lists[label]] if part == "conditions" and isinstance(lists[label], str) else lists[label]
+            where = f"{word}.{part}.{label}"
+            if not isinstance(texts, list) or len(texts) < least:
+                found = len(texts) if isinstance(texts, list) else type(texts).__name__
+                _reject(path, f"{where}: found {found}; accepted: a list of at least {least} prompts")
+            for rank, text in enumerate(texts):
+                if not isinstance(text, str) or not text.strip():
+                    _reject(path, f"{where}[{rank}]: found {text!r}; accepted: a sentence that ends with {word!r}")
+                if text.split()[-1] != word or not text.endswith(word):
+                    _reject(path, f"{where}[{rank}]: the prompt {text!r} does not end with the word {word!r}")
+                if len(text.split()) < 2:
+                    _reject(path, f"{where}[{rank}]: the prompt {text!r} is the bare word, without any context")
+                yield Prompt(word, text, role, label, rank)

@@ -1,0 +1,32 @@
+"""A fetched checkpoint's tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+from jaxtyping import Int
+from torch import Tensor
+
+from permeation.frame.errors import PermeationError
+from permeation.models.guard import one_line, read_config
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's tokenizer; raises PermeationError where it cannot be read or does not work."""
+    config = read_config(folder)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer(["a trial"], add_special_tokens=False)
+    except Exception as error:
+        raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {one_line(error)}") from error
+    return tokenizer
+
+
+def check_tokens(ids: Int[Tensor, "tokens"], d_vocab: int) -> None:
+    """Raise PermeationError where a tokenizer gave a token that the model's embedding has no row for."""
+    if len(ids) and (highest := int(ids.max())) >= d_vocab:
+        raise PermeationError(f"the tokenizer gives token {highest}; the model knows the tokens 0 to {d_vocab - 1}")

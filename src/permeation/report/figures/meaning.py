@@ -1,0 +1,273 @@
+"""Figures of the meaning axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from permeation.report.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, values, where
+
+CONDITION_COLOURS = {
+    "strong_A": "#0072B2",
+    "weak_A": "#56B4E9",
+    "neutral": "#666666",
+    "weak_B": "#E69F00",
+    "strong_B": "#D55E00",
+}
+SHUFFLED, SENSELESS = "senses shuffled", "no sense in the direction"
+LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00")
+
+
+def panels(words: list[str], width: float = 2.4, height: float = 2.0, **options: Any) -> tuple[Figure, list[Any]]:
+    """A grid of small axes, one per word, three in a row."""
+    columns = min(3, len(words))
+    lines = -(-len(words) // columns)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        squeeze=False,
+        figsize=(max(width * columns, 5.2), height * lines + 0.7),
+        **({"sharex": True, "sharey": True} | options),
+    )
+    for axis, word in zip(axes.flat, words, strict=False):
+        axis.set_title(word)
+    for axis in axes.flat[len(words) :]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[: len(words)])
+
+
+def sigma_fans(rows: Rows) -> Figure:
+    """σ by depth for the five conditions, a panel per word, over the bands that the null models give."""
+    words = unique(rows, "word")
+    figure, axes = panels(words)
+    for axis, word in zip(axes, words, strict=True):
+        band(axis, where(rows, word=word, condition=SENSELESS), GREY, "no sense in ê (95 %)")
+        for condition, colour in CONDITION_COLOURS.items():
+            line = where(rows, word=word, condition=condition)
+            axis.plot(values(line, "depth"), values(line, "sigma"), color=colour, label=condition.replace("_", " "))
+        axis.axhline(0, color=GREY, linewidth=0.5)
+    figure.supxlabel("depth l / L")
+    figure.supylabel("σ (cosine with the contrast direction)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def band(axis: Any, rows: Rows, colour: str, label: str | None = None) -> None:
+    """The area between low and high."""
+    axis.fill_between(
+        values(rows, "depth"),
+        values(rows, "low"),
+        values(rows, "high"),
+        color=colour,
+        alpha=0.25,
+        linewidth=0,
+        label=label,
+    )
+
+
+def meaning_and_drift(rows: Rows) -> Figure:
+    """σ of the strong conditions taken apart: what both senses share, and what tells them apart, over its null band."""
+    words = unique(rows, "word")
+    figure, axes = panels(words)
+    for axis, word in zip(axes, words, strict=True):
+        common, sense, null, shuffled = (
+            where(rows, word=word, part=part) for part in ("common", "sense", SENSELESS, SHUFFLED)
+        )
+        band(axis, null, ORANGE, "drift: the same along ê without sense (95 %)")
+        axis.plot(
+            values(common, "depth"),
+            values(common, "value"),
+            color=GREY,
+            linestyle="--",
+            label="common: (strong A + strong B) / 2",
+        )
+        axis.plot(
+            values(sense, "depth"),
+            values(sense, "value"),
+            color=BLUE,
+            linewidth=1.8,
+            label="sense: (strong A − strong B) / 2",
+        )
+        beyond = [y > row["high"] for y, row in zip(values(sense, "value"), null, strict=True)]
+        axis.fill_between(
+            values(sense, "depth"),
+            values(null, "high"),
+            values(sense, "value"),
+            where=beyond,
+            color=BLUE,
+            alpha=0.25,
+            linewidth=0,
+            label="meaning: beyond the band",
+        )
+        axis.plot(
+            values(shuffled, "depth"),
+            values(shuffled, "high"),
+            color="black",
+            linestyle=":",
+            linewidth=0.9,
+            label="97.5 % of sense shuffles (the test)",
+        )
+        axis.axhline(0, color=GREY, linewidth=0.5)
+    figure.supxlabel("depth l / L")
+    figure.supylabel("part of σ of the strong conditions (cosine)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def g_curves(rows: Rows) -> Figure:
+    """g by depth: a line per word, their mean, and the middle 95 % of the mean in the null models."""
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    for i, word in enumerate(unique(where(rows, kind="word"), "word")):
+        line = where(rows, kind="word", word=word)
+        label = "a word" if i == 0 else None
+        axis.plot(values(line, "depth"), values(line, "g"), color=BLUE, alpha=0.35, linewidth=0.8, label=label)
+    for null, colour, style in ((SHUFFLED, ORANGE, "--"), (SENSELESS, GREEN, ":")):
+        line = where(rows, kind="null", word=null)
+        band(axis, line, colour)
+        axis.plot(values(line, "depth"), values(line, "g"), color=colour, linestyle=style, label=f"mean, {null} (95 %)")
+    mean = where(rows, kind="mean")
+    axis.plot(values(mean, "depth"), values(mean, "g"), color=BLUE, linewidth=2, label="mean over words")
+    axis.set(xlabel="depth l / L", ylabel="g = f / f_max")
+    axis.legend()
+    return figure
+
+
+def decoding(rows: Rows) -> Figure:
+    """AUC by depth along the layer's own and the final direction: the mean with its interval, and every word."""
+    tests = {"direction": "clear contexts (leave pair out)", "gradient": "graded contexts (held out)"}
+    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7, 3.1))
+    for axis, (test, label) in zip(axes, tests.items(), strict=True):
+        for along, colour, style in (("own", BLUE, "-"), ("final", ORANGE, "--")):
+            for word in unique(rows, "word"):
+                line = where(rows, test=test, direction=along, word=word)
+                mean = word == "mean"
+                axis.plot(
+                    values(line, "depth"),
+                    values(line, "auc"),
+                    color=colour,
+                    linestyle=style,
+                    linewidth=2 if mean else 0.6,
+                    alpha=1 if mean else 0.3,
+                    label=f"{'own' if along == 'own' else 'final'} direction, mean (95 %)" if mean else None,
+                )
+                if mean:
+                    band(axis, line, colour)
+        axis.axhline(0.5, color=GREY, linewidth=0.8)
+        axis.set(title=label, xlabel="depth l / L")
+    axes[0].set_ylabel("AUC of sense A against B")
+    axes[0].legend(loc="lower right")
+    return figure
+
+
+def responses(rows: Rows) -> Figure:
+    """f with its standard error, and R² of σ on h, by depth; a line per word."""
+    figure, axes = plt.subplots(1, 2, sharex=True, figsize=(7, 3))
+    words = unique(rows, "word")
+    colours = plt.colormaps["viridis"](np.linspace(0, 0.9, len(words)))
+    for word, colour in zip(words, colours, strict=True):
+        line = where(rows, word=word)
+        depth, f = values(line, "depth"), np.array(values(line, "f"))
+        error = 1.96 * np.array(values(line, "standard_error"))
+        axes[0].fill_between(depth, f - error, f + error, color=colour, alpha=0.12, linewidth=0)
+        axes[0].plot(depth, f, color=colour, linewidth=1, label=word)
+        axes[1].plot(depth, values(line, "r_squared"), color=colour, linewidth=1, label=word)
+    axes[0].set(ylabel="response f (± 1.96 standard errors)")
+    axes[1].set(ylabel="R² of σ on h", ylim=(0, 1.02))
+    figure.supxlabel("depth l / L", fontsize="medium")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def fits(rows: Rows) -> Figure:
+    """The laws fitted to f and g, best first, above their residuals."""
+    targets = {"f": "mean response f, without the last layer", "g": "mean g, without the excluded layers"}
+    figure, axes = plt.subplots(2, 2, sharex=True, figsize=(7, 4.4), height_ratios=(2, 1))
+    for (above, below), (target, label) in zip(axes.T, targets.items(), strict=True):
+        for i, law in enumerate(unique(where(rows, target=target), "law")):
+            line = where(rows, target=target, law=law)
+            style = ("-", "--", "-.", ":", (0, (1, 3)))[i]
+            if i == 0:
+                above.plot(values(line, "depth"), values(line, "value"), "o", color="black", markersize=2.5)
+            above.plot(
+                values(line, "depth"),
+                values(line, "fitted"),
+                color=LINES[i],
+                linestyle=style,
+                label=law.replace("_", "-"),
+            )
+            below.plot(values(line, "depth"), values(line, "residual"), color=LINES[i], linestyle=style, linewidth=1)
+        below.axhline(0, color=GREY, linewidth=0.5)
+        below.set(xlabel="depth l / L")
+        above.set(title=label)
+        above.legend(title="law, best AIC first", title_fontsize=8)
+    axes[0, 0].set_ylabel("value")
+    axes[1, 0].set_ylabel("residual")
+    return figure
+
+
+def logit_lens(rows: Rows) -> Figure:
+    """The leading token at each layer (text) and its probability (shade), for the strong and neutral conditions."""
+    words, shown = unique(rows, "word"), ("strong_A", "neutral", "strong_B")
+    layers = unique(rows, "layer")
+    kept = [layers[i] for i in sorted({round(x) for x in np.linspace(0, len(layers) - 1, min(16, len(layers)))})]
+    figure, axis = plt.subplots(figsize=(0.62 * len(kept) + 2.2, 0.235 * len(words) * len(shown) + 1.0))
+    by_place = {(row["word"], row["condition"], row["layer"]): row for row in rows}
+    names = [(word, condition) for word in words for condition in shown]
+    shade = np.array([[by_place[*name, layer]["probability"] for layer in kept] for name in names])
+    image = axis.imshow(shade, aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    for y, name in enumerate(names):
+        for x, layer in enumerate(kept):
+            axis.text(
+                x,
+                y,
+                printable(by_place[*name, layer]["token"]),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if shade[y, x] > 0.55 else "black",
+            )
+    for edge in range(len(shown), len(names), len(shown)):
+        axis.axhline(edge - 0.5, color="white", linewidth=2)
+    axis.set_yticks(range(len(names)), [f"{word}, {condition.replace('_', ' ')}" for word, condition in names])
+    axis.set_xticks(range(len(kept)), kept)
+    axis.tick_params(labelsize=6.5)
+    axis.grid(visible=False)
+    axis.set(xlabel="layer (0 is the embedding)", title="logit lens: the token that leads, and its probability")
+    figure.colorbar(image, label="probability", fraction=0.03)
+    return figure
+
+
+def printable(token: str) -> str:
+    """A token short enough for a cell, with nothing in it that a font may lack or that mathtext would read."""
+    visible = token.replace("\n", "\\n").replace("$", r"\$").strip() or repr(token)[1:-1]
+    return "".join(c if c.isascii() and c.isprintable() else "·" for c in visible)[:9]
+
+
+def revisions(rows: Rows) -> Figure:
+    """g of several revisions: the mean over words, and each word in a panel of its own."""
+    words = unique(rows, "word")
+    figure, axes = panels(words, height=1.7)
+    for axis, word in zip(axes, words, strict=True):
+        for i, revision in enumerate(unique(rows, "revision")):
+            line = where(rows, word=word, revision=revision)
+            axis.plot(values(line, "depth"), values(line, "g"), color=LINES[i % len(LINES)], label=revision)
+    figure.supxlabel("depth l / L")
+    figure.supylabel("g = f / f_max")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+# By the name of the table they are drawn from, plots/<name>.json.
+FIGURES: dict[str, Callable[[Rows], Figure]] = {
+    "sigma": sigma_fans,
+    "meaning": meaning_and_drift,
+    "g": g_curves,
+    "decoding": decoding,
+    "response": responses,
+    "fits": fits,
+    "logit_lens": logit_lens,
+}

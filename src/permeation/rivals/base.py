@@ -1,0 +1,123 @@
+"""What a rival is given, what it gives, and how storage is counted.
+
+A rival is fitted once (`fit(problem)` gives a frozen `Rival`) and then applied at any of its sizes. Storage is counted
+in numbers that have to be kept to write the model's W_Q, W_K and their biases back: means, scales, coefficients and
+indices included; of what can be chosen freely, nothing. What a rival leaves as it is counts in full. A number takes 16
+bits (models are published in bfloat16), a quantised one as many bits as it has; an index counts as a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.frame.errors import PermeationError
+from permeation.weights.heads import Heads
+from permeation.weights.moments import Moments
+
+BYTES_PER_NUMBER = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a rival is fitted to.
+
+    Attributes:
+        heads: the untouched weights, in float64. moments: of their layers' inputs.
+        rotary: whether positions rotate queries and keys. seed: of what is drawn at random.
+    """
+
+    heads: Heads
+    moments: Moments
+    rotary: bool
+    seed: int
+
+
+@runtime_checkable
+class Rival(Protocol):
+    """A fitted rival. `largest` is the size at which it gives the model back, or the one size that it has."""
+
+    @property
+    def smallest(self) -> int:
+        """The smallest size there is."""
+
+    @property
+    def largest(self) -> int:
+        """The largest size there is."""
+
+    def stored_parameters(self, size: int) -> int:
+        """Numbers kept at this size; never falling with it."""
+
+    def stored_bytes(self, size: int) -> int:
+        """The bytes they take."""
+
+    def apply(self, size: int) -> Heads:
+        """The weights as they are read back at this size."""
+
+
+class Numbers:
+    """stored_bytes for rivals whose numbers all take 16 bits."""
+
+    def stored_parameters(self, size: int) -> int:
+        """Numbers kept at this size."""
+        raise NotImplementedError
+
+    def stored_bytes(self, size: int) -> int:
+        """2 bytes a number."""
+        return BYTES_PER_NUMBER * self.stored_parameters(size)
+
+
+def original_parameters(heads: Heads) -> int:
+    """Numbers in W_Q, W_K and their biases; with grouped queries a key head counts once."""
+    return sum(tensor.numel() for tensor in heads.tensors().values())
+
+
+def bias_parameters(heads: Heads) -> int:
+    """Numbers in b_Q and b_K."""
+    return sum(tensor.numel() for tensor in (heads.b_Q, heads.b_K) if tensor is not None)
+
+
+def low_rank_parameters(rows: int, columns: int, rank: int) -> int:
+    """Numbers that hold a rows × columns matrix of rank r: r (rows + columns − r) + min(r, rows − r), or all of it.
+
+    Such a matrix is (1; T) B up to the order of its rows, with r of its own rows as B and the (rows − r) × r matrix T
+    that makes the others from them; which rows these are takes the shorter of two lists of indices. Two plain factors,
+    r (rows + columns), are larger than the matrix from r = rows columns / (rows + columns) on; this never is (where the
+    indices would make it so, the matrix itself is kept).
+    """
+    return min(rows * columns, rank * (rows + columns - rank) + min(rank, rows - rank))
+
+
+def frame_parameters(rows: int, rank: int) -> int:
+    """Numbers that hold the span of r columns in so many rows, a frame (1; T): r (rows − r) + min(r, rows − r)."""
+    return rank * (rows - rank) + min(rank, rows - rank)
+
+
+def kept_values(S: Float[Tensor, "matrices rank"], size: int, greedy: bool) -> Float[Tensor, "matrices rank"]:
+    """1 where a singular value is kept: the first `size` of each matrix, or (greedy) the `size` largest of all."""
+    if not greedy:
+        return (torch.arange(S.shape[1]) < size).to(S).expand_as(S)
+    chosen = torch.zeros_like(S).flatten()
+    chosen[S.flatten().argsort(descending=True, stable=True)[:size]] = 1
+    return chosen.view_as(S)
+
+
+def size_within(rival: Rival, budget_bytes: int) -> int | None:
+    """The largest size that takes at most so many bytes; None where the smallest does not fit."""
+    low, high = rival.smallest, rival.largest
+    if rival.stored_bytes(low) > budget_bytes:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if rival.stored_bytes(middle) <= budget_bytes else (low, middle - 1)
+    return low
+
+
+def refuse_rotary(problem: Problem, reason: str) -> None:
+    """Raise PermeationError where positions rotate queries and keys."""
+    if problem.rotary:
+        raise PermeationError(f"this model rotates queries and keys by position: {reason}")

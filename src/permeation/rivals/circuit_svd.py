@@ -1,0 +1,88 @@
+"""The circuit form W_Q W_Kᵀ cut to a lower rank: the fewest coordinates in which queries and keys of a head meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.rivals.base import Numbers, Problem, kept_values, low_rank_parameters, refuse_rotary
+from permeation.rivals.low_rank import Metric
+from permeation.weights.heads import Heads, biases_as_rows, each_layer
+
+
+@dataclass(frozen=True)
+class CircuitRanks(Numbers):
+    """The SVD of a key head's circuit form, the query heads of its group on top of each other, cut to rank r.
+
+    (W_Q1; …; W_Qg) W_Kᵀ ≈ U Σ Vᵀ, W̃_Q = U Σ^½ and W̃_K = V Σ^½ in the first r of d_head coordinates. `score`: of A =
+    S^½ W_Q W_Kᵀ S^½ with the biases as one more row of each (Moments.augmented), mapped back by S^−½: the least mean
+    squared error of attention scores. `equal` and greedy ranks as in HeadRanks.
+
+    It puts queries and keys into other coordinates, which positions that rotate them do not survive, even at full
+    rank; so rotary models are refused.
+
+    Stored: Σ_key heads r (g d + d − r) + min(r, g d − r) [+ 1 where greedy], d = d_model (+ 1 in a family with biases:
+    they live in the coordinates that change, so they are rows in the plain SVD too). At full rank d_head this is
+    d_head² − d_head a key head less than W_Q and W_K: their choice of coordinates, which nobody needs to know.
+
+    Attributes:
+        heads: the untouched weights. left: (groups, g d, d_head) and right: (groups, d, d_head), S^−½ U and S^−½ V.
+        S: singular values of each group, falling. greedy: how ranks are given out.
+    """
+
+    heads: Heads
+    left: Float[Tensor, "groups rows d_head"]
+    right: Float[Tensor, "groups d d_head"]
+    S: Float[Tensor, "groups d_head"]
+    greedy: bool
+
+    @classmethod
+    def fit(cls, problem: Problem, metric: Metric, greedy: bool) -> CircuitRanks:
+        """One SVD a key head, through the QR factors, so that no d × d matrix is formed."""
+        refuse_rotary(problem, "an SVD of W_Q W_Kᵀ puts them into coordinates that no longer rotate together")
+        heads = problem.heads
+        layers, kv_heads = heads.W_K.shape[:2]
+        rows = biases_as_rows(heads)
+        W_Q, W_K = rows.W_Q, rows.W_K
+        d = W_K.shape[2]
+        if metric == "score":
+            moments = problem.moments
+            root, inverse = moments.shrunk_roots if heads.b_Q is None else moments.augmented_roots
+        else:
+            root = inverse = torch.eye(d, dtype=W_Q.dtype).expand(layers, -1, -1)
+        queries = each_layer(root, W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (layers, kv_heads, g d, d_head)
+        Q_left, R_left = torch.linalg.qr(queries)
+        Q_right, R_right = torch.linalg.qr(each_layer(root, W_K))
+        U, S, Vh = torch.linalg.svd(R_left @ R_right.mT)
+        left = each_layer(inverse, (Q_left @ U).unflatten(2, (-1, d))).flatten(2, 3)
+        right = each_layer(inverse, Q_right @ Vh.mT)
+        return cls(heads, left.flatten(0, 1), right.flatten(0, 1), S.flatten(0, 1), greedy)
+
+    @property
+    def smallest(self) -> int:
+        """Rank 1; greedy: a single rank in the whole model."""
+        return 1
+
+    @property
+    def largest(self) -> int:
+        """Full rank."""
+        return self.S.numel() if self.greedy else self.S.shape[1]
+
+    def stored_parameters(self, size: int) -> int:
+        """As in the class's formula."""
+        rows, columns = self.left.shape[1], self.right.shape[1]
+        ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
+        return sum(low_rank_parameters(rows, columns, rank) for rank in ranks) + self.greedy * len(ranks)
+
+    def apply(self, size: int) -> Heads:
+        """U Σ^½ and V Σ^½, zero beyond the rank."""
+        heads = self.heads
+        half = (self.S.sqrt() * kept_values(self.S, size, self.greedy))[:, None]
+        W_Q = (self.left * half).unflatten(1, (-1, self.right.shape[1])).unflatten(0, heads.W_K.shape[:2]).flatten(1, 2)
+        W_K = (self.right * half).unflatten(0, heads.W_K.shape[:2])
+        if heads.b_Q is None:
+            return Heads(W_Q, W_K)
+        return Heads(W_Q[:, :, :-1], W_K[:, :, :-1], W_Q[:, :, -1], W_K[:, :, -1])

@@ -1,0 +1,151 @@
+"""Heads rebuilt from what they share: principal components of W_QK, random ones, the mean head, clusters.
+
+All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own and need W_Q that have M̂ as their form. The
+keys are kept as they are (and counted), which also keeps the coordinates in which rotary positions act: at R = 1 every
+model comes back, and else M̂ is met at distance 0 and turned by the positions as the keys are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.rivals.base import Numbers, Problem, bias_parameters
+from permeation.weights.cluster import Share, k_means
+from permeation.weights.forms import circuit_kernel, gram_kernel
+from permeation.weights.heads import Heads, biases_as_rows
+from permeation.weights.inject import GramInjection
+from permeation.weights.moments import roots
+from permeation.weights.pca import KernelPca, fit_pca
+
+ROWS = 64  # of d_model at a time: the n heads' d × d matrices never exist at once
+
+
+@dataclass(frozen=True)
+class GramComponents(Numbers):
+    """PCA of the gram form W_Qᵀ W_K, injected as GramInjection does.
+
+    What the gram form does not see of W_Q, its part outside the span of W_K, has to be stored as well, (d_model −
+    d_head) d_head numbers a head. Stored: W_K + n (d_model − d_head) d_head + (K + 1) d_head² + n K + biases, with the
+    mean as the + 1. Even with nothing but the mean this is all but n d_head² − d_head² of the original (92 % for
+    SmolLM2-135M), and it breaks even at K = (n − 1) d_head² / (d_head² + n).
+    """
+
+    injection: GramInjection
+    pca: KernelPca
+
+    @classmethod
+    def fit(cls, problem: Problem) -> GramComponents:
+        """Factorise W_K, eigendecompose the centred kernel."""
+        return cls(GramInjection.fit(problem.heads), fit_pca(gram_kernel(problem.heads), center=True))
+
+    @property
+    def smallest(self) -> int:
+        """The mean alone."""
+        return 0
+
+    @property
+    def largest(self) -> int:
+        """n − 1 components beside the mean."""
+        return self.pca.count - 1
+
+    def stored_parameters(self, size: int) -> int:
+        """As in the class's formula."""
+        heads = self.injection.heads
+        n, d_model, d_head = heads.queries.shape
+        outside = n * (d_model - d_head) * d_head
+        return heads.W_K.numel() + outside + (size + 1) * d_head**2 + n * size + bias_parameters(heads)
+
+    def apply(self, size: int) -> Heads:
+        """The W_Q with the rebuilt gram forms."""
+        heads = self.injection.heads
+        return Heads(self.injection.mixed(self.pca.mixing(size)), heads.W_K, heads.b_Q, heads.b_K)
+
+
+@dataclass(frozen=True)
+class CircuitMixing(Numbers):
+    """Mixtures of the circuit forms A = W_Q W_Kᵀ: W̃_Q = Â C W_K (W_Kᵀ C W_K)⁻¹, the best W_Q for Â with these keys.
+
+    Best in ‖S^½ (W̃_Q W_Kᵀ − Â) C^½‖_F, with C = 1 for the plain form. In the score metric C = S̄, the mean over the
+    layers of the second moments of their inputs, biases as one more row: components that live in one common metric
+    need no whiteners to be read back (one a layer would cost d_model² numbers each, more than most budgets).
+
+    Stored, with d = d_model (+ 1 with bias rows), n heads, and W_K with its biases (and b_Q where it is no row) in
+    each: K components and the mean (K + 1) d² + n K; k centroids k d² + n; k medoids k d d_head + n. A d × d component
+    costs as much as d / d_head W_Qs, which is where this form loses: it breaks even at about n d_head / d components.
+
+    Attributes:
+        heads: the untouched weights. queries, keys: of every head, (n, d, d_head), bias rows included.
+        dual: C W_K (W_Kᵀ C W_K)⁻¹. mixing: R by size. cost: numbers by size beside what stays.
+    """
+
+    heads: Heads
+    queries: Float[Tensor, "n d d_head"]
+    keys: Float[Tensor, "n d d_head"]
+    dual: Float[Tensor, "n d d_head"]
+    mixing: Callable[[int], Float[Tensor, "n n"]]
+    cost: Callable[[int], int]
+    smallest: int
+    largest: int
+
+    @classmethod
+    def fit(
+        cls, problem: Problem, kind: Literal["components", "random", "mean", "centroid", "medoid"], score: bool = False
+    ) -> CircuitMixing:
+        """Factorise the keys; find the components or the coordinates in which heads are clustered."""
+        heads = problem.heads
+        rows = biases_as_rows(heads) if score else heads
+        queries, keys = rows.queries, rows.keys
+        n, d, d_head = queries.shape
+        if score:
+            C = (problem.moments.shrunk if heads.b_Q is None else problem.moments.augmented).mean(0)
+        else:
+            C = torch.eye(d, dtype=queries.dtype)
+        dual = torch.linalg.solve(keys.mT @ C @ keys, keys.mT @ C).mT
+        root, _ = roots(C)
+        white = Heads(*((root @ side).unflatten(0, (len(heads.W_Q), -1)) for side in (queries, keys)))
+        pca = _random_components(n, problem.seed) if kind == "random" else fit_pca(circuit_kernel(white), center=True)
+        if kind in ("centroid", "medoid"):
+            mixing = partial(_clusters, pca.coefficients, kind, problem.seed)
+            each = d * d if kind == "centroid" else d * d_head
+            return cls(heads, queries, keys, dual, mixing, lambda k: k * each + n, 1, n)
+        largest = 0 if kind == "mean" else n - 1
+        return cls(heads, queries, keys, dual, pca.mixing, lambda k: (k + 1) * d * d + n * k, 0, largest)
+
+    def stored_parameters(self, size: int) -> int:
+        """As in the class's formula."""
+        as_rows = self.queries.shape[1] > self.heads.W_Q.shape[2]
+        stays = bias_parameters(self.heads) - (self.heads.W_Q[..., 0, :].numel() if as_rows else 0)  # b_Q is in W_Q
+        return self.heads.W_K.numel() + stays + self.cost(size)
+
+    def apply(self, size: int) -> Heads:
+        """W̃_Q of every head, ROWS of d_model at a time."""
+        R = self.mixing(size).to(self.queries)
+        parts = []
+        for rows in self.queries.split(ROWS, dim=1):
+            mixed = (R @ (rows @ self.keys.mT).flatten(1)).unflatten(1, (rows.shape[1], -1))
+            parts.append(mixed @ self.dual)
+        heads = self.heads
+        W_Q = torch.cat(parts, dim=1).unflatten(0, heads.W_Q.shape[:2])
+        d_model = heads.W_Q.shape[2]
+        b_Q = heads.b_Q if W_Q.shape[2] == d_model else W_Q[:, :, d_model]
+        return Heads(W_Q[:, :, :d_model], heads.W_K, b_Q, heads.b_K)
+
+
+def _random_components(n: int, seed: int) -> KernelPca:
+    """Components in random directions of the space of heads, uniformly distributed beside the mean."""
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(n, n, dtype=torch.float64, generator=generator)
+    start[:, 0] = 1
+    vectors = torch.linalg.qr(start).Q.roll(-1, dims=1)
+    return KernelPca(torch.ones(n, dtype=torch.float64), vectors, centred=True)
+
+
+def _clusters(coefficients: Float[Tensor, "n n"], share: Share, seed: int, k: int) -> Float[Tensor, "n n"]:
+    return k_means(coefficients.numpy(), k, seed).mixing(share)

@@ -1,0 +1,65 @@
+"""What the heads' spectra would be if they had nothing in common but their sizes and, in the score metric, inputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.weights.forms import circuit_kernel, whitened
+from permeation.weights.heads import Heads, biases_as_rows, gram_form
+from permeation.weights.moments import Moments
+
+
+def unit_norm(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The kernel of the heads scaled to ‖M‖_F = 1: no head counts for more than another."""
+    norm = kernel.diagonal().sqrt()
+    return kernel / norm[:, None] / norm
+
+
+def _frames(generator: torch.Generator, *shape: int) -> Tensor:
+    """Orthonormal columns, uniformly distributed: Q of a Gaussian matrix with the signs of R's diagonal taken out."""
+    Q, R = torch.linalg.qr(torch.randn(*shape, dtype=torch.float64, generator=generator))
+    return Q * R.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
+
+
+def random_gram_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:
+    """The gram form's kernel of heads U diag(s) Vᵀ: s each head's own singular values, U and V random orthogonal."""
+    s = torch.linalg.svdvals(gram_form(heads)).cpu()
+    U, V = _frames(generator, *s.shape, s.shape[1]), _frames(generator, *s.shape, s.shape[1])
+    flat = (U * s[:, None] @ V.mT).flatten(1)
+    return flat @ flat.T
+
+
+def random_heads(heads: Heads, generator: torch.Generator) -> Heads:
+    """Heads with W_QK = U diag(s) Vᵀ: s each head's own singular values, U and V random frames of d_model × d_head.
+
+    With grouped queries the heads of a group share the span of their W_K by construction. The null keeps that (V is one
+    random frame per key head, turned within its span for each query head), so that it is not taken for a finding.
+    """
+    layers, n_heads, d_model, d_head = heads.W_Q.shape
+    R = torch.linalg.qr(heads.queries.double()).R @ torch.linalg.qr(heads.keys.double()).R.mT
+    s = torch.linalg.svdvals(R).cpu().unflatten(0, (layers, n_heads))
+    U = _frames(generator, layers, n_heads, d_model, d_head)
+    turn = _frames(generator, layers, n_heads, d_head, d_head)
+    V = _frames(generator, *heads.W_K.shape)
+    return Heads((U * s[:, :, None] @ turn.mT).to(heads.W_Q), V.to(heads.W_Q))
+
+
+def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:
+    """The circuit form's kernel of random heads."""
+    return circuit_kernel(random_heads(heads, generator))
+
+
+def random_score_kernel(
+    heads: Heads, moments: Moments, own: Float[Tensor, "n n"], generator: torch.Generator, mean_key: bool = True
+) -> Float[Tensor, "n n"]:
+    """The kernel of random heads in the score metric, each with its head's norm in `own`, the heads' kernel there.
+
+    The frames are drawn before the heads are whitened: what heads have in common because they read inputs with the same
+    few strong directions, random heads have too. Heads that each turn to the strong directions of their own input beat
+    this null without sharing anything. A bias is one row among d_model + 1 here, however large it is in the heads.
+    """
+    null = whitened(random_heads(biases_as_rows(heads), generator), moments, mean_key)
+    norm = own.diagonal().sqrt()
+    return unit_norm(circuit_kernel(null)) * norm[:, None] * norm

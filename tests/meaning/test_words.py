@@ -1,0 +1,120 @@
+"""data/words.yaml keeps its rules, and a file that breaks one is told which word and which prompt."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from permeation.frame.errors import PermeationError
+from permeation.meaning.words import CONDITIONS, SENSES, Word, read_words, select
+from tests.support.tiny import WORDS_FILE
+
+NINE = ["bank", "bat", "crane", "spring", "rock", "match", "light", "pitcher", "bass"]
+SHIPPED = read_words(WORDS_FILE)
+
+
+def test_the_nine_words_are_there_with_two_senses_each() -> None:
+    assert [entry.word for entry in SHIPPED] == NINE
+    assert all(len(set(entry.senses.values())) == 2 for entry in SHIPPED)
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
+def test_every_list_has_its_length(entry: Word) -> None:
+    count = Counter((p.role, p.label) for p in entry.prompts)
+    assert all(count["direction", sense] >= 8 for sense in SENSES)
+    assert all(count["gradient", sense] == 10 for sense in SENSES)
+    assert all(count["condition", condition] >= 1 for condition in CONDITIONS)
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
+def test_the_word_ends_its_prompt_and_stands_nowhere_else(entry: Word) -> None:
+    for prompt in entry.prompts:
+        tokens = re.findall(r"[a-z]+", prompt.text.lower())
+        assert tokens[-1] == entry.word
+        assert tokens.count(entry.word) == 1
+        assert len(tokens) >= 5
+
+
+def test_no_prompt_serves_twice() -> None:
+    texts = [" ".join(p.text.lower().split()) for entry in SHIPPED for p in entry.prompts]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
+def test_the_two_senses_end_alike(entry: Word) -> None:
+    """What stands directly before the word must not tell the senses apart."""
+    for role, labels in (("direction", SENSES), ("gradient", SENSES)):
+        a, b = (Counter(p.text.split()[-2] for p in entry.prompts if (p.role, p.label) == (role, s)) for s in labels)
+        assert a == b
+
+
+def write(tmp_path: Path, change: Callable[[Any], Any]) -> Path:
+    entries = {"rock": yaml.safe_load(WORDS_FILE.read_text())["rock"]}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(change(entries) or entries))
+    return path
+
+
+def set_prompt(text: Any) -> Callable[[Any], None]:
+    def change(entries: Any) -> None:
+        entries["rock"]["gradient"]["B"][4] = text
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_prompt("We like rock music"), "rock.gradient.B[4]: the prompt 'We like rock music' does not end with"),
+        (set_prompt("We like hard rock."), "does not end with the word 'rock'"),
+        (set_prompt("We like shamrock"), "does not end with the word 'rock'"),
+        (set_prompt("rock"), "is the bare word"),
+        (set_prompt(None), "rock.gradient.B[4]: found None"),
+        (set_prompt(""), "rock.gradient.B[4]: found ''"),
+        (
+            lambda e: e["rock"]["conditions"].update(neutral=[e["rock"]["direction"]["A"][0]]),
+            "serves twice, as direction A and as condition neutral",
+        ),
+        (
+            lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:7]),
+            "rock.direction.A: found 7; accep",
+        ),
+        (lambda e: e["rock"]["direction"].update(A="one rock"), "rock.direction.A: found str"),
+        (
+            lambda e: e["rock"].__delitem__("gradient"),
+            "accepted: a mapping with exactly the keys senses, direction, conditions",
+        ),
+        (lambda e: e["rock"]["conditions"].__delitem__("neutral"), "rock.conditions: found"),
+        (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),
+        (lambda e: {True: e["rock"]}, "True is no word"),
+        (lambda e: {"hard rock": e["rock"]}, "'hard rock' is no word"),
+        (lambda _: {"rock": None}, "rock: found NoneType"),
+    ],
+)
+def test_a_broken_file_names_the_word_and_the_prompt(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(PermeationError, match=re.escape(message)):
+        read_words(write(tmp_path, change))
+
+
+def test_a_word_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, lambda _: None)
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(PermeationError, match="the key 'rock' stands twice"):
+        read_words(path)
+
+
+def test_a_condition_may_be_a_single_prompt(tmp_path: Path) -> None:
+    entry = read_words(write(tmp_path, lambda e: e["rock"]["conditions"].update(neutral="They saw the rock")))[0]
+    assert [entry.prompts[i].text for i in select(entry.prompts, "rock", "condition", "neutral")] == [
+        "They saw the rock"
+    ]
+
+
+def test_select_keeps_the_order_of_the_labels() -> None:
+    prompts = SHIPPED[0].prompts
+    labels = [prompts[i].label for i in select(prompts, "bank", "gradient", "B", "A")]
+    assert labels == ["B"] * 10 + ["A"] * 10

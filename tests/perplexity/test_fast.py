@@ -1,0 +1,140 @@
+"""What makes scoring fast does not change its answer."""
+
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from permeation.frame.errors import PermeationError
+from permeation.models.families import attention_views
+from permeation.models.load import load_model
+from permeation.models.tokenizer import load_tokenizer
+from permeation.perplexity import fast, nll
+from permeation.perplexity.fast import causal_blocks, prepare_for_scoring, resolve_dtype, untouched_before
+from permeation.perplexity.nll import window_nll, windows_per_batch
+from permeation.perplexity.windows import Text, window_starts
+from permeation.weights.inject import injected
+from tests.conftest import FAMILIES, PROJECT
+from tests.support import tiny
+
+
+@pytest.fixture
+def windows() -> torch.Tensor:
+    return torch.randint(len(tiny.tokenizer()), (5, 40), generator=torch.Generator().manual_seed(0))
+
+
+def score(model: object, windows: torch.Tensor) -> np.ndarray:
+    return np.concatenate(list(window_nll(model, windows)))
+
+
+@pytest.mark.parametrize("rows", [7, 128])
+def test_attention_by_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(fast, "ROWS", rows)
+    query, key, value = torch.randn(2, 6, 20, 8), torch.randn(2, 3, 20, 8), torch.randn(2, 3, 20, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=0.3, enable_gqa=True
+    )
+    torch.testing.assert_close(causal_blocks(None, query, key, value, None, 0.3)[0], expected.transpose(1, 2))
+    with pytest.raises(PermeationError, match="asks for a mask"):
+        causal_blocks(None, query, key, value, torch.ones(1), 0.3)
+
+
+def test_a_ready_model_scores_as_plain_transformers_does(
+    monkeypatch: pytest.MonkeyPatch, family: str, windows: torch.Tensor
+) -> None:
+    monkeypatch.setattr(fast, "ROWS", 16)
+    plain = score(tiny.model(family), windows)
+    model = prepare_for_scoring(tiny.model(family), "float32", 40)
+    assert model.config._attn_implementation == "causal_blocks"
+    np.testing.assert_allclose(score(model, windows), plain, rtol=1e-6)
+    rounded = score(prepare_for_scoring(tiny.model(family), "bfloat16", 40), windows)
+    np.testing.assert_allclose(rounded, plain, rtol=2e-2)
+    assert (rounded != plain).all()
+
+
+def test_what_stands_before_a_changed_layer_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch, family: str, windows: torch.Tensor
+) -> None:
+    monkeypatch.setattr(nll, "POSITIONS_PER_THREAD", 40)
+    model = prepare_for_scoring(tiny.model(family), "float32", 40)
+    layers = list(attention_views(model))
+    runs = [0] * len(layers)
+
+    def count(layer: int) -> None:
+        runs[layer] += 1
+
+    for i, layer in enumerate(layers):
+        layer.norm.register_forward_pre_hook(lambda *_, i=i: count(i))
+
+    def scores(layer: int, streams: dict[bytes, tuple[int, torch.Tensor]] | None = None) -> np.ndarray:
+        W_Q = torch.stack([(1 + (i == layer)) * views.W_Q for i, views in enumerate(layers)])
+        with injected(model, W_Q), nullcontext() if streams is None else untouched_before(model, layer, streams):
+            return score(model, windows)
+
+    whole = [scores(layer) for layer in range(tiny.LAYERS)]
+    batches = -(-len(windows) // windows_per_batch("auto", 40, model))
+    assert runs == [tiny.LAYERS * batches] * tiny.LAYERS
+    for room, expected in ((2**30, [2, 3, 3]), (0, [3, 3, 3])):
+        monkeypatch.setattr(fast, "STREAM_BYTES", room)
+        runs[:], streams = [0] * tiny.LAYERS, {}
+        for layer in range(tiny.LAYERS):
+            np.testing.assert_array_equal(scores(layer, streams), whole[layer])
+        assert runs == [batches * times for times in expected]
+    # Over a gap, and back.
+    streams = {}
+    monkeypatch.setattr(fast, "STREAM_BYTES", 2**30)
+    for layer in (0, 2, 1):
+        np.testing.assert_array_equal(scores(layer, streams), whole[layer])
+    np.testing.assert_array_equal(scores(1), whole[1])
+
+
+def test_a_window_longer_than_a_sliding_attention_keeps_the_models_own() -> None:
+    config = tiny.CONFIGS["llama"](50)
+    config.sliding_window = 20
+    model = tiny.transformers.AutoModelForCausalLM.from_config(config)
+    assert prepare_for_scoring(model, "float32", 40).config._attn_implementation != "causal_blocks"
+    assert prepare_for_scoring(model, "float32", 20).config._attn_implementation == "causal_blocks"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_auto_takes_bfloat16_only_where_the_device_is_fast_and_the_model_bears_it(
+    monkeypatch: pytest.MonkeyPatch, windows: torch.Tensor, family: str
+) -> None:
+    def load() -> object:
+        return tiny.model(family)
+
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda _: False)
+    assert resolve_dtype("auto", load, windows[:1]) == "float32"
+    assert resolve_dtype("bfloat16", load, windows[:1]) == "bfloat16"
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda _: True)
+    monkeypatch.setattr(fast, "TOLERANCE", 1.0)
+    assert resolve_dtype("auto", load, windows[:1]) == "bfloat16"
+    monkeypatch.setattr(fast, "TOLERANCE", 1e-9)
+    assert resolve_dtype("auto", load, windows[:1]) == "float32"
+
+
+def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((PROJECT / "data" / "words.yaml").read_text())
+    command = [sys.executable, "-m", "permeation.perplexity", "--model", str(checkpoints["gpt2"]), "--text", str(text)]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+
+    found = json.loads(run("--context", "16", "--max-tokens", "64", "--dtype", "float32").stdout.splitlines()[-1])
+    model, tokenizer = load_model(checkpoints["gpt2"]), load_tokenizer(checkpoints["gpt2"])
+    tokens = Text.tokenize(tokenizer, text.read_text()).tokens
+    chosen = tokens[window_starts(len(tokens), 16, 64)[:, None] + torch.arange(16)]
+    expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
+    assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
+    assert (found["tokens"], found["windows"], found["dtype"]) == (60, 4, "float32")
+    assert found["tokens_per_second"] == pytest.approx(64 / found["seconds"])
+
+    too_long = run("--context", "99")
+    assert too_long.returncode == 1
+    assert too_long.stderr.strip() == "perplexity: --context is 99; this model accepts 2 to 64"

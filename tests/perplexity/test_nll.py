@@ -1,0 +1,59 @@
+"""Summed NLL."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from permeation.frame.device import total_memory
+from permeation.frame.errors import PermeationError
+from permeation.models.load import load_model
+from permeation.perplexity import nll as nll_module
+from permeation.perplexity.nll import VOCABULARY_TILE, perplexity, token_nll, window_nll, windows_per_batch
+from tests.support import tiny
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_nll_is_that_of_plain_transformers(checkpoint: Path, batch_size: int) -> None:
+    network = load_model(checkpoint)
+    windows = torch.randint(len(tiny.tokenizer()), (5, 24), generator=torch.Generator().manual_seed(0))
+    nll = np.concatenate(list(window_nll(network, windows, batch_size)))
+    expected = [network(window[None], labels=window[None]).loss.double().item() * 23 for window in windows]
+    np.testing.assert_allclose(nll, expected, rtol=1e-6)
+    assert perplexity(float(nll.sum()), 5 * 23) == pytest.approx(np.exp(sum(expected) / 115))
+
+
+def test_nll_by_tiles_is_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VOCABULARY_TILE, "cpu", 7)
+    hidden, unembedding = torch.randn(11, 5), 3 * torch.randn(30, 5)
+    targets = torch.randint(30, (11,))
+    expected = torch.nn.functional.cross_entropy(hidden.double() @ unembedding.double().T, targets, reduction="none")
+    torch.testing.assert_close(token_nll(hidden, unembedding, targets), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    network = tiny.model("gpt2")
+    network.transformer.ln_f.weight[0] = torch.inf
+    with pytest.raises(PermeationError, match="loss is not finite on window 1 of 2"):
+        list(window_nll(network, torch.randint(9, (2, 8)), 2))
+    network = tiny.model("llama")
+    network.model.embed_tokens.weight[7] = torch.inf
+    windows = torch.randint(7, (5, 8))
+    windows[3, 2] = 7
+    with pytest.raises(PermeationError, match="loss is not finite on window 4 of 5"):
+        list(window_nll(network, windows, 2))
+
+
+def test_a_batch_is_what_the_threads_ask_for_and_the_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, memory = tiny.model("gpt2"), 2**40
+    monkeypatch.setattr(nll_module, "total_memory", lambda _: memory)
+    for threads in (1, 2, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert windows_per_batch("auto", 512, network) == threads
+    assert windows_per_batch(3, 512, network) == 3
+    assert windows_per_batch("auto", 16384, network) == 1  # a window at least
+    position = 400 * tiny.WIDTH + 12 * 1024
+    memory = 4 * 1500 * position  # a quarter of it holds 1500 positions
+    assert windows_per_batch("auto", 512, network) == 2
+    assert total_memory(torch.device("cpu")) > 2**28

@@ -1,0 +1,241 @@
+"""The stages on small models, in this process, and as programs of their own."""
+
+import importlib
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from permeation.config import Config
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json
+from permeation.report.findings import read_metrics, summarise
+from stages import Stage, run
+from tests.conftest import PROJECT
+from tests.support import tiny
+
+RunStage = Callable[[str, Config], Path]
+ORDER = (
+    "fetch_model",
+    "fetch_corpus",
+    "extract_activations",
+    "compute_sigma",
+    "fit_g",
+    "nulls",
+    "decode",
+    "logit_lens",
+    "tokenize_corpus",
+    "baseline",
+    "extract_wqk",
+    "moments",
+    "pca",
+    "reconstruct",
+    "cluster",
+    "rivals",
+    "locate",
+    "report",
+)
+
+
+@pytest.fixture
+def small(config: Config, checkpoint: Path, tmp_path: Path) -> Config:
+    """A small model and the prompts themselves as the text to score."""
+    text = tmp_path / "text.txt"
+    text.write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
+    return replace(config, model=str(checkpoint), corpus=str(text))
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all stages wrote for a small Llama, whose embedding knows no positions; nobody writes into it."""
+    root = tmp_path_factory.mktemp("finished")
+    settings = replace(config, model=str(tiny.checkpoint(root / "model", "llama")), corpus=str(root / "text.txt"))
+    (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    for name in ORDER[:-1]:
+        importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, root))
+    return root
+
+
+def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
+    for name in ORDER:
+        run_stage(name, small)
+    metrics = read_metrics(tmp_path)
+    assert metrics["sigma"]["n_words"] == 9
+    assert set(metrics["g"]["f_max"]) == set(metrics["sigma"]["words"])
+    assert -1 <= metrics["g"]["word_correlation_min"] <= metrics["g"]["word_correlation_mean"] <= 1
+    assert metrics["pca"]["n_heads"] == 12
+    assert set(metrics["pca"]["circuit"]["components_for_variance"]) == {"50", "80", "90", "95", "99"}
+    assert metrics["perplexity"]["baseline"]["windows"] == 8
+    assert metrics["perplexity"]["baseline"]["tokens"] == 8 * 15
+    assert set(metrics["perplexity"]["ratio"]) == {"1", "8", "all"}
+    assert metrics["perplexity"]["ratio"]["all"] == pytest.approx(1, abs=1e-4)
+    assert metrics["perplexity"]["ratio"]["1"] != pytest.approx(1, abs=1e-4)
+    assert metrics["clusters"]["ratio"]["12"] == pytest.approx(1, abs=1e-4)
+    assert metrics["clusters"]["replaced_heads"]["12"] == 0
+    said = summarise(metrics)
+    assert re.search(r"^  all +1\.0000 ", said, re.MULTILINE)
+    assert max(map(len, said.splitlines())) <= 80
+    for rows in (tmp_path / "plots").glob("*.json"):
+        assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 14
+    assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
+
+
+def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_path: Path) -> None:
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
+    settings = replace(settings, cluster=replace(settings.cluster, components=1))
+    shutil.copytree(finished / "data", tmp_path / "data")
+    importlib.import_module("stages.cluster").main(Stage("cluster", settings, PROJECT, tmp_path))
+    heads = read_json(tmp_path / "data" / "cluster" / "plots" / "heads.json")
+    assert any(head["component_2"] for head in heads)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("reconstruct", {"components": (1, 13)}, "reconstruct.components asks for 13; this model has 12 heads"),
+        ("cluster", {"k": (2, 13)}, "cluster.k asks for 13; this model has 12 heads"),
+        ("cluster", {"components": 13}, "cluster.components is 13; this model has 12 heads"),
+        ("perplexity", {"context": 65}, "perplexity.context is 65; this model accepts at most 64"),
+        ("moments", {"context": 65}, "moments.context is 65; this model accepts at most 64"),
+        ("perplexity", {"max_tokens": 16}, "give 1 windows of 16 tokens to measure on, from 1 articles; an interval"),
+        ("g", {"exclude_final": 2}, "g.exclude_final is 2, which leaves 1 of this model's 3 layers; the exponent of g"),
+        ("g", {"exclude_final": 9}, "g.exclude_final is 9, which leaves 0 of this model's 3 layers; the exponent of g"),
+        ("sigma", {"direction_layer": 4}, "sigma.direction_layer is 4; accepted for this model: -4 to 3"),
+        ("sigma", {"direction_layer": 0}, "'bank' has no direction: at sigma.direction_layer the two senses' means"),
+        ("locate", {"bands": 12}, "locate.bands is 12; accepted: 2 to 11, one a component"),
+    ],
+)
+def test_what_the_model_cannot_give_is_an_error(
+    config: Config, finished: Path, stage: str, change: dict[str, Any], message: str
+) -> None:
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
+    settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
+    name = {"perplexity": "baseline", "sigma": "compute_sigma", "g": "fit_g"}.get(stage, stage)
+    before = (finished / "data" / name / "SHA256SUMS").read_bytes()
+    module = importlib.import_module(f"stages.{name}")
+    with pytest.raises(PermeationError, match=message):
+        module.main(Stage(name, settings, PROJECT, finished))
+    assert (finished / "data" / name / "SHA256SUMS").read_bytes() == before
+
+
+@pytest.mark.parametrize("stage", ["tokenize_corpus", "extract_activations"])
+def test_a_token_that_the_model_does_not_know_is_an_error(
+    config: Config, run_stage: RunStage, tmp_path: Path, stage: str
+) -> None:
+    """As from another model's tokenizer, or one that was extended where the embedding was not."""
+    tokenizer = tiny.tokenizer()
+    known = len(tokenizer) - 1
+    transformers.GPT2LMHeadModel(tiny.CONFIGS["gpt2"](known)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(tokenizer.convert_ids_to_tokens(known) + " the bank" * 200)
+    settings = replace(config, model=str(tmp_path / "model"), corpus=str(tmp_path / "text.txt"))
+    run_stage("fetch_model", settings)
+    run_stage("fetch_corpus", settings)
+    with pytest.raises(PermeationError, match=rf"the tokenizer gives token {known}; .* tokens 0 to {known - 1}"):
+        run_stage(stage, settings)
+
+
+def test_a_single_word_has_no_correlation_with_others(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    source = (PROJECT / "data" / "words.yaml").read_text()
+    start = source.index("\nrock:")
+    (tmp_path / "one.yaml").write_text(source[start : source.index("\nmatch:")])
+    settings = replace(config, model=str(checkpoints["gpt2"]), words=str(tmp_path / "one.yaml"))
+    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g", "nulls", "decode"):
+        run_stage(name, settings)
+    summary = read_json(tmp_path / "data" / "fit_g" / "summary.json")
+    assert summary["word_correlation_mean"] is None
+    assert np.isfinite(summary["alpha"])
+    null = read_json(tmp_path / "data" / "nulls" / "summary.json")
+    assert null["null_correlation_mean"] is None
+    assert "another_word" not in null["p"]
+
+
+@pytest.mark.parametrize("field", ["rank", "heldout"])
+def test_the_field_may_come_from_elsewhere(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path, field
+) -> None:
+    settings = replace(config, model=str(checkpoints["gpt2"]), response=replace(config.response, field=field))
+    for name in ("fetch_model", "extract_activations", "compute_sigma", "fit_g", "nulls"):
+        run_stage(name, settings)
+    rows = read_json(tmp_path / "data" / "fit_g" / "plots" / "response.json")
+    # Only a field made of the final σ itself explains it fully.
+    assert all(row["r_squared"] < 0.999 for row in rows if row["depth"] == 1)
+
+
+def test_a_stage_whose_input_is_missing_says_which(config: Config, run_stage: RunStage) -> None:
+    with pytest.raises(PermeationError, match=r"extract_wqk is missing; the stage that writes it has to run first"):
+        run_stage("pca", config)
+
+
+def test_a_device_that_is_not_there_is_an_error(config: Config, tmp_path: Path) -> None:
+    import torch
+
+    absent = next(name for name in ("mps", "cuda") if not getattr(torch, name).is_available())
+    with pytest.raises(PermeationError, match=f"device is '{absent}', which this machine lacks; here: auto"):
+        _ = Stage("pca", replace(config, device=absent), PROJECT, tmp_path).device
+    assert Stage("pca", replace(config, device="cpu"), PROJECT, tmp_path).device == torch.device("cpu")
+
+
+def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        run(importlib.import_module(f"stages.{name}").main)
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--model", "--device", "--output-dir"))
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = program("-m", "stages.fetch_model", "--model", "../no/such", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("fetch_model: model is '../no/such'; accepted: smollm2-135m, a folder that exists")
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder belongs")
+    done = program("-m", "stages.fetch_model", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("fetch_model: [Errno ")
+    assert str(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_rival_that_the_model_does_not_allow_is_noted(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
+    settings = replace(settings, rivals=replace(config.rivals, methods=("circuit_svd_plain", "int8")))
+    for name in ("fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "moments"):
+        run_stage(name, settings)
+    refused, *measured = read_json(run_stage("rivals", settings) / "rows.json")
+    assert "this model rotates queries and keys by position" in refused["note"]
+    assert refused["ratio"] is None
+    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int8"]
+
+
+def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ("--model", str(checkpoints["gpt2"]), "--device", "cpu", "--output-dir", str(tmp_path))
+    for name in ("fetch_model", "extract_wqk"):
+        done = program("-m", f"stages.{name}", *arguments)
+        assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "data" / "extract_wqk" / "summary.json")["n_heads"] == 12

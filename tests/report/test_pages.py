@@ -1,0 +1,280 @@
+"""The pages that people open: `dvc plots` and report.html, as Vega compiles them and as a browser shows them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc_render.vega import VegaRenderer
+from matplotlib import pyplot as plt
+
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import write_json, write_rows
+from permeation.report.figures import style
+from permeation.report.findings import SECTIONS, sections, summarise
+from permeation.report.offline import VEGA_LITE, main
+from permeation.report.page import page, write_page
+from tests.conftest import PROJECT
+from tests.support.sample_tables import DEPTH, WORDS, sample_metrics, sample_tables
+
+TEMPLATES = PROJECT / ".dvc" / "plots"
+CHARTS: dict[str, dict[str, Any]] = {
+    name: chart
+    for entry in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["plots"]
+    for name, chart in entry.items()
+}
+# The page's Vega is newer than the one that Vega-Lite 5 was made with; it says so at each chart, and draws it.
+KNOWN = "The compiled spec uses Vega v5, but current version is v6"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+def table_of(chart: dict[str, Any]) -> str:
+    (path,) = chart["y"]
+    return Path(path).stem
+
+
+def marks(svg: str) -> int:
+    """How many drawn things (not axes, legends or titles) an SVG by Vega holds; a point's empty path is none."""
+    groups = re.findall(r'class="mark-(?!group)\w+ role-mark[^"]*"[^>]*>(.*?)</g>', svg, re.DOTALL)
+    return sum(len(re.findall(r'<(?:path|line|text)\b(?![^>]*\bd="")', group)) for group in groups)
+
+
+def svg_of(name: str, *revisions: str) -> str:
+    """A chart as Vega draws it, with the sample tables of a seed for each revision."""
+    vl_convert = pytest.importorskip("vl_convert")
+    chart = CHARTS[name]
+    ((path, column),) = chart["y"].items()
+    rows = [row | {"rev": rev} for seed, rev in enumerate(revisions) for row in sample_tables(seed)[table_of(chart)]]
+    settings = chart | {"y": column, "y_label": chart["y_label"], "template_dir": str(TEMPLATES)}
+    spec = VegaRenderer(rows, path, **settings).get_filled_template()
+    assert "<DVC_METRIC" not in json.dumps(spec)
+    return str(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_compiles_and_has_marks(name: str) -> None:
+    counts = []
+    for revisions in (("HEAD",), ("HEAD", "workspace")):
+        svg = svg_of(name, *revisions)
+        assert all(rev in svg for rev in revisions)
+        counts.append(marks(svg))
+    assert 0 < counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("name", ["g", "sigma"])
+def test_words_stand_in_the_order_of_their_file(name: str) -> None:
+    assert tuple(word for word in re.findall(r">(\w+)</text>", svg_of(name, "HEAD")) if word in WORDS) == WORDS
+
+
+@pytest.mark.parametrize("name", ["g", "sigma"])
+def test_a_band_is_of_one_null_model(name: str) -> None:
+    """Rows of two in one band would make one ragged shape of both."""
+    bands = re.findall(r'class="mark-area[^>]*>\s*<path[^>]* d="([^"]*)"', svg_of(name, "HEAD"))
+    assert bands
+    assert {band.count(",") for band in bands} == {2 * len(DEPTH)}
+
+
+def test_every_template_is_a_chart_of_dvc_with_a_use() -> None:
+    used = {chart["template"] for chart in CHARTS.values()}
+    assert used <= {path.stem for path in TEMPLATES.glob("*.json")}
+    for path in TEMPLATES.glob("*.json"):
+        text = path.read_text()
+        assert json.loads(text)["$schema"].endswith("v5.json")
+        assert {"DATA", "TITLE", "X", "Y"} <= set(re.findall(r"<DVC_METRIC_(\w+)>", text)), path.name
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a browser made of a page: its elements when all was drawn, its messages, and what it asked a network for."""
+
+    dom: str
+    console: list[str]
+    requests: set[str]
+
+
+def visit(page: Path, profile: Path) -> Visit:
+    """Open a page in headless Chromium, with no name resolved."""
+    log = profile / "net.json"
+    done = subprocess.run(
+        [
+            *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files", "--window-size=1280,900"),
+            *(f"--user-data-dir={profile}", "--virtual-time-budget=15000", "--enable-logging=stderr"),
+            *(f"--log-net-log={log}", "--dump-dom", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    return Visit(
+        dom=done.stdout,
+        console=[line for line in done.stderr.splitlines() if "CONSOLE" in line and KNOWN not in line],
+        # The browser's own requests have no origin.
+        requests={
+            event["url"]
+            for event in events
+            if event.get("initiator", "not an origin") != "not an origin"
+            and not event["url"].startswith(("file", "data"))
+        },
+    )
+
+
+@needs_browser
+def test_a_page_that_asks_and_fails_is_noticed(tmp_path: Path) -> None:
+    """What the tests below find absent would be seen if it were there."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<img src="http://example.invalid/x.png"><script>fetch("https://example.invalid/y"); throw 1</script>'
+    )
+    seen = visit(page, tmp_path / "profile")
+    assert seen.requests == {"http://example.invalid/x.png", "https://example.invalid/y"}
+    assert any("Uncaught" in line for line in seen.console)
+
+
+def project_with_two_revisions(folder: Path) -> Path:
+    """A git and DVC project with the plots of this one: tables of one seed in HEAD, of another in the workspace."""
+    names = {table_of(chart) for chart in CHARTS.values()}
+    for name in (".dvc/config", ".dvc/.gitignore", "dvc.yaml", "params.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, folder / name)
+    shutil.copytree(TEMPLATES, folder / ".dvc" / "plots")
+    for seed in (0, 1):
+        for name in names:
+            write_rows(folder / "plots" / f"{name}.json", sample_tables(seed)[name])
+        if seed == 0:
+            who = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
+            for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "first")):
+                subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@needs_browser
+def test_the_page_of_two_revisions_draws_everything_without_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    project = project_with_two_revisions(tmp_path / "project")
+    python = (sys.executable, "-m")
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src"), "HOME": str(tmp_path)}
+    for command in ("permeation.report.offline",), ("dvc", "plots", "diff", "HEAD", "-o", "out"):
+        done = subprocess.run([*python, *command], cwd=project, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    seen = visit(project / "out" / "index.html", tmp_path / "profile")
+    parts = re.split(r'<div id="([\w-]+)"', seen.dom)
+    drawn = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(drawn) == set(CHARTS)
+    for name, part in drawn.items():
+        assert marks(part) > 0, name
+        assert "HEAD</text>" in part, name
+        assert "workspace</text>" in part, name
+    assert seen.console == []
+    assert seen.requests == set()
+
+
+def test_outside_a_project_no_page_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"offline: .*\.dvc is missing"):
+        main()
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder with the metrics and figures of a run; one of its figures belongs to no section."""
+    for name, values in sample_metrics().items():
+        (tmp_path / "metrics").mkdir(exist_ok=True)
+        write_json(tmp_path / "metrics" / f"{name}.json", values)
+    (tmp_path / "plots").mkdir()
+    for name in ("sigma", "g", "perplexity", "of_another_kind"):
+        figure, axis = plt.subplots()
+        axis.plot([1, 2])
+        style.save(figure, tmp_path / "plots" / f"{name}.png")
+    return tmp_path
+
+
+def test_the_page_has_every_figure_once_and_every_finding(finished: Path) -> None:
+    text = write_page(finished).read_text(encoding="utf-8")
+    assert text.count("<img ") == text.count("data:image/png") == 4
+    assert text.count("<section") == len(SECTIONS) + 3  # more figures, what was run, how to run it again
+    assert "plots/of_another_kind.json" in text
+    assert "g.shuffles" in text
+    assert "0" * 64 in text
+    assert not re.search(r'(?:src|href|action)\s*=\s*"(?!data:|#)|@import|url\(|<script', text)
+
+
+def test_what_a_user_names_is_text_on_the_page() -> None:
+    metrics = sample_metrics()
+    metrics["provenance"]["model"]["name"] = "<script>alert(1)</script>"
+    assert "<script" not in page(metrics, {})
+
+
+@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters", "rivals", "locate"])
+def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
+    metrics = {name: values for name, values in sample_metrics().items() if name != missing}
+    titles = [section.title for section in sections(metrics)]
+    assert 0 < len(titles) < len(SECTIONS)
+    assert all(title.upper() in summarise(metrics) for title in titles)
+
+
+@pytest.mark.parametrize(
+    ("null", "said"),
+    [
+        (0.2, "prompts of the same sense apart by 0.200 in the median, less than that. Shuffled"),
+        (0.9, "says nothing about meaning"),
+    ],
+)
+def test_the_words_follow_the_numbers(null: float, said: str) -> None:
+    metrics = sample_metrics()
+    metrics["g"]["null"]["within_senses"]["word_correlation_mean"] = null
+    assert said in " ".join(summarise(metrics).split())
+
+
+def test_what_was_not_measured_is_not_claimed() -> None:
+    metrics = sample_metrics()
+    metrics["g"] |= {"word_correlation_mean": None, "word_correlation_min": None, "peak_depth": 1.0}
+    for column in ("ratio", "ratio_low", "ratio_high"):
+        metrics["perplexity"][column] = {"all": 1.0}
+    said = " ".join(summarise(metrics).split())
+    assert "With a single word there is nothing to compare g with." in said
+    assert "falls by" not in said
+    assert "No K short of all was measured. With all components it is 1.0000." in said
+
+
+def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
+    metrics = sample_metrics()
+    assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in " ".join(summarise(metrics).split())
+    metrics["rivals"]["smallest_share_at_1_05"]["int8"] = None
+    assert "None of 2 methods stays within 5 %" in summarise(metrics)
+
+
+def test_a_run_without_metrics_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PermeationError, match=r"run.json is missing; the pipeline has to run first"):
+        write_page(tmp_path)
+
+
+@needs_browser
+def test_the_page_opens_on_a_phone_without_a_network(finished: Path) -> None:
+    page = write_page(finished)
+    phone = finished / "phone.html"
+    phone.write_text(
+        f"""<iframe src="{page.as_uri()}" style="width: 390px; height: 800px"></iframe>
+        <script>onload = () => {{
+            const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+            document.body.dataset.widths = [root.scrollWidth, root.clientWidth];
+            document.body.dataset.images = [...page.images].map(image => image.naturalWidth > 0);
+        }}</script>"""
+    )
+    seen = visit(phone, finished / "profile")
+    (needed, there) = re.search(r'data-widths="(\d+),(\d+)"', seen.dom).groups()
+    assert int(needed) <= int(there) <= 390
+    assert 'data-images="true,true,true,true"' in seen.dom
+    assert seen.console == []
+    assert seen.requests == set()

@@ -1,0 +1,229 @@
+"""The weight axis: identities of W_QK, its kernels, its principal components and its injection."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from permeation.frame.errors import PermeationError
+from permeation.models.fold import fold_norms
+from permeation.models.load import load_bridge, load_folded
+from permeation.weights.cluster import agreement, k_means, silhouette
+from permeation.weights.forms import circuit_kernel, gram_kernel
+from permeation.weights.heads import Heads, gram_form, read_heads
+from permeation.weights.inject import GramInjection, injected
+from permeation.weights.pca import KernelPca, fit_pca, share_table
+from tests.support import tiny
+
+TOKENS = torch.arange(2, 34).view(2, 16)
+
+
+def random_heads(layers: int = 3, heads: int = 4, kv_heads: int = 2, d_model: int = 12, d_head: int = 4) -> Heads:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((layers, heads, d_model, d_head), (layers, kv_heads, d_model, d_head))
+    return Heads(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes))
+
+
+def rotations(heads: Heads) -> tuple[Heads, Tensor]:
+    """Every key head and the query heads that use it turned by one orthogonal matrix, and the matrices by head."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (*heads.W_K.shape[:2], heads.W_K.shape[-1], heads.W_K.shape[-1])
+    R = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
+    each = R.repeat_interleave(heads.W_Q.shape[1] // heads.W_K.shape[1], dim=1)
+    return Heads(heads.W_Q @ each, heads.W_K @ R), each.flatten(0, 1)
+
+
+def test_query_heads_pair_with_their_group_of_key_heads() -> None:
+    heads = random_heads()
+    for i in range(heads.count):
+        layer, head = divmod(i, 4)
+        torch.testing.assert_close(heads.keys[i], heads.W_K[layer, head // 2])
+        torch.testing.assert_close(gram_form(heads)[i], heads.W_Q[layer, head].T @ heads.W_K[layer, head // 2])
+
+
+def test_the_circuit_kernel_is_the_inner_product_of_the_matrices_it_never_forms() -> None:
+    heads = random_heads()
+    circuit = (heads.queries @ heads.keys.mT).flatten(1)
+    torch.testing.assert_close(circuit_kernel(heads), circuit @ circuit.T)
+
+
+def test_a_gauge_rotation_changes_the_gram_form_and_not_the_circuit_form() -> None:
+    heads = random_heads()
+    turned, R = rotations(heads)
+    torch.testing.assert_close(circuit_kernel(turned), circuit_kernel(heads))
+    torch.testing.assert_close(gram_form(turned), R.mT @ gram_form(heads) @ R)
+    assert not torch.allclose(gram_kernel(turned), gram_kernel(heads))
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_kernel_pca_is_sklearns_pca(center: bool) -> None:
+    heads = random_heads()
+    flat = gram_form(heads).flatten(1)
+    pca = fit_pca(gram_kernel(heads), center)
+    if center:
+        reference = PCA().fit(flat.numpy())
+        np.testing.assert_allclose(
+            pca.explained_variance_ratio[:11], reference.explained_variance_ratio_[:11], atol=1e-12
+        )
+        for k in (1, 3, 7):
+            kept = PCA(k).fit(flat.numpy())
+            rebuilt = kept.inverse_transform(kept.transform(flat.numpy()))
+            np.testing.assert_allclose(pca.mixing(k) @ flat, rebuilt, atol=1e-10)
+    else:
+        U, S, Vh = torch.linalg.svd(flat, full_matrices=False)
+        torch.testing.assert_close(pca.eigenvalues, S**2)
+        torch.testing.assert_close(pca.mixing(3) @ flat, U[:, :3] * S[:3] @ Vh[:3])
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_all_components_mix_to_the_identity(center: bool) -> None:
+    pca = fit_pca(gram_kernel(random_heads()), center)
+    torch.testing.assert_close(pca.mixing(pca.count), torch.eye(pca.count, dtype=torch.float64))
+
+
+def test_coefficients_keep_the_distances_between_heads() -> None:
+    heads = random_heads()
+    pca = fit_pca(gram_kernel(heads), center=True)
+    torch.testing.assert_close(
+        torch.cdist(pca.coefficients, pca.coefficients), torch.cdist(*[gram_form(heads).flatten(1)] * 2)
+    )
+
+
+def test_components_for_a_share_of_the_variance() -> None:
+    pca = KernelPca(torch.tensor([5.0, 3.0, 1.0, 1.0]).double(), torch.eye(4).double(), centred=False)
+    assert share_table(pca, (0.5, 0.8, 0.81, 0.99)) == {"50": 1, "80": 2, "81": 3, "99": 4}
+
+
+def test_heads_planted_in_two_dimensions_need_two_components() -> None:
+    basis = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    W_K = torch.linalg.qr(random_heads(kv_heads=4).W_K).Q  # W_Kᵀ W_K = 1, so that W_Q = W_K Mᵀ has the gram form M
+    M = torch.einsum("lhk,kij->lhij", torch.randn(3, 4, 2, dtype=torch.float64), basis)
+    pca = fit_pca(gram_kernel(Heads(W_K @ M.mT, W_K)), center=False)
+    assert pca.components_for(1 - 1e-9) == 2
+
+
+def test_injection_gives_the_wanted_gram_form_and_leaves_the_rest() -> None:
+    heads = random_heads()
+    injection = GramInjection.fit(heads)
+    target = torch.randn_like(gram_form(heads))
+    W_Q = injection.queries(target)
+    torch.testing.assert_close(gram_form(Heads(W_Q, heads.W_K)), target)
+    outside = torch.eye(12, dtype=torch.float64) - heads.keys @ torch.linalg.pinv(heads.keys)
+    torch.testing.assert_close(outside @ W_Q.flatten(0, 1), outside @ heads.queries)
+    torch.testing.assert_close(injection.queries(injection.own), heads.W_Q)
+
+
+def test_a_key_matrix_of_lower_rank_is_named() -> None:
+    heads = random_heads()
+    heads.W_K[1, 0, :, 3] = heads.W_K[1, 0, :, 2]
+    with pytest.raises(PermeationError, match=r"W_K of head 1\.0 has linearly dependent columns"):
+        GramInjection.fit(heads)
+
+
+def test_injection_changes_the_logits_and_is_undone(family: str) -> None:
+    network = tiny.model(family)
+    fold_norms(network)
+    before = network(TOKENS).logits
+    injection = GramInjection.fit(read_heads(network))
+    pca = fit_pca(gram_kernel(injection.heads), center=True)
+    with injected(network, injection.mixed(pca.mixing(1))):
+        assert not torch.allclose(network(TOKENS).logits, before, atol=1e-2)
+    assert torch.equal(network(TOKENS).logits, before)
+    with injected(network, injection.mixed(pca.mixing(pca.count))):
+        torch.testing.assert_close(network(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
+
+
+def test_injection_is_undone_after_an_error(family: str) -> None:
+    network = tiny.model(family)
+    before = network(TOKENS).logits
+    with pytest.raises(KeyboardInterrupt), injected(network, torch.zeros_like(read_heads(network).W_Q)):
+        raise KeyboardInterrupt
+    assert torch.equal(network(TOKENS).logits, before)
+
+
+def test_any_part_can_be_replaced(family: str) -> None:
+    network = tiny.model(family)
+    before, heads = network(TOKENS).logits, read_heads(network).tensors()
+    with injected(network, **heads):
+        assert torch.equal(network(TOKENS).logits, before)
+    for name, own in heads.items():
+        with injected(network, **{name: torch.randn_like(own)}):
+            changed = not torch.allclose(network(TOKENS).logits, before, atol=1e-3)
+            # Without rotation a key bias adds the same to all scores of a query, which the softmax takes out again.
+            assert changed != (family == "gpt2" and name == "b_K")
+            assert not torch.equal(read_heads(network).tensors()[name], own)
+        assert torch.equal(network(TOKENS).logits, before)
+
+
+def test_a_bridge_sees_the_injected_heads(checkpoint: Path) -> None:
+    """The same W_Q written into a TransformerBridge changes its logits by as much."""
+    plain = load_folded(checkpoint, fold_norm=True, device=torch.device("cpu"))
+    injection = GramInjection.fit(read_heads(plain))
+    W_Q = injection.mixed(fit_pca(gram_kernel(injection.heads), center=True).mixing(2)).float()
+    bridge: Any = load_bridge(checkpoint, torch.device("cpu"))
+    bridge.enable_compatibility_mode(disable_warnings=True)
+    with torch.no_grad():
+        for block, new in zip(bridge.blocks, W_Q, strict=True):
+            for head, weight in enumerate(new):
+                block.attn.W_Q[head] = weight
+        theirs = bridge(TOKENS, return_type="logits").log_softmax(-1)
+    with injected(plain, W_Q):
+        torch.testing.assert_close(plain(TOKENS).logits.log_softmax(-1), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_clusters_share_the_mean_or_the_nearest_member() -> None:
+    heads = random_heads()
+    pca = fit_pca(gram_kernel(heads), center=True)
+    clusters = k_means(pca.coefficients.numpy(), 3, seed=0)
+    M = gram_form(heads).flatten(1)
+    centroids, medoids = clusters.mixing("centroid") @ M, clusters.mixing("medoid") @ M
+    for label in range(3):
+        members = torch.from_numpy(np.flatnonzero(clusters.labels == label))
+        mean = M[members].mean(dim=0)
+        nearest = members[torch.linalg.vector_norm(M[members] - mean, dim=1).argmin()]
+        for i in members:
+            torch.testing.assert_close(centroids[i], mean)
+            torch.testing.assert_close(medoids[i], M[nearest])
+    alone = sum(int((clusters.labels == label).sum() == 1) for label in range(3))
+    assert clusters.replaced("centroid") == heads.count - alone
+    assert clusters.replaced("medoid") == heads.count - 3
+
+
+def test_as_many_clusters_as_heads_change_nothing() -> None:
+    pca = fit_pca(gram_kernel(random_heads()), center=True)
+    clusters = k_means(pca.coefficients.numpy(), pca.count, seed=0)
+    for share in ("centroid", "medoid"):
+        assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
+        assert clusters.replaced(share) == 0
+
+
+def test_planted_groups_agree_and_stand_apart() -> None:
+    rng = np.random.default_rng(0)
+    planted = np.repeat(np.arange(3), 20)
+    points = 10 * np.eye(3)[planted] + rng.normal(size=(60, 3))
+    found = k_means(points, 3, seed=0).labels
+    shuffled = rng.permutation(planted)
+    indices = agreement({"found": found, "planted": planted, "shuffled": shuffled})
+    assert indices["found_planted"] == 1
+    assert abs(indices["found_shuffled"]) < 0.1
+    apart, mixed = silhouette(points, found), silhouette(points, shuffled)
+    assert apart is not None
+    assert mixed is not None
+    assert apart > 0.7
+    assert mixed < 0
+    assert silhouette(points, np.zeros(60, dtype=np.int64)) is None
+    assert silhouette(points, np.arange(60)) is None
+
+
+def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_heads: Heads) -> None:
+    pca = fit_pca(gram_kernel(gpt2_heads), center=True)
+    assert share_table(pca, (0.5, 0.8, 0.9, 0.95)) == {"50": 9, "80": 54, "90": 82, "95": 103}
+
+
+def test_real_gpt2_in_circuit_form(gpt2_heads: Heads) -> None:
+    pca = fit_pca(circuit_kernel(gpt2_heads), center=True)
+    assert share_table(pca, (0.5, 0.8, 0.9, 0.95)) == {"50": 20, "80": 68, "90": 94, "95": 111}
