@@ -195,7 +195,8 @@ def table(found: dict[str, Any]) -> str:
         exact = model["candidates"]["ours, float32"]["nll_per_token"]
         lines += [
             f"| {name} | {scorer} | {row['library']} | {row['ratio']:.2f} | "
-            f"{row['ratio_low']:.2f} – {row['ratio_high']:.2f} | {100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
+            f"{row['ratio_low']:.2f} – {row['ratio_high']:.2f} | "
+            f"{100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
             for scorer, row in model["candidates"].items()
         ]
     lines += ["", "| model | matmul ceiling | GFLOP/s |", "|---|---|---|"]
