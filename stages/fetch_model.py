@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 from permeation.frame.sealed import sha256
 from permeation.frame.tables import write_json
-from permeation.models.families import geometry_of
-from permeation.models.load import load_model
+from permeation.models.agreement import checked_geometry
 from permeation.models.sources import fetch_model
 from stages import Stage, run
 
@@ -14,11 +13,10 @@ def main(stage: Stage) -> None:
     """Write data/model/."""
     with stage.output("model") as folder:
         origin = fetch_model(stage.config.model, folder)
-        loaded = load_model(folder)
         facts = {
             **asdict(origin),
             "sha256": sha256(sorted(folder.glob("*.safetensors"))),
-            **asdict(geometry_of(loaded)),
+            **asdict(checked_geometry(folder)),
         }
         write_json(folder / "model.json", facts)
 

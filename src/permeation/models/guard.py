@@ -26,6 +26,9 @@ WEIGHTS = "model.safetensors"
 LAYER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a weight
 
 
+DEPTHS = ("num_hidden_layers", "num_layers", "n_layer")  # what families call their number of blocks
+
+
 # What a config.json may say to make transformers read other files (with torch.load, too) or run a hub's kernels.
 DETOURS = ("transformers_weights", "quantization_config", "attn_implementation", "_attn_implementation")
 
@@ -80,7 +83,7 @@ def read_config(folder: Path) -> Any:
     if leading_away := [key for key in DETOURS if said.get(key) is not None]:
         raise PermeationError(f"{name} has {leading_away[0]} in its config.json; accepted: plain, unquantised weights")
     # Before the configuration is made: Qwen2's makes a list of so many entries.
-    check_layers([said[key] for key in ("num_hidden_layers", "n_layer") if key in said], weight_shapes(folder), name)
+    check_layers([said[key] for key in DEPTHS if key in said], weight_shapes(folder), name)
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder,
@@ -90,7 +93,7 @@ def read_config(folder: Path) -> Any:
         )
     except Exception as error:
         raise PermeationError(f"{name} has no usable config.json: {one_line(error)}") from error
-    check_family(config.model_type)
+    check_family(config.model_type, config)
     return config
 
 
