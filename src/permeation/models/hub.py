@@ -25,7 +25,7 @@ def snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _explained(f"model is {name!r}", name, revision):
+    with _explained(f"model is {name!r}; it is no folder here", name, revision):
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
@@ -34,7 +34,7 @@ def documents(name: str, subset: str, split: str, column: str, asked: str) -> tu
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
-    with _explained(f"corpus is {asked!r}", name, None):
+    with _explained(f"corpus is {asked!r}; it is no file here", name, None):
         commit = HfApi().dataset_info(name).sha
         rows: Any = load_dataset(name, subset or None, split=split, revision=commit, streaming=True)
         texts, length = [], 0
@@ -67,7 +67,7 @@ def _explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
         }
         status = next((each.response.status_code for each in causes if isinstance(each, errors.HfHubHTTPError)), None)
         if found[errors.GatedRepoError] is not None:
-            reason = f"it is gated: accept its terms on {page} and log in (hf auth login), or set HF_TOKEN"
+            reason = f"on the Hugging Face hub it is gated: accept its terms on {page} and log in (hf auth login), or set HF_TOKEN"
         elif found[errors.RepositoryNotFoundError] is not None:
             reason = (
                 f"the Hugging Face hub has no {name} that everyone may see: check the name, or, if it is private, log "
@@ -85,7 +85,7 @@ def _explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
             reason = f"a file arrived cut short; run it again: {one_line(error)}"
         else:
             reason = f"the Hugging Face hub cannot be reached ({one_line(error)}): {OFFLINE}"
-        raise PermeationError(f"{asked}; {reason}") from error
+        raise PermeationError(f"{asked}, and {reason}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -201,10 +201,10 @@ def _copy_checkpoint(source: Path, folder: Path) -> None:
     """
     for needed in ("config.json", WEIGHTS):
         if not any((source / name).is_file() for name in (needed, f"{needed}.index.json")):
-            others = ", ".join(sorted(path.name for path in source.glob("*.safetensors"))) or "no safetensors at all"
+            there = sorted(path.name for path in source.iterdir() if path.suffix in (".safetensors", ".bin", ".gguf"))
             raise PermeationError(
-                f"{source.name}: there is no {needed} in it (but {others}); accepted: a transformers checkpoint with "
-                "safetensors weights"
+                f"{source.name}: there is no {needed} in it{f' (but {there[0]})' if there else ''}; accepted: a "
+                "transformers checkpoint with safetensors weights"
             )
     read_config(source)
     index = source / f"{WEIGHTS}.index.json"
