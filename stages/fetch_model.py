@@ -1,5 +1,6 @@
 """Fetch the model named in params.yaml and write it as a transformers checkpoint with a model.json next to it."""
 
+import sys
 from dataclasses import asdict
 
 from permeation.frame.sealed import sha256
@@ -13,6 +14,8 @@ def main(stage: Stage) -> None:
     """Write data/model/."""
     with stage.output("model") as folder:
         origin = fetch_model(stage.config.model, folder)
+        if origin.terms is not None:
+            sys.stderr.write(f"{stage.name}: {origin.terms}\n")
         facts = {
             **asdict(origin),
             "sha256": sha256(sorted(folder.glob("*.safetensors"))),

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from permeation.frame.errors import PermeationError
 from permeation.models.families import AttentionViews, attention_views
 
 
@@ -21,10 +20,9 @@ def fold_norms(model: Any) -> None:
     compatibility mode does the same). An RMSNorm does not centre, so its weights are not centred. What else reads the
     norm, as a parallel MLP does, is given γ ∘ x + β of what it reads now. OLMo 2 has no norm there.
 
-    Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again
-    (docs/models.md, Norms of queries and keys).
-
-    Raises PermeationError for a norm of queries or keys with a scale of 0, which cannot be undone.
+    Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
+    scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Norms of queries and
+    keys).
     """
     for i, views in enumerate(attention_views(model)):
         layer = views
@@ -47,11 +45,11 @@ def fold_norms(model: Any) -> None:
             layer.norm.weight.fill_(1.0 - layer.norm_offset)
         if beta is not None:
             beta.zero_()
-        _fold_inner(layer.q_norm, layer.qk_norm_offset, layer.W_Q, layer.b_Q, f"queries in layer {i}")
-        _fold_inner(layer.k_norm, layer.qk_norm_offset, layer.W_K, layer.b_K, f"keys in layer {i}")
+        _fold_inner(layer.q_norm, layer.qk_norm_offset, layer.W_Q, layer.b_Q)
+        _fold_inner(layer.k_norm, layer.qk_norm_offset, layer.W_K, layer.b_K)
 
 
-def _scale(norm: Any, offset: float) -> Float[Tensor, "d"] | None:
+def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:
     weight = getattr(norm, "weight", None)
     return None if weight is None else weight + offset
 
@@ -72,19 +70,21 @@ def _give_back(reader: nn.Module, gamma: Tensor, beta: Tensor | None) -> None:
     reader.register_forward_pre_hook(scaled)
 
 
-def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tensor | None, what: str) -> None:
+def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
     """Fold the scale of the norm (or of each head's own) of queries or keys into their weights."""
-    scales = [scale for norm in norms if (scale := _scale(norm, offset)) is not None]
+    scales = [_undoable(scale) for norm in norms if (scale := _scale(norm, offset)) is not None]
     if not scales:
         return
     # Of d_head numbers for all heads, of all heads' together, or of each head.
     gamma = torch.stack(scales).view(-1, W.shape[2])
-    if not gamma.all():
-        raise PermeationError(
-            f"the norm of the {what} has a scale of 0 and cannot be folded; accepted: wqk.fold_norm: false"
-        )
     W *= gamma[:, None]
     if b is not None:
         b *= gamma
     for norm, scale in zip(norms, scales, strict=True):
         norm.register_forward_pre_hook(lambda _module, inputs, scale=scale: (inputs[0] / scale.to(inputs[0]),))
+
+
+def _undoable(scale: Float[Tensor, "*heads d_head"]) -> Float[Tensor, "*heads d_head"]:
+    """The scale with its smallest other value in place of each 0."""
+    least = torch.where(scale == 0, torch.inf, scale.abs()).min()
+    return torch.where(scale == 0, least if least.isfinite() else torch.ones_like(least), scale)
