@@ -130,9 +130,13 @@ def distinct(check: Check) -> Check:
     return check_list
 
 
-def checked(check: Check) -> Any:
-    """A dataclass field whose value must pass `check`."""
-    return field(metadata={"check": check})
+def checked(check: Check, about: str = "") -> Any:
+    """A dataclass field whose value must pass `check`.
+
+    `about` says in a line what the setting does and when one would change it; tools/reference.py makes
+    docs/parameters.md and the comments of params.yaml of it.
+    """
+    return field(metadata={"check": check, "about": about})
 
 
 @dataclass(frozen=True)

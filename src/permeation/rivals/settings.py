@@ -11,6 +11,16 @@ from permeation.rivals.registry import METHODS
 @dataclass(frozen=True)
 class Rivals(Settings):
     prefix = "rivals."
-    methods: tuple[str, ...] = checked(distinct(choice(*METHODS)))
-    shares: tuple[float, ...] = checked(rising(number(0.0, 1.0)))
-    max_tokens: int | None = checked(optional(integer(2)))
+    methods: tuple[str, ...] = checked(
+        distinct(choice(*METHODS)),
+        "The ways to store W_Q and W_K that are measured; src/permeation/rivals/registry.py names all there are.",
+    )
+    shares: tuple[float, ...] = checked(
+        rising(number(0.0, 1.0)),
+        "Storage budgets, as shares of what W_Q and W_K take at 16 bits a number; each method takes its "
+        "largest size that fits.",
+    )
+    max_tokens: int | None = checked(
+        optional(integer(2)),
+        "At most this much text for a ratio, none of it the text that moments reads; null: all there is.",
+    )

@@ -1,0 +1,329 @@
+"""Write the numbers of README.md and docs/*.md from the results, or check them.
+
+    python -m tools.numbers              # rewrite from this folder's metrics/, plots/ and bench/
+    python -m tools.numbers --check      # exit 1, naming what differs from the committed results
+
+A mark behind a number says where it comes from: `19.69<!--perplexity:baseline.perplexity:.2f-->` is the value under
+`baseline`, `perplexity` of metrics/perplexity.json, formatted with `.2f`; `plots/` or `bench/` in front of the name is
+another folder. `[key=value,…]` picks the one row of a list. A format that ends in % multiplies by 100 and leaves the
+sign to the text. `<!--table:NAME-->` … `<!--end-->` holds one of TABLES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[1]
+MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
+BLOCK = re.compile(r"(?P<head><!--table:(?P<table>[\w ]+)-->\n).*?(?P<tail><!--end-->)", re.DOTALL)
+NOT_THERE = "*Not there yet: the run that is committed has no such table.*"
+
+Read = Callable[[str], Any]  # by the name of a results file, as in a mark; None where there is no such file
+
+
+class MissingError(Exception):
+    """A mark or a table asks for what no result holds."""
+
+
+def in_folder(name: str) -> Any:
+    """A results file of this folder."""
+    path = PROJECT / path_of(name)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def at_revision(revision: str) -> Read:
+    """Results files as they are committed."""
+
+    @cache
+    def read(name: str) -> Any:
+        shown = _git("show", f"{revision}:{path_of(name)}")
+        return None if shown is None else json.loads(shown)
+
+    return read
+
+
+def has_history() -> bool:
+    """Whether this folder is the root of a git checkout with a commit."""
+    top = _git("rev-parse", "--show-toplevel")
+    return top is not None and Path(top.strip()) == PROJECT.resolve() and _git("rev-parse", "HEAD") is not None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def path_of(name: str) -> str:
+    """The file that a mark's name means: metrics/ unless it names another folder."""
+    return f"{name}.json" if "/" in name else f"metrics/{name}.json"
+
+
+def value_of(read: Read, name: str, key: str) -> Any:
+    """What stands under a key such as `words.bank.range` or `[layer=0].ratio`."""
+    value = read(name)
+    if value is None:
+        raise MissingError(f"there is no {path_of(name)}")
+    for selector, part in re.findall(r"\[([^\]]*)\]|([^.\[\]]+)", key):
+        if selector:
+            wanted = dict(pair.split("=") for pair in selector.split(","))
+            rows = [row for row in value if all(str(row[k]) == v for k, v in wanted.items())]
+            if len(rows) != 1:
+                raise MissingError(f"{path_of(name)} has {len(rows)} rows with {selector}")
+            value = rows[0]
+        elif not isinstance(value, Mapping) or part not in value:
+            raise MissingError(f"{path_of(name)} has no {key}")
+        else:
+            value = value[part]
+    return value
+
+
+def text_of(value: Any, spec: str) -> str:
+    """A value as it is printed; null is a dash."""
+    if value is None:
+        return "–"
+    if spec.endswith("%"):
+        return format(100 * value, f"{spec[:-1]}f")
+    return format(value, spec)
+
+
+def ratio_text(row: Mapping[str, Any], ratio: str = "ratio") -> str:
+    """`1.0884 [1.0714, 1.1061]`: four decimals below 2, two below 10, none above."""
+    digits = 4 if row[ratio] < 2 else 2 if row[ratio] < 10 else 0
+    middle, low, high = (f"{row[key]:,.{digits}f}" for key in (ratio, "low", "high"))
+    return f"{middle} [{low}, {high}]"
+
+
+def grid(header: list[str], rows: Iterator[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def claims(read: Read) -> str:
+    """Claim, published, found with interval, null, verdict."""
+    found = read("claims")
+    if found is None:
+        return NOT_THERE
+
+    def cells(name: str, claim: Mapping[str, Any]) -> list[str]:
+        here = _plain(claim["found"])
+        if claim.get("low") is not None:
+            here += f" [{_plain(claim['low'])}, {_plain(claim['high'])}]"
+        return [claim.get("claim", name), _plain(claim["published"]), here, _plain(claim["null"]), claim["verdict"]]
+
+    listed = found.get("claims", found)
+    items = listed.items() if isinstance(listed, Mapping) else ((row["claim"], row) for row in listed)
+    return grid(["claim", "published", "found here", "null model", "verdict"], (cells(*item) for item in items))
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def spectra(read: Read) -> str:
+    """Components for each share of the variance, by form, beside random heads."""
+    pca = _there(read, "pca")
+    shares = list(pca["components_for_variance"])
+
+    def rows() -> Iterator[list[str]]:
+        for form, name in FORM_NAMES.items():
+            own = (pca if form == "gram" else pca[form])["components_for_variance"]
+            yield [name, *(str(own[share]) for share in shares)]
+            yield [f"{name}, heads in random frames", *(str(pca["null"][form][share]) for share in shares)]
+
+    return grid(["components for", *(f"{share} %" for share in shares)], rows())
+
+
+FORM_NAMES = {
+    "gram": "gram form",
+    "circuit": "circuit form",
+    "score": "score form",
+    "score_centred": "score form, mean key out",
+}
+
+
+def by_replaced(name: str, key: str, label: str) -> Callable[[Read], str]:
+    """A table of ratios with all layers replaced and with the first layer left alone, one row a key."""
+
+    def table(read: Read) -> str:
+        rows = _there(read, f"plots/{name}")
+        keys = list(dict.fromkeys(row[key] for row in rows))
+        columns = list(dict.fromkeys(row["replaced"] for row in rows))
+        cell = {(row[key], row["replaced"]): ratio_text(row) for row in rows}
+        return grid([label, *columns], ([f"{k:,}", *(cell.get((k, c), "–") for c in columns)] for k in keys))
+
+    return table
+
+
+def bands(read: Read) -> str:
+    """What dropping each band of components costs."""
+    rows = _there(read, "plots/bands")
+    columns = list(dict.fromkeys(row["replaced"] for row in rows))
+    spans = list(dict.fromkeys((row["first"], row["last"], row["variance"]) for row in rows))
+    cell = {(row["first"], row["replaced"]): ratio_text(row) for row in rows}
+    return grid(
+        ["components dropped", "variance", *columns],
+        (
+            [f"{first}–{last}", f"{100 * variance:.0f} %", *(cell[first, c] for c in columns)]
+            for first, last, variance in spans
+        ),
+    )
+
+
+def layers(read: Read) -> str:
+    """The three layers that cost most when they alone are rebuilt."""
+    rows = sorted(_there(read, "plots/layers"), key=lambda row: -row["ratio"])[:3]
+    return grid(["layer rebuilt", "ratio"], ([str(row["layer"]), ratio_text(row)] for row in rows))
+
+
+def rivals(read: Read) -> str:
+    """Every measured run: method, what it stores, what it costs."""
+    rows = _there(read, "plots/pareto")
+    return grid(
+        ["method", "stored share of W_Q and W_K", "ratio"],
+        ([row["method"], f"{100 * row['stored_share']:.1f} %", ratio_text(row)] for row in rows),
+    )
+
+
+def proxies(read: Read) -> str:
+    """Spearman's correlation of each error with the harm, best first."""
+    proxy = _there(read, "rivals")["proxy"]
+    ordered = sorted(proxy.items(), key=lambda item: -(item[1] or 0))
+    return grid(
+        ["relative error in the", "rank correlation with log ratio"],
+        ([FORM_NAMES[form], text_of(value, ".2f")] for form, value in ordered),
+    )
+
+
+def nulls(read: Read) -> str:
+    """The headline statistics beside those of every null model (medians), with p."""
+    g = _there(read, "g")
+    keys = {"word_correlation_mean": ".3f", "decomposition_r2": ".3f", "alpha": ".2f", "separation_mean": ".3f"}
+
+    def rows() -> Iterator[list[str]]:
+        yield ["as measured", *(text_of(g[key], spec) for key, spec in keys.items())]
+        for name, null in g["null"].items():
+            yield [name.replace("_", " "), *(_with_p(g, name, null, key, spec) for key, spec in keys.items())]
+
+    return grid(["directions", "correlation of g between words", "R²", "α", "separation"], rows())
+
+
+# What `within_senses` differs by is described, not tested: no hypothesis says how large it should be.
+DESCRIBED = ("within_senses",)
+
+
+def _with_p(g: Any, name: str, null: Any, key: str, spec: str) -> str:
+    shown = text_of(null[key], spec)
+    p = g.get("p", {}).get(name, {}).get(key)
+    return shown if p is None or name in DESCRIBED else f"{shown} (p = {p:.3f})"
+
+
+def stage_times(read: Read) -> str:
+    """What every stage takes."""
+    from bench.stages import table
+
+    return table(_there(read, "bench/stages"))
+
+
+def scorers(read: Read) -> str:
+    """The scorer beside its rivals, on each kind of processor that it was timed on."""
+    from bench.__main__ import table
+
+    kinds = _there(read, "bench/results")
+    return "\n\n".join(f"**{kind}**, {found['threads']} threads:\n\n{table(found)}" for kind, found in kinds.items())
+
+
+def _there(read: Read, name: str) -> Any:
+    found = read(name)
+    if found is None:
+        raise MissingError(f"there is no {path_of(name)}")
+    return found
+
+
+TABLES: dict[str, Callable[[Read], str]] = {
+    "claims": claims,
+    "nulls": nulls,
+    "spectra": spectra,
+    "ratios": by_replaced("perplexity", "components", "K"),
+    "clusters": by_replaced("clusters", "k", "k"),
+    "bands": bands,
+    "layers": layers,
+    "rivals": rivals,
+    "proxies": proxies,
+    "stage times": stage_times,
+    "scorers": scorers,
+}
+
+
+def rewritten(text: str, read: Read, problems: list[str]) -> str:
+    """The text with every mark and table as the results have it; what cannot be found is added to `problems`."""
+
+    def number(found: re.Match[str]) -> str:
+        try:
+            shown = text_of(value_of(read, found["name"], found["key"]), found["spec"])
+        except (MissingError, KeyError, TypeError, ValueError) as error:
+            problems.append(f"{found[0]}: {error}")
+            return found[0]
+        return shown + found[0].removeprefix(found["shown"])
+
+    def block(found: re.Match[str]) -> str:
+        try:
+            return f"{found['head']}{TABLES[found['table']](read)}\n{found['tail']}"
+        except (MissingError, KeyError) as error:
+            problems.append(f"table {found['table']}: {error}")
+            return found[0]
+
+    return BLOCK.sub(block, MARK.sub(number, text))
+
+
+def pages() -> list[Path]:
+    """The Markdown files with numbers."""
+    return [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+def differences(read: Read) -> list[str]:
+    """What the pages say that the results do not, one line each."""
+    found: list[str] = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        problems: list[str] = []
+        wanted = rewritten(text, read, problems)
+        name = page.relative_to(PROJECT)
+        found += [f"{name}: {problem}" for problem in problems]
+        for line, (old, new) in enumerate(zip(text.splitlines(), wanted.splitlines(), strict=False), start=1):
+            if old != new:
+                found.append(f"{name}:{line}: {old!r}, and the results give {new!r}")
+                break  # what follows may only have moved
+    return found
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m tools.numbers", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page says something else")
+    parser.add_argument("--revision", help="read the results of this commit (with --check: HEAD), not the folder's")
+    arguments = parser.parse_args()
+    revision = arguments.revision or ("HEAD" if arguments.check and has_history() else None)
+    read = at_revision(revision) if revision else in_folder
+    if arguments.check:
+        found = differences(read)
+    else:
+        found = []
+        for page in pages():
+            page.write_text(rewritten(page.read_text(encoding="utf-8"), read, found), encoding="utf-8")
+    sys.exit("\n".join(found) or 0)
+
+
+if __name__ == "__main__":
+    main()
