@@ -5,8 +5,9 @@
 
 A mark behind a number says where it comes from: `19.69<!--perplexity:baseline.perplexity:.2f-->` is the value under
 `baseline`, `perplexity` of metrics/perplexity.json, formatted with `.2f`; `plots/` or `bench/` in front of the name is
-another folder. `[key=value,…]` picks the one row of a list. A format that ends in % multiplies by 100 and leaves the
-sign to the text. `<!--table:NAME-->` … `<!--end-->` holds one of TABLES.
+another folder. `[key=value,…]` picks the one row of a list; `+` adds up what its rest finds in all entries, `^` takes
+the largest. A format that ends in %, G or m gives percent, 10⁹ or minutes (of seconds) and leaves the unit to the text.
+`<!--table:NAME-->` … `<!--end-->` holds one of TABLES.
 """
 
 from __future__ import annotations
@@ -70,30 +71,42 @@ def path_of(name: str) -> str:
 
 
 def value_of(read: Read, name: str, key: str) -> Any:
-    """What stands under a key such as `words.bank.range` or `[layer=0].ratio`."""
-    value = read(name)
-    if value is None:
+    """What stands under a key such as `words.bank.range`, `[layer=0].ratio` or `stages.+.seconds`."""
+    if (found := read(name)) is None:
         raise MissingError(f"there is no {path_of(name)}")
-    for selector, part in re.findall(r"\[([^\]]*)\]|([^.\[\]]+)", key):
-        if selector:
-            wanted = dict(pair.split("=") for pair in selector.split(","))
-            rows = [row for row in value if all(str(row[k]) == v for k, v in wanted.items())]
-            if len(rows) != 1:
-                raise MissingError(f"{path_of(name)} has {len(rows)} rows with {selector}")
-            value = rows[0]
-        elif not isinstance(value, Mapping) or part not in value:
-            raise MissingError(f"{path_of(name)} has no {key}")
-        else:
-            value = value[part]
-    return value
+    return _under(found, re.findall(r"\[([^\]]*)\]|([^.\[\]]+)", key), f"{path_of(name)} has no {key}")
+
+
+REDUCE: dict[str, Callable[[list[Any]], Any]] = {"+": sum, "^": max}
+
+
+def _under(value: Any, parts: list[tuple[str, str]], missing: str) -> Any:
+    if not parts:
+        return value
+    (selector, part), *rest = parts
+    if selector:
+        wanted = dict(pair.split("=") for pair in selector.split(","))
+        rows = [row for row in value if all(str(row[k]) == v for k, v in wanted.items())]
+        if len(rows) != 1:
+            raise MissingError(f"{missing}: {len(rows)} rows are of {selector}")
+        return _under(rows[0], rest, missing)
+    if part in REDUCE:
+        entries = value.values() if isinstance(value, Mapping) else value
+        return REDUCE[part]([_under(entry, rest, missing) for entry in entries])
+    if not isinstance(value, Mapping) or part not in value:
+        raise MissingError(missing)
+    return _under(value[part], rest, missing)
+
+
+SCALES = {"%": 100, "G": 1e-9, "m": 1 / 60}
 
 
 def text_of(value: Any, spec: str) -> str:
     """A value as it is printed; null is a dash."""
     if value is None:
         return "–"
-    if spec.endswith("%"):
-        return format(100 * value, f"{spec[:-1]}f")
+    if spec and spec[-1] in SCALES:
+        return format(SCALES[spec[-1]] * value, f"{spec[:-1]}f")
     return format(value, spec)
 
 
@@ -209,7 +222,7 @@ def proxies(read: Read) -> str:
 def nulls(read: Read) -> str:
     """The headline statistics beside those of every null model (medians), with p."""
     g = _there(read, "g")
-    keys = {"word_correlation_mean": ".3f", "decomposition_r2": ".3f", "alpha": ".2f", "separation_mean": ".3f"}
+    keys = {"word_correlation_mean": ".3f", "decomposition_r2": ".3f", "alpha": ".2f", "separation_mean": "z.3f"}
 
     def rows() -> Iterator[list[str]]:
         yield ["as measured", *(text_of(g[key], spec) for key, spec in keys.items())]
@@ -217,6 +230,21 @@ def nulls(read: Read) -> str:
             yield [name.replace("_", " "), *(_with_p(g, name, null, key, spec) for key, spec in keys.items())]
 
     return grid(["directions", "correlation of g between words", "R²", "α", "separation"], rows())
+
+
+def controls(read: Read) -> str:
+    """The agreement of g and the quality of the product, in each way of measuring that the run has."""
+    g = _there(read, "g")
+    rows = [
+        ("correlation of g between words, h = final", g, "word_correlation_mean", "null_correlation_mean"),
+        ("the same, h = rank", g.get("rank", {}), "word_correlation_mean", "null_correlation_mean"),
+        ("the same, h = heldout", g.get("heldout", {}), "word_correlation_mean", "null_correlation_mean"),
+        ("R² of h · f_max · g", g, "decomposition_r2", "null_decomposition_r2"),
+        ("R², each word's drift taken out", g, "decomposition_r2_drift_out", "null_decomposition_r2_drift_out"),
+        ("smallest correlation of g with its prediction from the direction prompts", g, "predicted_correlation_min", ""),
+    ]
+    cells = ([name, f"{part[key]:.3f}", text_of(part.get(null), ".3f")] for name, part, key, null in rows if key in part)
+    return grid(["statistic", "words", "null"], cells)
 
 
 # What `within_senses` differs by is described, not tested: no hypothesis says how large it should be.
@@ -253,6 +281,7 @@ def _there(read: Read, name: str) -> Any:
 
 TABLES: dict[str, Callable[[Read], str]] = {
     "claims": claims,
+    "controls": controls,
     "nulls": nulls,
     "spectra": spectra,
     "ratios": by_replaced("perplexity", "components", "K"),

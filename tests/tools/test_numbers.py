@@ -11,7 +11,7 @@ from tests.conftest import PROJECT
 from tools import numbers
 
 RESULTS: dict[str, Any] = {
-    "perplexity": {"baseline": {"perplexity": 19.687, "dtype": "float32"}, "ratio": {"64": 441.43, "none": None}},
+    "perplexity": {"baseline": {"perplexity": 19.687, "dtype": "float32"}, "ratio": {"64": 441.43, "none": None}, "seconds": 120},
     "plots/pareto": [{"method": "int8", "share": 0.5, "ratio": 1.0}, {"method": "int4", "share": 0.5, "ratio": 1.137}],
 }
 
@@ -32,6 +32,9 @@ def rewrite(text: str, results: Any = RESULTS) -> str:
         ("perplexity:ratio.none:.2f", "–"),
         ("plots/pareto:[method=int4,share=0.5].ratio:.3f", "1.137"),
         ("plots/pareto:[method=int8].share:.0%", "50"),
+        ("plots/pareto:+.share:.1f", "1.0"),
+        ("plots/pareto:^.ratio:.3f", "1.137"),
+        ("perplexity:seconds:.0m", "2"),
     ],
 )
 def test_a_mark_is_filled_from_the_results(mark: str, shown: str) -> None:
@@ -43,7 +46,7 @@ def test_a_mark_is_filled_from_the_results(mark: str, shown: str) -> None:
     [
         ("absent:a:.2f", "there is no metrics/absent.json"),
         ("perplexity:baseline.loss:.2f", "metrics/perplexity.json has no baseline.loss"),
-        ("plots/pareto:[share=0.5].ratio:.2f", "plots/pareto.json has 2 rows with share=0.5"),
+        ("plots/pareto:[share=0.5].ratio:.2f", "plots/pareto.json has no [share=0.5].ratio: 2 rows are of share=0.5"),
         ("perplexity:baseline.dtype:.2f", "Unknown format code 'f'"),
     ],
 )
