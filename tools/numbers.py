@@ -241,9 +241,16 @@ def controls(read: Read) -> str:
         ("the same, h = heldout", g.get("heldout", {}), "word_correlation_mean", "null_correlation_mean"),
         ("R² of h · f_max · g", g, "decomposition_r2", "null_decomposition_r2"),
         ("R², each word's drift taken out", g, "decomposition_r2_drift_out", "null_decomposition_r2_drift_out"),
-        ("smallest correlation of g with its prediction from the direction prompts", g, "predicted_correlation_min", ""),
+        (
+            "smallest correlation of g with its prediction from the direction prompts",
+            g,
+            "predicted_correlation_min",
+            "",
+        ),
     ]
-    cells = ([name, f"{part[key]:.3f}", text_of(part.get(null), ".3f")] for name, part, key, null in rows if key in part)
+    cells = (
+        [name, f"{part[key]:.3f}", text_of(part.get(null), ".3f")] for name, part, key, null in rows if key in part
+    )
     return grid(["statistic", "words", "null"], cells)
 
 
