@@ -21,6 +21,11 @@ def test_every_setting_says_what_it_does() -> None:
             assert setting.metadata["about"].endswith("."), f"{each.name}.{setting.name}"
 
 
+def test_every_stage_says_what_it_does() -> None:
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert [name for name, stage in stages.items() if not 10 < len(stage.get("desc", "")) < 90] == []
+
+
 def test_the_comments_come_back_and_the_values_stay(tmp_path: Path) -> None:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     values["pca"]["center"] = False
