@@ -13,7 +13,7 @@ from permeation.weights.forms import whitened
 from permeation.weights.heads import Heads, gram_form
 from permeation.weights.moments import Moments
 
-# The forms whose error is that of W_Q W_Kᵀ, and the coordinates that make it so.
+# The forms that are W_Q W_Kᵀ in some coordinates, each with what puts heads into these coordinates.
 CIRCUITS: dict[str, Callable[[Heads, Moments], Heads]] = {
     "circuit": lambda heads, _: heads,
     "score": whitened,
@@ -23,14 +23,14 @@ CIRCUITS: dict[str, Callable[[Heads, Moments], Heads]] = {
 
 @dataclass(frozen=True)
 class RelativeErrors:
-    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (inner_product.FORMS), for any changed heads M̂.
+    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (weights.forms.FORMS), for any changed heads M̂.
 
     In the score metric this is the root of the mean squared error of attention scores over their mean square, for
     queries and keys drawn independently from the calibration text; with the mean key taken out, of their variances
     over keys.
 
     Attributes:
-        own: the untouched heads by form, as they are and whitened. moments: that whiten them.
+        own: the untouched heads by form, as they are and whitened. moments: what they are whitened with.
     """
 
     own: dict[str, Heads]

@@ -21,7 +21,7 @@ def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
 
 
 def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
-    """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F = ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩_F for the circuit form (DESIGN.md, PCA).
+    """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F = ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩_F for the circuit form (docs/weights.md, PCA).
 
     Computed a layer at a time, against itself and the later ones, so that memory stays at n · heads · d_head² numbers;
     returned in float64.

@@ -68,7 +68,7 @@ def read_heads(model: Any) -> Heads:
 
 
 def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
-    """W_Qᵀ W_K of every head in float64 (DESIGN.md, W_QK, gram form).
+    """W_Qᵀ W_K of every head in float64 (docs/weights.md, Forms of W_QK).
 
     Not a property of the model: W_Q R and W_K R with the same orthogonal R give the same attention and
     Rᵀ W_Qᵀ W_K R here.
