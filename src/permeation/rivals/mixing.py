@@ -1,8 +1,8 @@
 """Heads rebuilt from what they share: principal components of W_QK, random ones, the mean head, clusters.
 
-All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own, and look for the W_Q that give M̂ with the keys
-as they are; the keys count as stored. So the coordinates in which rotary positions act stay, too: at R = 1 every model
-comes back, and at other R the model has M̂ at distance 0, turned by the positions as the keys are turned.
+All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own, and look for the W_Q that give M̂ with the
+keys as they are; the keys count as stored. So the coordinates in which rotary positions act stay, too: at R = 1 every
+model comes back, and at other R the model has M̂ at distance 0, turned by the positions as the keys are turned.
 """
 
 from __future__ import annotations
