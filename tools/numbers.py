@@ -17,7 +17,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,9 @@ def ratio_text(row: Mapping[str, Any], ratio: str = "ratio") -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def grid(header: list[str], rows: Iterator[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def grid(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table, without blanks around its bars: README.md is counted in words."""
+    return "\n".join(f"|{'|'.join(line)}|" for line in (header, ["---"] * len(header), *rows))
 
 
 def claims(read: Read) -> str:
@@ -220,48 +219,55 @@ def proxies(read: Read) -> str:
 
 
 def nulls(read: Read) -> str:
-    """The headline statistics beside those of every null model (medians), with p."""
+    """The headline statistics beside those of every null model (medians over its draws)."""
     g = _there(read, "g")
+    models = (read("nulls") or g)["null"]
     keys = {"word_correlation_mean": ".3f", "decomposition_r2": ".3f", "alpha": ".2f", "separation_mean": "z.3f"}
+    rows = {"as measured": g} | {name.replace("_", " "): found for name, found in models.items()}
+    return grid(
+        ["directions", "correlation of g between words", "R²", "α", "separation"],
+        ([name, *(text_of(found.get(key), spec) for key, spec in keys.items())] for name, found in rows.items()),
+    )
 
-    def rows() -> Iterator[list[str]]:
-        yield ["as measured", *(text_of(g[key], spec) for key, spec in keys.items())]
-        for name, null in g["null"].items():
-            yield [name.replace("_", " "), *(_with_p(g, name, null, key, spec) for key, spec in keys.items())]
 
-    return grid(["directions", "correlation of g between words", "R²", "α", "separation"], rows())
+CONTROLS = {
+    "correlation of g between words, h = final": ("word_correlation_mean", "null_correlation_mean"),
+    "correlation of g between words, h = rank": ("rank.word_correlation_mean", "rank.null_correlation_mean"),
+    "R² of h · f_max · g": ("decomposition_r2", "null_decomposition_r2"),
+    "R², drift taken out, h = final": ("decomposition_r2_drift_out", "null_r2_drift_out"),
+    "R², drift taken out, h = rank": ("rank.decomposition_r2_drift_out", "rank.null_r2_drift_out"),
+    "least correlation of a word's g with g̃, made of its direction prompts": ("predicted_correlation_min", ""),
+}
 
 
 def controls(read: Read) -> str:
-    """The agreement of g and the quality of the product, in each way of measuring that the run has."""
-    g = _there(read, "g")
-    rows = [
-        ("correlation of g between words, h = final", g, "word_correlation_mean", "null_correlation_mean"),
-        ("the same, h = rank", g.get("rank", {}), "word_correlation_mean", "null_correlation_mean"),
-        ("the same, h = heldout", g.get("heldout", {}), "word_correlation_mean", "null_correlation_mean"),
-        ("R² of h · f_max · g", g, "decomposition_r2", "null_decomposition_r2"),
-        ("R², each word's drift taken out", g, "decomposition_r2_drift_out", "null_decomposition_r2_drift_out"),
-        (
-            "smallest correlation of g with its prediction from the direction prompts",
-            g,
-            "predicted_correlation_min",
-            "",
-        ),
-    ]
-    cells = (
-        [name, f"{part[key]:.3f}", text_of(part.get(null), ".3f")] for name, part, key, null in rows if key in part
+    """Agreement of g, and quality of the product, in each way of measuring that the run has; null: senses shuffled."""
+    places = [found for found in (read("controls"), _there(read, "g")) if found is not None]
+
+    def found(key: str) -> float | None:
+        for place in places:
+            try:
+                return float(_under(place, [("", part) for part in key.split(".")], key))
+            except MissingError:
+                continue
+        return None
+
+    values = {name: (found(key), found(null)) for name, (key, null) in CONTROLS.items()}
+    measured = ([name, text_of(x, ".3f"), text_of(null, ".3f")] for name, (x, null) in values.items() if x is not None)
+    return grid(["statistic", "words", "null"], measured)
+
+
+def before(read: Read) -> str:
+    """The AUC at the word, and at the token in front of it, by layer."""
+    found = read("controls")
+    if found is None:
+        return NOT_THERE
+    layers = list(found["auc_at_word"])
+    rows = {"at the word": found["auc_at_word"], "at the token in front of it": found["auc_before"]}
+    return grid(
+        ["AUC of the senses, graded prompts, at layer", *layers],
+        ([name, *(text_of(auc[layer], ".2f") for layer in layers)] for name, auc in rows.items()),
     )
-    return grid(["statistic", "words", "null"], cells)
-
-
-# What `within_senses` differs by is described, not tested: no hypothesis says how large it should be.
-DESCRIBED = ("within_senses",)
-
-
-def _with_p(g: Any, name: str, null: Any, key: str, spec: str) -> str:
-    shown = text_of(null[key], spec)
-    p = g.get("p", {}).get(name, {}).get(key)
-    return shown if p is None or name in DESCRIBED else f"{shown} (p = {p:.3f})"
 
 
 def stage_times(read: Read) -> str:
@@ -290,6 +296,7 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "claims": claims,
     "controls": controls,
     "nulls": nulls,
+    "before": before,
     "spectra": spectra,
     "ratios": by_replaced("perplexity", "components", "K"),
     "clusters": by_replaced("clusters", "k", "k"),

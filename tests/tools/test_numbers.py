@@ -69,7 +69,22 @@ def test_a_table_without_results_says_so() -> None:
 def test_the_table_of_claims() -> None:
     row = {"published": "> 0.96", "found": 0.9666, "low": 0.938, "high": 0.982, "null": 0.946, "verdict": "holds"}
     found = rewrite("<!--table:claims-->\n<!--end-->", {"claims": {"g over words": row}})
-    assert "| g over words | > 0.96 | 0.967 [0.938, 0.982] | 0.946 | holds |" in found
+    assert "|g over words|> 0.96|0.967 [0.938, 0.982]|0.946|holds|" in found
+
+
+def test_the_table_of_controls_has_what_the_run_has() -> None:
+    g = {"word_correlation_mean": 0.967, "null_correlation_mean": 0.944}
+    rank = {"word_correlation_mean": 0.96, "null_correlation_mean": 0.795}
+    auc = {"auc_at_word": {"5": 0.91, "30": 0.94}, "auc_before": {"5": 0.57, "30": 0.92}}
+    results = {"g": g, "controls": {"rank": rank, **auc}}
+    assert rewrite("<!--table:controls-->\n<!--end-->", results).splitlines()[3:-1] == [
+        "|correlation of g between words, h = final|0.967|0.944|",
+        "|correlation of g between words, h = rank|0.960|0.795|",
+    ]
+    assert rewrite("<!--table:before-->\n<!--end-->", results).splitlines()[3:-1] == [
+        "|at the word|0.91|0.94|",
+        "|at the token in front of it|0.57|0.92|",
+    ]
 
 
 def test_an_unknown_table_is_named() -> None:
