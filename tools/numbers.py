@@ -59,7 +59,9 @@ def has_history() -> bool:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", check=False
+        )
     except OSError:  # no git on this machine
         return None
     return done.stdout if done.returncode == 0 else None

@@ -17,6 +17,7 @@ from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import networkx as nx
 import yaml
 
 from permeation.config import Config
@@ -34,10 +35,11 @@ them back and keeps the values. This page is made from the settings' own descrip
 """
 STAGES = """# Stages
 
-What `dvc stage list` prints, with the parameters of each stage and the graph that `dvc dag --mermaid` draws. A stage
-writes its folder under `data/`; the report stages write `metrics/`, `plots/` and `report.html`. Made from `dvc.yaml`
-by `python -m tools.reference`.
+What `dvc stage list` prints, with the parameters of each stage. A stage writes its folder under `data/`; the report
+stages write `metrics/`, `plots/` and `report.html`. Made from `dvc.yaml` by `python -m tools.reference`.
 """
+GRAPH = """An arrow leads from a stage to one that needs it; it is left out where a longer way leads there. `dvc dag` draws
+all of them."""
 
 
 class _Blocks(yaml.SafeDumper):
@@ -118,16 +120,14 @@ def stages_page() -> str:
         for name, stage in stages.items()
     ]
     table = "\n".join(["| stage | what it does | parameters |", "|---|---|---|", *rows])
-    return f"{STAGES}\n{table}\n\n```mermaid\n{graph(stages)}\n```\n"
+    return f"{STAGES}\n{table}\n\n{GRAPH}\n\n```mermaid\n{graph(stages)}\n```\n"
 
 
 def graph(stages: Mapping[str, Any]) -> str:
-    """The stages as a Mermaid flowchart: an arrow from each stage to those that read what it wrote."""
+    """The stages as a Mermaid flowchart, an arrow from each to those that need it; what longer ways say is left out."""
     writer = {path: name for name, stage in stages.items() for path in map(_path, _written(stage))}
-    arrows = [
-        f"    {writer[dep]} --> {name}" for name, stage in stages.items() for dep in stage["deps"] if dep in writer
-    ]
-    return "\n".join(["flowchart TD", *dict.fromkeys(arrows)])
+    needs = nx.DiGraph((writer[dep], name) for name, stage in stages.items() for dep in stage["deps"] if dep in writer)
+    return "\n".join(["flowchart TD", *sorted(f"    {a} --> {b}" for a, b in nx.transitive_reduction(needs).edges)])
 
 
 def _written(stage: Mapping[str, Any]) -> list[Any]:

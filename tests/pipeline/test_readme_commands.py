@@ -68,7 +68,7 @@ COMMANDS = {
     "dvc repro --force fetch_model": (None, "Running stage 'fetch_model'"),
     "dvc repro reconstruct": (None, "Data and pipelines are up to date"),
     "dvc stage list": (None, "perplexity with all heads rebuilt from K components"),
-    "dvc dag --mermaid": (None, "flowchart TD"),
+    "dvc dag": (None, "report"),
     ".venv/bin/dvc plots diff HEAD workspace": (None, "index.html"),
     # Nothing has changed, so that without --all there is nothing to show.
     ".venv/bin/dvc metrics diff": (".venv/bin/dvc metrics diff --all", "word_correlation_mean"),

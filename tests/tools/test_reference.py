@@ -41,9 +41,10 @@ def test_what_is_accepted_is_what_the_message_says(check: object) -> None:
     assert reference.accepted(field) == ("true or false" if check is boolean else "null, or true or false")
 
 
-def test_the_graph_has_an_arrow_for_each_folder_that_is_read() -> None:
+def test_the_graph_has_the_arrows_that_no_longer_way_implies() -> None:
     stages = {
         "one": {"deps": ["x"], "outs": ["data/one", {"metrics/one.json": {"cache": False}}]},
-        "two": {"deps": ["data/one", "metrics/one.json", "src"]},
+        "two": {"deps": ["data/one", "metrics/one.json", "src"], "outs": ["data/two"]},
+        "three": {"deps": ["data/one", "data/two"]},
     }
-    assert reference.graph(stages).splitlines() == ["flowchart TD", "    one --> two"]
+    assert reference.graph(stages).splitlines() == ["flowchart TD", "    one --> two", "    two --> three"]
