@@ -38,8 +38,8 @@ STAGES = """# Stages
 What `dvc stage list` prints, with the parameters of each stage. A stage writes its folder under `data/`; the report
 stages write `metrics/`, `plots/` and `report.html`. Made from `dvc.yaml` by `python -m tools.reference`.
 """
-GRAPH = """An arrow leads from a stage to one that needs it; it is left out where a longer way leads there. `dvc dag` draws
-all of them."""
+GRAPH = """An arrow leads from a stage to one that needs it; it is left out where a longer way leads there. `dvc dag`
+draws all of them."""
 
 
 class _Blocks(yaml.SafeDumper):
