@@ -22,6 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json
+
 PROJECT = Path(__file__).parents[1]
 MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
 BLOCK = re.compile(r"(?P<head><!--table:(?P<table>[\w ]+)-->\n).*?(?P<tail><!--end-->)", re.DOTALL)
@@ -30,14 +33,14 @@ NOT_THERE = "*Not there yet: the run that is committed has no such table.*"
 Read = Callable[[str], Any]  # by the name of a results file, as in a mark; None where there is no such file
 
 
-class MissingError(Exception):
+class MissingError(PermeationError):
     """A mark or a table asks for what no result holds."""
 
 
 def in_folder(name: str) -> Any:
     """A results file of this folder."""
     path = PROJECT / path_of(name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def at_revision(revision: str) -> Read:
@@ -134,14 +137,14 @@ def claims(read: Read) -> str:
         here = _plain(claim["found"])
         if claim.get("low") is not None:
             here += f" [{_plain(claim['low'])}, {_plain(claim['high'])}]"
-        return [claim.get("claim", name), _plain(claim["published"]), here, _plain(claim["null"]), claim["verdict"]]
+        return [claim.get("statement", name), _plain(claim["published"]), here, _plain(claim["null"]), claim["verdict"]]
 
-    listed = found.get("claims", found)
-    items = listed.items() if isinstance(listed, Mapping) else ((row["claim"], row) for row in listed)
-    return grid(["claim", "published", "found here", "null model", "verdict"], (cells(*item) for item in items))
+    return grid(["claim", "published", "found here", "null model", "verdict"], (cells(*item) for item in found.items()))
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " / ".join(map(_plain, value))
     return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -353,6 +356,14 @@ def differences(read: Read) -> list[str]:
     return found
 
 
+def rewrite(read: Read) -> list[str]:
+    """Write the pages anew; gives what no result was found for."""
+    found: list[str] = []
+    for page in pages():
+        page.write_text(rewritten(page.read_text(encoding="utf-8"), read, found), encoding="utf-8")
+    return found
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m tools.numbers", description=__doc__)
@@ -361,12 +372,10 @@ def main() -> None:
     arguments = parser.parse_args()
     revision = arguments.revision or ("HEAD" if arguments.check and has_history() else None)
     read = at_revision(revision) if revision else in_folder
-    if arguments.check:
-        found = differences(read)
-    else:
-        found = []
-        for page in pages():
-            page.write_text(rewritten(page.read_text(encoding="utf-8"), read, found), encoding="utf-8")
+    try:
+        found = differences(read) if arguments.check else rewrite(read)
+    except PermeationError as error:
+        sys.exit(f"numbers: {error}")
     sys.exit("\n".join(found) or 0)
 
 

@@ -70,6 +70,10 @@ def test_the_table_of_claims() -> None:
     row = {"published": "> 0.96", "found": 0.9666, "low": 0.938, "high": 0.982, "null": 0.946, "verdict": "holds"}
     found = rewrite("<!--table:claims-->\n<!--end-->", {"claims": {"g over words": row}})
     assert "|g over words|> 0.96|0.967 [0.938, 0.982]|0.946|holds|" in found
+    shares = {"published": [9, 54], "found": [34, 113], "null": None, "verdict": "does not hold"}
+    assert "|K|9 / 54|34 / 113|–|does not hold|" in rewrite(
+        "<!--table:claims-->\n<!--end-->", {"claims": {"K": shares}}
+    )
 
 
 def test_the_table_of_controls_has_what_the_run_has() -> None:
@@ -137,3 +141,6 @@ def test_the_command_names_what_differs(tmp_path: Path, monkeypatch: pytest.Monk
             numbers.main()
         assert ended.value.code == 0
     assert page.read_text().startswith("# A\n\n441<!--")
+    (tmp_path / "metrics" / "perplexity.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"numbers: .*perplexity.json: cannot be read as JSON"):
+        numbers.main()
