@@ -13,7 +13,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -54,7 +54,7 @@ def settings_of(cls: type[Settings]) -> Iterator[tuple[Field[Any], type[Settings
     hints = get_type_hints(cls)
     for each in fields(cls):
         kind = hints[each.name]
-        yield each, kind if is_dataclass(kind) else None
+        yield each, kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
 def accepted(setting: Field[Any]) -> str:
