@@ -57,7 +57,7 @@ def test_the_ratio_of_an_own_change() -> None:
 
     text = (PROJECT / "data" / "words.yaml").read_text(encoding="utf-8")
     names: dict[str, Any] = {"model": model, "tokenizer": tiny.tokenizer(), "text": text, "change": change}
-    code = example("docs/weights.md").replace("512", "16").replace("511", "15").replace("4096", "128")
+    code = example("docs/weights.md").replace("512", "16").replace("4096", "128")
     with redirect_stdout(StringIO()) as printed:
         exec(code, names)
     assert len(names["untouched"]) == 8

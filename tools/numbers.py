@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bench.stages
+import bench.tables
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 
@@ -277,17 +279,15 @@ def before(read: Read) -> str:
 
 def stage_times(read: Read) -> str:
     """What every stage takes."""
-    from bench.stages import table
-
-    return table(_there(read, "bench/stages"))
+    return bench.stages.table(_there(read, "bench/stages"))
 
 
 def scorers(read: Read) -> str:
     """The scorer beside its rivals, on each kind of processor that it was timed on."""
-    from bench.__main__ import table
-
     kinds = _there(read, "bench/results")
-    return "\n\n".join(f"**{kind}**, {found['threads']} threads:\n\n{table(found)}" for kind, found in kinds.items())
+    return "\n\n".join(
+        f"**{kind}**, {found['threads']} threads:\n\n{bench.tables.table(found)}" for kind, found in kinds.items()
+    )
 
 
 def _there(read: Read, name: str) -> Any:

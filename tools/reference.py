@@ -49,6 +49,14 @@ class _Blocks(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Shares such as "90%" in quotes, so that nobody takes them for numbers; names as they are."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if text[:1].isdigit() else None)
+
+
+_Blocks.add_representer(str, _text)
+
+
 def settings_of(cls: type[Settings]) -> Iterator[tuple[Field[Any], type[Settings] | None]]:
     """The fields of a group of settings, each with the class of its section if it is one."""
     hints = get_type_hints(cls)

@@ -17,7 +17,7 @@ _PUBLIC = {
     "models.load": ("load_folded", "load_model"),
     "models.tokenizer": ("load_tokenizer",),
     "perplexity.nll": ("window_nll",),
-    "perplexity.ratio": ("paired_ratio",),
+    "perplexity.ratio": ("estimate",),
     "perplexity.windows": ("Text",),
     "weights.forms": ("circuit_kernel", "gram_kernel"),
     "weights.heads": ("read_heads",),

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from permeation.frame.checks import Settings, checked, choice, count_or, integer, number, optional
+from permeation.frame.checks import Settings, checked, choice, count_or, integer, number, optional, reject
 
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("float32", "bfloat16")
+
+
+def boolean_or_auto(key: str, value: Any) -> bool | Literal["auto"]:
+    """true, false or auto."""
+    if value != "auto" and not isinstance(value, bool):
+        reject(key, value, "auto | true | false")
+    return value
 
 
 @dataclass(frozen=True)
@@ -15,27 +22,39 @@ class Perplexity(Settings):
     prefix = "perplexity."
     context: int = checked(
         integer(2),
-        "Tokens of a window. A longer one gives the model more context and a lower perplexity.",
+        "Tokens of a window; windows do not overlap. A longer one gives the model more context and a lower perplexity.",
     )
     max_tokens: int | None = checked(
         optional(integer(2)),
-        "At most this much text, in windows spread over the corpus; null: all of it. More narrows the intervals.",
+        "Tokens to measure on, in whole windows spread over the text, none of them the moments'; null: the whole "
+        "text. More narrow the intervals.",
     )
-    batch_size: int | Literal["auto"] = checked(
-        count_or("auto"),
-        "Windows that are scored at once; auto: what suits the device.",
+    prepend_bos: bool | Literal["auto"] = checked(
+        boolean_or_auto,
+        "Whether each window begins with the BOS token; auto: if the model's tokenizer adds one. Newer models are "
+        "far off without theirs.",
     )
     tolerance: float | None = checked(
         optional(number(0.0)),
-        "Stop after 8, 16, 32 … windows, once half of a ratio's 95 % interval is at most this share of the "
-        "ratio; null: score all windows.",
+        "A comparison takes 4, 8, 16 … windows, and ends once half of its ratio's 95 % interval is at most this "
+        "share of the ratio; null: it takes all windows.",
+    )
+    hopeless: float | None = checked(
+        optional(number(1.0)),
+        "It ends, too, once the whole interval is above this ratio: such a model is of no use, however bad it is. "
+        "null: never.",
     )
     relative_tolerance: float = checked(
         number(0.0, 1.0, or_equal=True),
-        "Stop as well once half of the interval is at most this part of |log ratio| times the ratio, so that "
-        "no time is spent on whether a ratio is 130 or 131; 0: never for this reason.",
+        "It ends, too, once half of the interval is at most this share of |log ratio| times the ratio: ratios far "
+        "from 1 need fewer digits. 0: never.",
     )
-    dtype: str = checked(
+    batch_size: int | Literal["auto"] = checked(
+        count_or("auto"),
+        "Windows that are scored at once; auto: what keeps the device busy. It changes no result.",
+    )
+    dtype: Literal["float32", "bfloat16"] = checked(
         choice(*DTYPES),
-        "Number format of the scoring: float32, bfloat16 (faster, less exact), or auto.",
+        "Number format of the scoring. bfloat16 is faster where the processor multiplies it, and moves ratios by "
+        "up to some per cent.",
     )

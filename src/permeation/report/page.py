@@ -21,7 +21,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import write_whole
 from permeation.report.figures import meaning, weights
-from permeation.report.findings import Metrics, read_metrics, sections, sizes
+from permeation.report.findings import read_metrics, sections, sizes
+from permeation.report.sections import Metrics
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
 SCALE = 0.6  # CSS pixels per pixel of a figure, so that all figures' labels have the page's own size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from permeation.frame.checks import Settings, checked, choice, distinct, integer, number, optional, rising
+from permeation.frame.checks import Settings, checked, choice, distinct, number, rising
 from permeation.rivals.registry import METHODS
 
 
@@ -17,10 +17,6 @@ class Rivals(Settings):
     )
     shares: tuple[float, ...] = checked(
         rising(number(0.0, 1.0)),
-        "Storage budgets, as shares of what W_Q and W_K take at 16 bits a number; each method takes its "
-        "largest size that fits.",
-    )
-    max_tokens: int | None = checked(
-        optional(integer(2)),
-        "At most this much text for a ratio, none of it the text that moments reads; null: all there is.",
+        "Storage budgets, as shares of what W_Q and W_K take at 16 bits a number; each method takes its largest "
+        "size that fits.",
     )

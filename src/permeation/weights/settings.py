@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, count_or_all, integer, number, optional, rising
+from permeation.frame.checks import (
+    Settings,
+    boolean,
+    checked,
+    choice,
+    count_or_all,
+    integer,
+    number,
+    reject,
+    rising,
+)
 
 Count = int | Literal["all"]
+Components = int | str  # a count of components, "90%" of the variance, or "all"
+
+
+def components(key: str, value: Any) -> tuple[Components, ...]:
+    """A list of counts, then shares of the variance as "90%", each rising, and `all` at the end."""
+    accepts = 'a list of counts, then shares of the variance such as "90%", each rising, then all'
+    if not isinstance(value, (list, tuple)) or not value:
+        reject(key, value, accepts)
+    ranks = [_rank(item) for item in value]
+    if any(rank is None for rank in ranks) or any(b <= a for a, b in pairwise(filter(None, ranks))):
+        reject(key, value, accepts)
+    return tuple(value)
+
+
+def _rank(item: object) -> tuple[int, float] | None:
+    """Where an entry stands in a list: its kind, and its size within the kind; None for what is no entry."""
+    if item == "all":
+        return 2, 0.0
+    if isinstance(item, int) and not isinstance(item, bool) and item >= 1:
+        return 0, float(item)
+    share = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)%", item) if isinstance(item, str) else None
+    return (1, float(share[1])) if share and float(share[1]) > 0 else None
 
 
 @dataclass(frozen=True)
@@ -39,9 +73,10 @@ class Pca(Settings):
 @dataclass(frozen=True)
 class Reconstruct(Settings):
     prefix = "reconstruct."
-    components: tuple[Count, ...] = checked(
-        rising(count_or_all),
-        "Numbers K of components from which all heads are rebuilt; all gives the model back and checks the injection.",
+    components: tuple[Components, ...] = checked(
+        components,
+        "How many components W_QK is rebuilt from: counts, then shares of the variance as text, then all, which "
+        "gives the model back and checks the injection.",
     )
 
 
@@ -54,10 +89,10 @@ class Locate(Settings):
     )
     bands: int = checked(
         integer(2),
-        "Groups of components of equal number, from the largest variance to the smallest; each is dropped "
-        "from all layers in turn.",
+        "Groups of components of equal number, from the largest variance to the smallest; each is dropped from "
+        "all layers in turn.",
     )
-    max_tokens: int | None = checked(optional(integer(2)), "At most this much text for a ratio; null: all there is.")
+    windows: int = checked(integer(2), "Windows that each single layer is measured on, always as many.")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""What the stages of the meaning axis found, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from permeation.report.sections import Metrics, Section, share
+
+SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
+
+
+def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
+    """How far the contexts of each word come apart."""
+    words = sigma["words"]
+    gaps = {word: values["separation"] for word, values in words.items()}
+    smallest, largest = min(gaps, key=lambda word: gaps[word]), max(gaps, key=lambda word: gaps[word])
+    return Section(
+        "Do contexts pull a word towards its senses?",
+        [
+            f"At the last layer σ puts all five contexts in the order of their strength for {sigma['ordered_words']} "
+            f"of {sigma['n_words']} words.",
+            f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
+            f"{gaps[largest]:.2f} ({largest}).",
+            "Along directions made from other prompts the senses are told apart with an AUC of "
+            f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
+            f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
+            f"p = {g['auc_gradient_own_p']:.3f}).",
+        ],
+        ("word", "σ(strong A) − σ(strong B)", "f_max"),
+        [(word, f"{gap:.3f}", f"{g['f_max'][word]:.3f}") for word, gap in gaps.items()],
+        ("sigma", "meaning", "decoding", "logit_lens"),
+    )
+
+
+def shape_of_response(g: Metrics) -> Section:
+    """Whether all words respond with the same g, and whether that is about meaning."""
+    real = g[MEAN]
+    if real is None:
+        agreement = "With a single word there is nothing to compare g with."
+    else:
+        null = g["null"]["within_senses"][MEAN]
+        verdict = "no less: the shared shape says nothing about meaning" if null >= real else "less than that"
+        agreement = (
+            f"The words' g correlate by {real:.3f} on average ({g['word_correlation_min']:.3f} at least); along "
+            f"directions that tell prompts of the same sense apart by {null:.3f} in the median, {verdict}. Shuffled "
+            f"sense labels reach the words' own correlation by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
+        )
+    drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
+    return Section(
+        "Is the response over depth the same for all words?",
+        [
+            agreement,
+            f"h · f_max · g, with g the mean of the other words, explains {share(g['decomposition_r2'])} of σ's "
+            "variance.",
+            f"The response is largest at depth {g['peak_depth']:.2f}{drop}. Without the final layers it grows like "
+            f"(l/L)^{g['alpha']:.2f}, and the law that fits best is: {g['best_model']}.",
+        ],
+        figures=("g", "response", "fits"),
+    )
+
+
+# The metrics files that each needs, in the order of the page.
+SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
+    (("sigma", "g"), meaning_of_words),
+    (("g",), shape_of_response),
+)

@@ -1,0 +1,37 @@
+"""A part of what a run found: sentences and a table, and how numbers are written in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the findings.
+
+    Attributes:
+        title: its heading.
+        findings: sentences, the most telling one first.
+        header, rows: a table as text, its first column the row's name.
+        figures: the tables under plots/ whose figures belong here.
+    """
+
+    title: str
+    findings: Sequence[str]
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    figures: Sequence[str] = ()
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.0f} %"
+
+
+def plain(ratio: float) -> str:
+    """A ratio, with as many digits as one reads."""
+    return f"{ratio:.4f}" if ratio < 10 else f"{ratio:,.0f}"
