@@ -177,12 +177,18 @@ def by_replaced(name: str, key: str, label: str) -> Callable[[Read], str]:
 
     def table(read: Read) -> str:
         rows = _there(read, f"plots/{name}")
-        keys = list(dict.fromkeys(row[key] for row in rows))
-        columns = list(dict.fromkeys(row["replaced"] for row in rows))
-        cell = {(row[key], row["replaced"]): ratio_text(row) for row in rows}
-        return grid([label, *columns], ([f"{k:,}", *(cell.get((k, c), "–") for c in columns)] for k in keys))
+        cell = {(_asked(row, key), row["replaced"]): ratio_text(row) for row in rows}
+        columns = list(dict.fromkeys(replaced for _, replaced in cell))
+        asked = dict.fromkeys(name for name, _ in cell)
+        return grid([label, *columns], ([name, *(cell.get((name, c), "–") for c in columns)] for name in asked))
 
     return table
+
+
+def _asked(row: Mapping[str, Any], key: str) -> str:
+    """A count as it was asked for: 64, or 90% with the count that it means."""
+    count, asked = str(row[key]), str(row.get("asked", row[key]))
+    return count if asked in (count, "all") else f"{asked} ({count})"
 
 
 def bands(read: Read) -> str:
