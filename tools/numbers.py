@@ -129,6 +129,9 @@ def grid(header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(f"|{'|'.join(line)}|" for line in (header, ["---"] * len(header), *rows))
 
 
+VERDICTS = {"null_too": "holds, null too", "fails": "does not hold", "not_measurable": "not measurable"}
+
+
 def claims(read: Read) -> str:
     """Claim, published, found with interval, null, verdict."""
     found = read("claims")
@@ -137,16 +140,17 @@ def claims(read: Read) -> str:
 
     def cells(name: str, claim: Mapping[str, Any]) -> list[str]:
         here = _plain(claim["found"])
-        if claim.get("low") is not None:
+        if claim["low"] is not None and not isinstance(claim["found"], list):
             here += f" [{_plain(claim['low'])}, {_plain(claim['high'])}]"
-        return [claim.get("statement", name), _plain(claim["published"]), here, _plain(claim["null"]), claim["verdict"]]
+        verdict = VERDICTS.get(claim["verdict"], claim["verdict"])
+        return [name.replace("_", " "), _plain(claim["published"]), here, _plain(claim["null"]), verdict]
 
     return grid(["claim", "published", "found here", "null model", "verdict"], (cells(*item) for item in found.items()))
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        return " / ".join(map(_plain, value))
+        return " to ".join(map(_plain, value))
     return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -67,13 +67,13 @@ def test_a_table_without_results_says_so() -> None:
 
 
 def test_the_table_of_claims() -> None:
-    row = {"published": "> 0.96", "found": 0.9666, "low": 0.938, "high": 0.982, "null": 0.946, "verdict": "holds"}
-    found = rewrite("<!--table:claims-->\n<!--end-->", {"claims": {"g over words": row}})
-    assert "|g over words|> 0.96|0.967 [0.938, 0.982]|0.946|holds|" in found
-    shares = {"published": [9, 54], "found": [34, 113], "null": None, "verdict": "does not hold"}
-    assert "|K|9 / 54|34 / 113|–|does not hold|" in rewrite(
-        "<!--table:claims-->\n<!--end-->", {"claims": {"K": shares}}
-    )
+    one = {"published": "> 0.96", "found": 0.9666, "low": 0.938, "high": 0.982, "null": 0.946, "verdict": "null_too"}
+    span = {"published": "0.30 to 0.79", "found": [0.261, 0.48], "low": 0.2, "high": 0.55, "null": None}
+    found = {"g_between_words": one, "f_max": span | {"verdict": "fails"}}
+    assert rewrite("<!--table:claims-->\n<!--end-->", {"claims": found}).splitlines()[3:-1] == [
+        "|g between words|> 0.96|0.967 [0.938, 0.982]|0.946|holds, null too|",
+        "|f max|0.30 to 0.79|0.261 to 0.48|–|does not hold|",
+    ]
 
 
 def test_the_table_of_controls_has_what_the_run_has() -> None:
