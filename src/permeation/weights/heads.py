@@ -72,7 +72,7 @@ def biases_as_rows(heads: Heads) -> Heads:
 
 
 def read_heads(model: Any) -> Heads:
-    """Copies of the heads' weights, on the CPU, as the model holds them (fold the norms first for the folded ones)."""
+    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded."""
     layers = list(attention_views(model))
 
     def stack(name: str) -> Tensor | None:
