@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ class _Lines(tqdm):  # type: ignore[misc]  # tqdm brings no types
     """A tqdm whose states stand one below the other, as a log file needs them."""
 
     @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
+    def status_printer(file: Any) -> Callable[[str], None]:
         def say(state: str) -> None:
             if state.strip():
                 file.write(f"{state.strip()}\n")
