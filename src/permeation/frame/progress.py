@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,17 +16,15 @@ EVERY = 20.0
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {percentage:.0f} %, {elapsed} so far, about {remaining} left"
 
 
-class _Lines(tqdm):  # type: ignore[misc]  # tqdm brings no types
-    """A tqdm whose states stand one below the other, as a log file needs them."""
+class _Log:
+    """Takes what tqdm writes for a terminal, and puts each state on stderr as a line of its own."""
 
-    @staticmethod
-    def status_printer(file: Any) -> Callable[[str], None]:
-        def say(state: str) -> None:
-            if state.strip():
-                file.write(f"{state.strip()}\n")
-                file.flush()
+    def write(self, state: str) -> None:
+        if state.strip():
+            sys.stderr.write(f"{state.strip()}\n")
 
-        return say
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @contextmanager
@@ -35,13 +33,11 @@ def bar(total: int, desc: str, unit: str = "it") -> Iterator[Any]:
 
     TQDM_DISABLE silences the bars that libraries draw (stages/run sets it where there is no terminal), not these.
     """
-    options = {"total": total, "desc": desc, "unit": unit, "unit_scale": total >= 10_000, "disable": False}
-    if sys.stderr.isatty():  # pragma: no cover (the tests have no terminal)
-        with tqdm(**options) as shown:
-            yield shown
-    else:
-        with _Lines(**options, delay=EVERY, mininterval=EVERY, bar_format=LINE) as shown:
-            yield shown
+    options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "unit_scale": total >= 10_000}
+    if not sys.stderr.isatty():
+        options |= {"file": _Log(), "delay": EVERY, "mininterval": EVERY, "bar_format": LINE}
+    with tqdm(**options, disable=False) as shown:
+        yield shown
 
 
 def each(items: Collection[T], desc: str, unit: str = "it") -> Iterator[T]:
