@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.checks import Settings, build, checked, choice, integer, section, text
+from permeation.frame.checks import Settings, boolean, build, checked, choice, integer, section, text
 from permeation.frame.device import DEVICES
 from permeation.frame.tables import read_yaml
 from permeation.meaning.settings import Activations, Bootstrap, Decode, G, LogitLens, Nulls, Response, Sigma
@@ -27,6 +27,7 @@ class Config(Settings):
     words: str = checked(text)
     device: str = checked(choice(*DEVICES))
     seed: int = checked(integer(0, 2**32 - 1))  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
+    quick: bool = checked(boolean)
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))

@@ -9,7 +9,7 @@ from permeation.report.sections import Metrics, Section, share
 SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
 
 
-def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
+def meaning_of_words(sigma: Metrics, g: Metrics, decode: Metrics) -> Section:
     """How far the contexts of each word come apart."""
     words = sigma["words"]
     gaps = {word: values["separation"] for word, values in words.items()}
@@ -22,9 +22,9 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
             f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
             f"{gaps[largest]:.2f} ({largest}).",
             "Along directions made from other prompts the senses are told apart with an AUC of "
-            f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
-            f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
-            f"p = {g['auc_gradient_own_p']:.3f}).",
+            f"{decode['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
+            f"{decode['auc_gradient_own_low']:.2f} to {decode['auc_gradient_own_high']:.2f}; chance is 0.5, "
+            f"p = {decode['auc_gradient_own_p']:.3f}).",
         ],
         ("word", "σ(strong A) − σ(strong B)", "f_max"),
         [(word, f"{gap:.3f}", f"{g['f_max'][word]:.3f}") for word, gap in gaps.items()],
@@ -32,18 +32,18 @@ def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
     )
 
 
-def shape_of_response(g: Metrics) -> Section:
+def shape_of_response(g: Metrics, nulls: Metrics) -> Section:
     """Whether all words respond with the same g, and whether that is about meaning."""
     real = g[MEAN]
     if real is None:
         agreement = "With a single word there is nothing to compare g with."
     else:
-        null = g["null"]["within_senses"][MEAN]
+        null = nulls["null"]["within_senses"][MEAN]
         verdict = "no less: the shared shape says nothing about meaning" if null >= real else "less than that"
         agreement = (
             f"The words' g correlate by {real:.3f} on average ({g['word_correlation_min']:.3f} at least); along "
             f"directions that tell prompts of the same sense apart by {null:.3f} in the median, {verdict}. Shuffled "
-            f"sense labels reach the words' own correlation by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
+            f"sense labels reach the words' own correlation by chance with p = {nulls['p'][SHUFFLED][MEAN]:.3f}."
         )
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
@@ -61,6 +61,6 @@ def shape_of_response(g: Metrics) -> Section:
 
 # The metrics files that each needs, in the order of the page.
 SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
-    (("sigma", "g"), meaning_of_words),
-    (("g",), shape_of_response),
+    (("sigma", "g", "decode"), meaning_of_words),
+    (("g", "nulls"), shape_of_response),
 )
