@@ -16,9 +16,9 @@ import pytest
 import transformers
 
 from permeation.config import Config
+from permeation.frame.asked import asked_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.frame.asked import asked_of
 from permeation.report.findings import summarise
 from permeation.report.results import Place, Results
 from stages import Stage, run
