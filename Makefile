@@ -11,7 +11,7 @@ QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 decode.permutations=1
 	locate.bands=2 locate.max_tokens=1024
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro meaning quick report test coverage lint audit bench clean elsewhere
+.PHONY: help setup repro meaning quick back report test coverage lint audit bench clean elsewhere
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -29,6 +29,10 @@ meaning: .venv/ready  ## the meaning axis alone, with words of your own: make me
 quick: .venv/ready  ## the whole pipeline on little text, as the experiment `quick`; what is committed stays as it is
 	$(BIN)/dvc exp run --temp --force --name quick $(addprefix -S ,$(QUICK))
 	$(BIN)/permeation summary quick
+
+back: .venv/ready  ## back to the committed parameters and their results, whatever was run since; recomputes nothing
+	git checkout -q -- params.yaml dvc.lock metrics plots
+	$(BIN)/dvc checkout --force
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/
 	$(BIN)/python -m permeation.report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from permeation.frame.tables import read_yaml
 
 if TYPE_CHECKING:
     import torch
+
+
+# DVC has removed the output of a stage that fails, and what was asked for stands in params.yaml.
+BACK = "\nTo go back to the committed parameters and their results: make back"
 
 
 @runtime_checkable
@@ -169,8 +174,6 @@ def run(main: Callable[[Stage[C]], None], load: Callable[..., C]) -> NoReturn:
         )
         with leaving_in_order():
             main(stage)
-    except PermeationError as error:
-        sys.exit(f"{name}: {error}")
-    except OSError as error:  # a read-only folder: the system's own words name the file
-        sys.exit(f"{name}: {error}")
+    except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
+        sys.exit(f"{name}: {error}{BACK if 'DVC_STAGE' in os.environ else ''}")
     sys.exit(0)

@@ -92,7 +92,7 @@ AXES = (MEANING, WEIGHTS)
 
 # Of a list in params.yaml (K, k, methods) so many entries are headlines, spread over it: what `dvc metrics diff` prints
 # has to fit a screen, however long the list.
-SPREAD = 6
+SPREAD = 5
 
 
 def collect(axis: Axis, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
