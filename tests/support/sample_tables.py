@@ -1,8 +1,13 @@
 """Small tables in the formats that the stages write to plots/: what pages and figures are tried on without a run."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from permeation.frame.tables import write_json
+from permeation.report.results import Place, Results
 
 Rows = list[dict[str, Any]]
 
@@ -159,8 +164,15 @@ def sample_metrics() -> dict[str, Any]:
     columns = ("ratio", "ratio_low", "ratio_high")
     table: dict[str, Any] = dict.fromkeys(columns, ratios)
     table["first_layer_kept"] = dict.fromkeys(columns, dict.fromkeys(ratios, 1.5))
+    run: dict[str, Any] = {
+        "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64}
+        | {"n_layers": 3, "n_heads": 4, "d_model": 32, "d_head": 8, "n_parameters": 2e6},
+        "versions": {"python": "3.11"},
+    }
     return {
-        "run": {"model": "small", "corpus": "text", "n_layers": 3, "n_heads": 4, "d_model": 32, "n_parameters": 2e6},
+        "meaning_run": run | {"parameters": {"seed": 0, "words": "data/words.yaml", "nulls.draws": 200}},
+        "weights_run": run
+        | {"corpus": {"name": "text", "sha256": "1" * 64}, "parameters": {"seed": 0, "pca.center": True}},
         "sigma": {
             "n_words": 3,
             "ordered_words": 2,
@@ -170,14 +182,18 @@ def sample_metrics() -> dict[str, Any]:
             "word_correlation_min": 0.5,
             "word_correlation_mean": 0.8,
             "null_correlation_mean": 0.2,
-            "null": {"within_senses": {"word_correlation_mean": 0.2}},
             "peak_depth": 0.9,
             "final_drop": 0.1,
             "alpha": 2.0,
             "best_model": "power",
             "decomposition_r2": 0.7,
             "f_max": dict.fromkeys(WORDS, 0.3),
+        },
+        "nulls": {
+            "null": {"within_senses": {"word_correlation_mean": 0.2}},
             "p": {"senses_shuffled": {"word_correlation_mean": 0.02}},
+        },
+        "decode": {
             "auc_gradient_own": 0.9,
             "auc_gradient_own_low": 0.8,
             "auc_gradient_own_high": 0.95,
@@ -200,10 +216,18 @@ def sample_metrics() -> dict[str, Any]:
             "band_ratio": {"1-6": 40.0, "7-12": 1.2},
             "first_layer_kept": {"band_ratio": {"1-6": 20.0, "7-12": 1.1}},
         },
-        "provenance": {
-            "model": {"name": "small", "source": "folder", "revision": None, "sha256": "0" * 64},
-            "corpus": {"name": "text", "sha256": "1" * 64},
-            "parameters": {"seed": 0, "g": {"shuffles": 3}},
-            "versions": {"python": "3.11"},
-        },
     }
+
+
+def write_sample_run(folder: Path, metrics: dict[str, Any] | None = None) -> Path:
+    """Write metrics files, by default the sample's, into folder/metrics; gives the folder."""
+    (folder / "metrics").mkdir(exist_ok=True)
+    for name, values in (metrics or sample_metrics()).items():
+        write_json(folder / "metrics" / f"{name}.json", values)
+    return folder
+
+
+def sample_results(metrics: dict[str, Any] | None = None) -> Results:
+    """What can be shown of metrics, by default the sample's."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Results.read(Place("sample", write_sample_run(Path(folder), metrics)), None)
