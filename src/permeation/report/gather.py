@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from permeation.frame.asked import Flat
+from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import replacing, write_whole
-from permeation.frame.tables import as_json, read_json
+from permeation.frame.tables import as_json, read_json, write_rows
 from permeation.report.axes import Axis, collect, headlines
 from permeation.report.figures import meaning, style, weights
+from permeation.report.labels import named
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
 FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES}
@@ -42,15 +43,12 @@ def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: 
     with replacing(root / "plots" / axis.name) as folder:
         for stage in axis.stages:
             for table in sorted((outputs[stage] / "plots").glob("*.json")):
-                copy_new(table, folder)
-                style.save(FIGURES[axis.name][table.stem](read_json(table)), folder / f"{table.stem}.png")
+                if (folder / table.name).exists():
+                    raise PermeationError(f"plots/{axis.name}/{table.name}: two stages write it, the second is {stage}")
+                write_rows(folder / table.name, rows := named(read_json(table)))
+                if (draw := FIGURES[axis.name].get(table.stem)) is not None:
+                    style.save(draw(rows), folder / f"{table.stem}.png")
     write_metrics(root, written)
-
-
-def copy_new(table: Path, folder: Path) -> None:
-    """Copy a table into a folder that holds none of its name yet; raises FileExistsError where it does."""
-    with (folder / table.name).open("xb") as file, table.open("rb") as source:
-        shutil.copyfileobj(source, file)
 
 
 def write_metrics(root: Path, files: Mapping[str, str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import inspect
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ FIGURES = meaning.FIGURES | weights.FIGURES
 def caption(name: str) -> str:
     """The first paragraph of what the figure's function says of itself."""
     draw: Any = FIGURES.get(name)
-    said = inspect.getdoc(draw.func if isinstance(draw, partial) else draw) if draw else None
+    said = inspect.getdoc(draw) if draw else None
     return " ".join((said or name).split("\n\n")[0].split())
 
 

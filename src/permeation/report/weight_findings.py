@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from permeation.report.labels import FORMS
 from permeation.report.sections import Metrics, Section, plain, share
 
 RATIOS = ("ratio, 95 % interval", "first layer kept, 95 % interval")  # the columns of `_ratios`
@@ -14,9 +15,9 @@ KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 def shared_subspace(pca: Metrics) -> Section:
     """How many components the heads' W_QK take."""
     forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
-    tables = {_form(name): form["components_for_variance"] for name, form in forms.items()}
+    tables: dict[str, Any] = {FORMS.get(name, name): form["components_for_variance"] for name, form in forms.items()}
     # The same heads in random directions, where that was measured.
-    tables |= {f"{_form(name)}, at random": table for name, table in pca.get("null", {}).items()}
+    tables |= {f"{FORMS.get(name, name)}, at random": table for name, table in pca.get("null", {}).items()}
     shares = list(pca["components_for_variance"])
     at = "90" if "90" in shares else shares[-1]
     needed = pca["components_for_variance"][at]
@@ -100,10 +101,6 @@ def where_it_lives(locate: Metrics) -> Section:
         [(band, plain(ratio), plain(kept[band])) for band, ratio in bands.items()],
         ("layers", "bands"),
     )
-
-
-def _form(name: str) -> str:
-    return {"score_centred": "score form, mean key out"}.get(name, f"{name} form")
 
 
 def _is_spectrum(part: Any) -> bool:

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from permeation.report.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, values, where
+from permeation.report.labels import SENSELESS, SHUFFLED
 
 CONDITION_COLOURS = {
     "strong_A": "#0072B2",
@@ -18,7 +19,6 @@ CONDITION_COLOURS = {
     "weak_B": "#E69F00",
     "strong_B": "#D55E00",
 }
-SHUFFLED, SENSELESS = "senses shuffled", "no sense in the direction"
 LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00")
 
 
@@ -209,44 +209,6 @@ def fits(rows: Rows) -> Figure:
     return figure
 
 
-def logit_lens(rows: Rows) -> Figure:
-    """The leading token at each layer (text) and its probability (shade), for the strong and neutral conditions."""
-    words, shown = unique(rows, "word"), ("strong_A", "neutral", "strong_B")
-    layers = unique(rows, "layer")
-    kept = [layers[i] for i in sorted({round(x) for x in np.linspace(0, len(layers) - 1, min(16, len(layers)))})]
-    figure, axis = plt.subplots(figsize=(0.62 * len(kept) + 2.2, 0.235 * len(words) * len(shown) + 1.0))
-    by_place = {(row["word"], row["condition"], row["layer"]): row for row in rows}
-    names = [(word, condition) for word in words for condition in shown]
-    shade = np.array([[by_place[*name, layer]["probability"] for layer in kept] for name in names])
-    image = axis.imshow(shade, aspect="auto", cmap="Blues", vmin=0, vmax=1)
-    for y, name in enumerate(names):
-        for x, layer in enumerate(kept):
-            axis.text(
-                x,
-                y,
-                printable(by_place[*name, layer]["token"]),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if shade[y, x] > 0.55 else "black",
-            )
-    for edge in range(len(shown), len(names), len(shown)):
-        axis.axhline(edge - 0.5, color="white", linewidth=2)
-    axis.set_yticks(range(len(names)), [f"{word}, {condition.replace('_', ' ')}" for word, condition in names])
-    axis.set_xticks(range(len(kept)), kept)
-    axis.tick_params(labelsize=6.5)
-    axis.grid(visible=False)
-    axis.set(xlabel="layer (0 is the embedding)", title="logit lens: the token that leads, and its probability")
-    figure.colorbar(image, label="probability", fraction=0.03)
-    return figure
-
-
-def printable(token: str) -> str:
-    """A token short enough for a cell, with nothing in it that a font may lack or that mathtext would read."""
-    visible = token.replace("\n", "\\n").replace("$", r"\$").strip() or repr(token)[1:-1]
-    return "".join(c if c.isascii() and c.isprintable() else "·" for c in visible)[:9]
-
-
 def revisions(rows: Rows) -> Figure:
     """g of several revisions: the mean over words, and each word in a panel of its own."""
     words = unique(rows, "word")
@@ -269,5 +231,4 @@ FIGURES: dict[str, Callable[[Rows], Figure]] = {
     "decoding": decoding,
     "response": responses,
     "fits": fits,
-    "logit_lens": logit_lens,
 }
