@@ -34,7 +34,7 @@ def sizes(model: Metrics) -> str:
 
 def summarise(results: Results) -> str:
     """All sections as text of at most 80 columns; why an axis is not among them comes last."""
-    parts = ["", textwrap.fill(f"{results.title}: {sizes(results.model)}", WIDTH)]
+    parts = ["", textwrap.fill(f"{results.about}: {sizes(results.model)}", WIDTH)]
     for section in sections(results.metrics):
         parts += ["", section.title.upper()]
         parts += [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in section.findings]

@@ -59,6 +59,7 @@ def page(results: Results, figures: Mapping[str, bytes]) -> str:
     places = {f"{key}.{WHERE}" for key in PLACES}
     return environment.get_template("report.html.jinja").render(
         title=results.title,
+        words=results.parameters.get("words"),
         sizes=sizes(results.model),
         model=results.model,
         corpus=results.corpus,

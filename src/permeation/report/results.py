@@ -141,11 +141,16 @@ class Results:
 
     @property
     def title(self) -> str:
-        """Model, text and words in one line; a quick run says so."""
+        """Model and text; a quick run says so."""
         quick = "QUICK RUN, of little text: " if self.parameters.get("quick") else ""
         text = f" on {self.corpus['name']}" if self.corpus else ""
+        return f"{quick}{self.model['name']}{text}"
+
+    @property
+    def about(self) -> str:
+        """Model, text and words in one line."""
         words = f", words of {self.parameters['words']}" if "words" in self.parameters else ""
-        return f"{quick}{self.model['name']}{text}{words}"
+        return f"{self.title}{words}"
 
 
 def resolve(project: Path, name: str) -> str:

@@ -98,7 +98,7 @@ def headline_table(revisions: Sequence[Revision]) -> str:
     keys = list(dict.fromkeys(key for each in revisions for key in each.headlines))
     rows = [(key, *(figure(each.headlines.get(key)) for each in revisions)) for key in keys]
     refused = [f"{each.name}: {said}" for each in revisions for said in each.results.refused.values()]
-    runs = [f"{each.name}: {each.results.title}" for each in revisions]
+    runs = [f"{each.name}: {each.results.about}" for each in revisions]
     return "\n".join([*runs, "", *columns(("", *(each.name for each in revisions)), rows), "", *refused]) + "\n"
 
 

@@ -32,6 +32,11 @@ def share(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
+def counted(number: int, name: str) -> str:
+    """A number of things, of one or of more."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def plain(ratio: float) -> str:
     """A ratio, with as many digits as one reads."""
     return f"{ratio:.4f}" if ratio < 10 else f"{ratio:,.0f}"

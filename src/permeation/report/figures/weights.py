@@ -81,8 +81,9 @@ def pareto(rows: Rows) -> Figure:
     lost = []
     for i, method in enumerate(methods):
         line = sorted(drawn[method], key=lambda row: row["stored_share"])
-        if not line or min(row["ratio"] for row in line) > HOPELESS:
+        if min((row["ratio"] for row in line), default=0) > HOPELESS:
             lost.append(method)
+        if not line or method in lost:
             continue
         excess = [max(ratio - 1, FLOOR) for ratio in values(line, "ratio")]
         low = [x - max(row["low"] - 1, FLOOR) for x, row in zip(excess, line, strict=True)]
@@ -99,7 +100,9 @@ def pareto(rows: Rows) -> Figure:
     axis.set(xlabel="stored share of W_Q and W_K (16 bits a number)")
     axis.yaxis.set_major_formatter(lambda excess, _: f"{100 * excess:g} %")
     if lost:
-        axis.set_title(f"twice the perplexity or more, or too large: {', '.join(lost)}", fontsize="small", color=GREY)
+        axis.set_title(
+            f"left out, for they double the perplexity at least: {', '.join(lost)}", fontsize="small", color=GREY
+        )
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
