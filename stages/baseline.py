@@ -1,17 +1,12 @@
 """Cut the text into windows and score the untouched model on them, once for all that compare with it."""
 
-from dataclasses import replace
-from functools import partial
-
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
-from permeation.perplexity.fast import prepare_for_scoring, resolve_dtype
-from permeation.perplexity.nll import perplexity
-from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.ratio import Baseline, untouched_nll
 from permeation.perplexity.windows import Text
 from stages import Stage, run
 
@@ -21,28 +16,25 @@ def main(stage: Stage) -> None:
     config, settings, folder = stage.config, stage.config.perplexity, stage.input("model")
     if settings.context > (longest := read_json(folder / "model.json")["n_ctx"]):
         raise PermeationError(f"perplexity.context is {settings.context}; this model accepts at most {longest}")
-    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
-    windows = text.spread(settings.context, settings.max_tokens)
-    load = partial(load_folded, folder, config.wqk.fold_norm, stage.device)
-    dtype = resolve_dtype(settings.dtype, load, windows.tokens[:1])
-    model = prepare_for_scoring(load(), dtype, settings.context)
-    with tqdm(
-        total=windows.tokens.numel(), desc=f"untouched model in {dtype}", unit="tok", unit_scale=True, disable=None
-    ) as bar:
-        comparison = Baseline.measure(
-            model,
-            windows,
-            replace(settings, dtype=dtype),
-            stage.journal(folder, settings=(config.wqk, dtype), of="baseline"),
-            bar.update,
-        )
+    text = Text.read(stage.input("tokenize_corpus"))
+    windows = text.held_out(settings.context, settings.max_tokens, config.moments.context, config.moments.tokens)
+    model = prepare_for_scoring(
+        load_folded(folder, config.wqk.fold_norm, stage.device), settings.dtype, settings.context
+    )
+    journal = stage.journal(folder, settings=(config.wqk, settings.dtype))
+    with tqdm(total=windows.tokens.numel(), desc="untouched model", unit="tok", unit_scale=True, disable=None) as bar:
+        baseline = Baseline(windows, untouched_nll(model, windows, settings, journal, bar.update))
+    found = baseline.perplexity
     with stage.output() as out:
-        comparison.write(out)
+        baseline.write(out)
         summary = {
-            "perplexity": perplexity(float(comparison.baseline.sum()), comparison.tokens),
-            "tokens": comparison.tokens,
-            "windows": comparison.baseline.size,
-            "dtype": dtype,
+            "perplexity": found.value,
+            "low": found.low,
+            "high": found.high,
+            "tokens": found.tokens,
+            "windows": found.windows,
+            "dtype": settings.dtype,
+            "bos": text.bos is not None,
         }
         write_json(out / "summary.json", summary)
 

@@ -1,85 +1,71 @@
 """Where the function lives: the perplexity with one layer rebuilt, and with one band of components dropped."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 from tqdm import tqdm
 
 from permeation.frame.errors import PermeationError
-from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.models.load import load_folded
-from permeation.perplexity.fast import prepare_for_scoring, untouched_before
-from permeation.perplexity.ratio import Baseline
-from permeation.perplexity.windows import Text
-from permeation.weights.heads import read_heads
+from permeation.frame.tables import write_json, write_rows
+from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
-from permeation.weights.replace import ALL, ALL_BUT_FIRST, REPLACED, measure_mixing
+from permeation.weights.replace import (
+    ALL,
+    ALL_BUT_FIRST,
+    REPLACED,
+    Context,
+    Job,
+    measure_all,
+    mixing_job,
+    write_measured,
+)
 from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/locate/: plots/layers.json, one row per layer, and plots/bands.json; summary.json."""
-    settings, folder, config = stage.config.locate, stage.input("model"), stage.config
-    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
-    model = load_folded(folder, config.wqk.fold_norm, stage.device)
-    text = Text.from_tensors(load_file(stage.input("tokenize_corpus") / "text.safetensors"))
-    calibration = torch.from_numpy(np.load(stage.input("moments") / "positions.npy"))
-    injection = GramInjection.fit(read_heads(model))
-    dtype = read_json(stage.input("baseline") / "summary.json")["dtype"]
-    scored = replace(config.perplexity, max_tokens=settings.max_tokens, dtype=dtype)
-    model = prepare_for_scoring(model, dtype, scored.context)
+    """Write data/locate/: rows.json and nll.npy, layers before bands; plots/; summary.json."""
+    settings, config = stage.config.locate, stage.config
+    inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "pca")}
+    pca = KernelPca.read(inputs["pca"], "gram")
+    injection = GramInjection.fit(Heads.read(inputs["extract_wqk"]))
+    n_layers = len(injection.heads.W_Q)
     if settings.bands > pca.count - pca.centred:
         raise PermeationError(
             f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred}, one a component"
         )
-    n_layers, n_heads = injection.heads.W_Q.shape[:2]
     kept = max(1, round(settings.components * pca.count))
+    few = pca.mixing(kept)
 
-    windows = text.held_out(calibration, scored.context, scored.max_tokens)
-    journal = stage.journal(
-        *(stage.input(name) for name in ("model", "tokenize_corpus", "moments", "pca")),
-        settings=(config.wqk, config.pca, scored, settings.components),
-    )
-
-    layers: list[dict[str, Any]] = []
-    dropped: list[dict[str, Any]] = []
-    with tqdm(desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
-        comparison = Baseline.measure(
-            model, windows, scored, stage.journal(folder, settings=(config.wqk, dtype), of="baseline"), bar.update
-        )
-
-        def measure(key: dict[str, Any], mixing: Tensor, replaced: str = ALL) -> dict[str, Any]:
-            return journal.remember(
-                lambda: measure_mixing(model, injection, mixing, comparison, bar.update, replaced),
-                {**key, "replaced": replaced},
-            )
-
-        few = pca.mixing(kept)
-        streams: dict[bytes, tuple[int, Tensor]] = {}
+    def layer_jobs() -> Iterator[Job]:
         for layer in range(n_layers):
-            mixing = torch.eye(pca.count, dtype=torch.float64)
-            rebuilt = slice(layer * n_heads, (layer + 1) * n_heads)
-            mixing[rebuilt] = few[rebuilt]
-            with untouched_before(model, layer, streams):
-                layers.append({"layer": layer, **measure({"layer": layer}, mixing)})
+            yield mixing_job({"layer": layer, "components": kept}, injection, lambda: few, range(layer, layer + 1))
+
+    def band_jobs() -> Iterator[Job]:
         for band in pca.bands(settings.bands):
             variance = float(pca.explained_variance_ratio[band.start : band.stop].sum())
-            for replaced in REPLACED:
-                measured = measure({"band": [band.start, band.stop]}, pca.mixing_without(band), replaced)
-                row = {"first": band.start + 1, "last": band.stop, "variance": variance, "replaced": replaced}
-                dropped.append(row | measured)
+            for replaced, first in REPLACED.items():
+                key = {"first": band.start + 1, "last": band.stop, "replaced": replaced}
+                mixing = partial(pca.mixing_without, band)
+                yield mixing_job(key, injection, mixing, range(first, n_layers), {"variance": variance})
+
+    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity))
+    model, baseline = inputs["model"], inputs["baseline"]
+    context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
+    few_windows = context.first(settings.windows)
+    total = n_layers * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
+    with tqdm(total=total, desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
+        layers = list(measure_all(layer_jobs(), few_windows, bar.update))
+        bands = list(measure_all(band_jobs(), context, bar.update))
     with stage.output() as out:
-        write_rows(out / "plots" / "layers.json", layers)
+        write_measured(out, [*layers, *bands], context.baseline)
+        write_rows(out / "plots" / "layers.json", (each.row for each in layers))
+        dropped = [each.row for each in bands]
         write_rows(out / "plots" / "bands.json", dropped)
         summary = {
-            "tokens": comparison.tokens,
             "components": kept,
-            "layer_ratio": {str(row["layer"]): row["ratio"] for row in layers},
+            "layer_ratio": {str(each.row["layer"]): each.row["ratio"] for each in layers},
             "band_ratio": band_ratios(dropped, ALL),
             "first_layer_kept": {"band_ratio": band_ratios(dropped, ALL_BUT_FIRST)},
         }

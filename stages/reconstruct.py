@@ -1,58 +1,59 @@
 """Rebuild every head's W_QK from K principal components, put it into the model and measure the perplexity."""
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json, write_rows
-from permeation.models.load import load_folded
-from permeation.perplexity.fast import prepare_for_scoring
-from permeation.perplexity.ratio import Baseline
-from permeation.weights.heads import read_heads
+from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
-from permeation.weights.replace import REPLACED, measure_mixing, ratio_tables
-from permeation.weights.settings import Count
+from permeation.weights.replace import (
+    REPLACED,
+    Context,
+    Job,
+    Unmeasured,
+    measure_all,
+    mixing_job,
+    ratio_tables,
+    write_measured,
+)
 from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/reconstruct/: rows.json, one row per K and choice of layers; plots/."""
+    """Write data/reconstruct/: rows.json and nll.npy, by K and choice of layers; summary.json; plots/."""
     config, wanted = stage.config, stage.config.reconstruct.components
-    pca = KernelPca.from_tensors(load_file(stage.input("pca") / "gram.safetensors"), config.pca.center)
-    if too_many := [k for k in wanted if k != "all" and k > pca.count]:
-        raise PermeationError(f"reconstruct.components asks for {too_many[0]}; this model has {pca.count} heads")
+    inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "pca")}
+    pca = KernelPca.read(inputs["pca"], "gram")
+    numbers = {asked: pca.number_of(asked) for asked in wanted}
+    if not any(numbers.values()):
+        raise PermeationError(f"reconstruct.components is {list(wanted)}; this model has {pca.count} heads")
+    injection = GramInjection.fit(Heads.read(inputs["extract_wqk"]))
 
-    comparison = Baseline.read(stage.input("baseline"), config.perplexity)
-    model = load_folded(stage.input("model"), config.wqk.fold_norm, stage.device)
-    injection = GramInjection.fit(read_heads(model))
-    model = prepare_for_scoring(model, comparison.settings.dtype, comparison.settings.context)
-    journal = stage.journal(
-        *(stage.input(name) for name in ("model", "baseline", "pca")),
-        settings=(config.wqk, config.pca, config.perplexity),
-    )
+    def jobs() -> Iterator[Job | Unmeasured]:
+        for asked, number in numbers.items():
+            for replaced, first in REPLACED.items():
+                if number is None:
+                    columns = {"asked": str(asked), "components": asked, "replaced": replaced}
+                    yield Unmeasured(columns, f"more than the model's {pca.count} heads")
+                    continue
+                layers = range(first, len(injection.heads.W_Q))
+                key = {"components": number, "replaced": replaced}
+                yield mixing_job(key, injection, partial(pca.mixing, number), layers, {"asked": str(asked)})
 
-    def measure(k: Count, replaced: str) -> dict[str, Any]:
-        mixing = pca.mixing(pca.count if k == "all" else k)
-        measured = measure_mixing(model, injection, mixing, comparison, bar.update, replaced)
-        return {"components": str(k), "replaced": replaced, **measured}
-
-    runs = [(k, replaced) for k in wanted for replaced in REPLACED]
-    rows = []
-    total = len(runs) * comparison.windows.tokens.numel()
+    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity))
+    model, baseline = inputs["model"], inputs["baseline"]
+    context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
+    total = sum(number is not None for number in numbers.values()) * len(REPLACED) * context.tokens_per_job
     with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
-        for done, (k, replaced) in enumerate(runs, start=1):
-            rows.append(journal.remember(partial(measure, k, replaced), {"components": k, "replaced": replaced}))
-            bar.update(done * comparison.windows.tokens.numel() - bar.n)
+        measured = list(measure_all(jobs(), context, bar.update))
     with stage.output() as folder:
-        write_json(folder / "rows.json", rows)
-        write_json(folder / "summary.json", ratio_tables(rows, "components"))
-        counts = [pca.count if k == "all" else k for k, _ in runs]
-        numbered = ({**row, "components": k} for k, row in zip(counts, rows, strict=True))
-        write_rows(folder / "plots" / "perplexity.json", numbered)
+        write_measured(folder, measured, context.baseline)
+        write_json(folder / "summary.json", ratio_tables([each.row for each in measured], "asked"))
+        write_rows(folder / "plots" / "perplexity.json", (each.row for each in measured if each.there))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Turn the text into the model's tokens, once for all that read them."""
 
-from safetensors.torch import save_file
-
 from permeation.frame.tables import read_json, write_json
 from permeation.models.tokenizer import check_tokens, load_tokenizer
-from permeation.perplexity.windows import Text
+from permeation.perplexity.windows import Text, bos_of
 from stages import Stage, run
 
 
@@ -12,10 +10,12 @@ def main(stage: Stage) -> None:
     """Write data/tokenize_corpus/: text.safetensors with the tokens and the first token of each article."""
     corpus, model = stage.input("corpus"), stage.input("model")
     characters = (corpus / "corpus.txt").read_text(encoding="utf-8")
-    text = Text.tokenize(load_tokenizer(model), characters, read_json(corpus / "articles.json"))
+    tokenizer = load_tokenizer(model)
+    bos = bos_of(tokenizer, stage.config.perplexity.prepend_bos)
+    text = Text.tokenize(tokenizer, characters, read_json(corpus / "articles.json"), bos)
     check_tokens(text.tokens, read_json(model / "model.json")["d_vocab"])
     with stage.output() as folder:
-        save_file(text.tensors(), folder / "text.safetensors")
+        text.write(folder)
         write_json(folder / "summary.json", {"tokens": len(text.tokens), "articles": len(text.articles)})
 
 

@@ -57,10 +57,8 @@ def config() -> Config:
         decode=replace(shipped.decode, permutations=3),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
         moments=replace(shipped.moments, context=16, tokens=128),
-        reconstruct=replace(shipped.reconstruct, components=(1, 8, "all")),
+        reconstruct=replace(shipped.reconstruct, components=(1, 8, "90%", "all")),
         cluster=replace(shipped.cluster, k=(2, 12)),
-        rivals=replace(shipped.rivals, max_tokens=64),
-        locate=replace(shipped.locate, max_tokens=64),
     )
 
 

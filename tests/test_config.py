@@ -28,7 +28,7 @@ def load_with(tmp_path: Path, key: str, value: Any) -> configuration.Config:
 def test_the_shipped_parameters_are_accepted() -> None:
     settings = configuration.load(PROJECT / "params.yaml")
     assert settings.model == "smollm2-135m"
-    assert settings.reconstruct.components == (1, 2, 3, 5, 8, 10, 16, 32, 64, "all")
+    assert settings.reconstruct.components == (1, 2, 3, 5, 8, 10, 16, 32, 64, "50%", "80%", "90%", "95%", "99%", "all")
 
 
 def test_the_command_line_overrides_and_is_checked_too() -> None:
@@ -52,14 +52,17 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
         ("perplexity.tolerance", 0, "perplexity.tolerance is 0; accepted: a number above 0"),
         ("perplexity.relative_tolerance", -0.1, "is -0.1; accepted: a number of at least 0 and below 1"),
         ("perplexity.relative_tolerance", 1, "is 1; accepted: a number of at least 0 and below 1"),
-        ("perplexity.dtype", "float16", "perplexity.dtype is 'float16'; accepted: auto | float32 | bfloat16"),
-        ("reconstruct.components", [], "reconstruct.components is []; accepted: a non-empty list"),
-        ("reconstruct.components", [0, 1], "reconstruct.components[0] is 0; accepted: a whole number of at least 1"),
-        ("reconstruct.components", [2, 1], "reconstruct.components is [2, 1]; accepted: a non-empty list in rising"),
+        ("perplexity.dtype", "float16", "perplexity.dtype is 'float16'; accepted: float32 | bfloat16"),
+        ("reconstruct.components", [], "reconstruct.components is []; accepted: a list of counts, then shares"),
+        ("reconstruct.components", [0, 1], "reconstruct.components is [0, 1]; accepted: a list of counts"),
+        ("reconstruct.components", [2, 1], "reconstruct.components is [2, 1]; accepted: a list of counts"),
         ("reconstruct.components", [1, 1], "reconstruct.components is [1, 1]"),
         ("reconstruct.components", ["all", 1], "reconstruct.components is ['all', 1]"),
         ("reconstruct.components", 5, "reconstruct.components is 5"),
-        ("reconstruct.components", [1.5], "reconstruct.components[0] is 1.5"),
+        ("reconstruct.components", [1.5], "reconstruct.components is [1.5]"),
+        ("reconstruct.components", ["90%", 5], "reconstruct.components is ['90%', 5]"),
+        ("reconstruct.components", ["100%"], "reconstruct.components is ['100%']"),
+        ("perplexity.prepend_bos", "yes", "perplexity.prepend_bos is 'yes'; accepted: auto | true | false"),
         ("rivals.methods", "int8", "rivals.methods is 'int8'; accepted: a non-empty list"),
         ("rivals.methods", ["int8", "int8"], "is ['int8', 'int8']; accepted: a list without repeats"),
         ("cluster.k", [0], "cluster.k[0] is 0"),

@@ -84,12 +84,11 @@ def create(root: Path) -> Path:
         "model: smollm2-135m": f"model: {root / 'llama'}",
         "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
         "context: 512": "context: 16",
-        "max_tokens: 4096": "max_tokens: 128",
         "exclude_final: 2": "exclude_final: 1",  # of four layers: two points more than 0 are what a x^α needs
         "draws: 200": "draws: 3",
         "tokens: 8192": "tokens: 128",
-        "max_tokens: 16384": "max_tokens: 64",
-        "    - 16\n    - 32\n    - 64\n": "",
+        "max_tokens: 16384": "max_tokens: 128",
+        '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",
         "    - 16\n    - 32\n": "",
     }.items():
         assert old in settings

@@ -110,11 +110,11 @@ def test_injection_gives_the_wanted_gram_form_and_leaves_the_rest() -> None:
     heads = random_heads()
     injection = GramInjection.fit(heads)
     target = torch.randn_like(gram_form(heads))
-    W_Q = injection.queries(target)
+    W_Q = injection.queries_for(target)
     torch.testing.assert_close(gram_form(Heads(W_Q, heads.W_K)), target)
     outside = torch.eye(12, dtype=torch.float64) - heads.keys @ torch.linalg.pinv(heads.keys)
     torch.testing.assert_close(outside @ W_Q.flatten(0, 1), outside @ heads.queries)
-    torch.testing.assert_close(injection.queries(injection.own), heads.W_Q)
+    torch.testing.assert_close(injection.queries_for(injection.own), heads.W_Q)
 
 
 def test_a_key_matrix_of_lower_rank_is_named() -> None:
@@ -227,3 +227,39 @@ def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_he
 def test_real_gpt2_in_circuit_form(gpt2_heads: Heads) -> None:
     pca = fit_pca(circuit_kernel(gpt2_heads), center=True)
     assert share_table(pca, (0.5, 0.8, 0.9, 0.95)) == {"50": 20, "80": 68, "90": 94, "95": 111}
+
+
+def test_a_k_list_takes_counts_shares_and_all() -> None:
+    pca = KernelPca(torch.tensor([5.0, 3.0, 1.0, 1.0]).double(), torch.eye(4).double(), centred=False)
+    assert [pca.number_of(asked) for asked in (1, 4, 5, "50%", "80%", "81%", "all")] == [1, 4, None, 1, 2, 3, 4]
+
+
+def test_components_are_read_as_they_were_written(tmp_path: Path) -> None:
+    written = fit_pca(gram_kernel(random_heads()), center=True)
+    written.write(tmp_path, "gram")
+    read = KernelPca.read(tmp_path, "gram")
+    assert torch.equal(read.eigenvalues, written.eigenvalues)
+    assert torch.equal(read.vectors, written.vectors)
+    assert read.centred
+
+
+def test_signs_of_components_and_numbers_of_clusters_are_not_left_to_chance() -> None:
+    pca = fit_pca(gram_kernel(random_heads()), center=True)
+    largest = pca.vectors.gather(0, pca.vectors.abs().argmax(0, keepdim=True))
+    assert (largest > 0).all()
+    labels = k_means(pca.coefficients.numpy(), 4, seed=0).labels
+    assert list(dict.fromkeys(labels.tolist())) == [0, 1, 2, 3]
+
+
+def test_heads_that_are_all_alike_have_no_variance_and_no_error() -> None:
+    kernel = torch.ones(6, 6, dtype=torch.float64)
+    pca = fit_pca(kernel, center=True)
+    pca = KernelPca(torch.zeros_like(pca.eigenvalues), pca.vectors, centred=True)
+    assert share_table(pca, (0.5, 0.99)) == {"50": 0, "99": 0}
+    assert not pca.explained_variance_ratio.any()
+
+
+def test_the_circuit_kernel_is_that_of_the_forms_themselves() -> None:
+    heads = random_heads(kv_heads=2)
+    forms = (heads.queries @ heads.keys.mT).flatten(1)
+    torch.testing.assert_close(circuit_kernel(heads), forms @ forms.T)

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from permeation.models.guard import read_config
 from permeation.models.load import load_model
 from permeation.models.sources import fetch_corpus
 from permeation.models.tokenizer import check_tokens, load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring, resolve_dtype
+from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import perplexity, window_nll
 from permeation.perplexity.settings import DTYPES
 from permeation.perplexity.windows import Text
@@ -34,7 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--text", metavar="FILE", type=Path, required=True, help="UTF-8 text")
     parser.add_argument("--max-tokens", metavar="N", type=int, help="windows spread over the text (default: all of it)")
     parser.add_argument("--context", metavar="C", type=int, default=512, help="tokens of a window (default: 512)")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     return parser.parse_args()
 
@@ -48,9 +47,8 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     text = Text.tokenize(load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
     check_tokens(text.tokens, config.vocab_size)
     windows = text.spread(context, arguments.max_tokens).tokens
-    load = partial(load_model, folder, device)
-    dtype = resolve_dtype(arguments.dtype, load, windows[:1])
-    model = prepare_for_scoring(load(), dtype, context)
+    dtype = arguments.dtype
+    model = prepare_for_scoring(load_model(folder, device), dtype, context)
     next(window_nll(model, windows[:1]))
     start, nll = time.perf_counter(), 0.0
     with tqdm(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok", unit_scale=True, disable=None) as bar:

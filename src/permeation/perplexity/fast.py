@@ -13,20 +13,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.activations import NewGELUActivation
 
 from permeation.frame.errors import PermeationError
 from permeation.models.families import blocks
-from permeation.perplexity.nll import window_nll
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 ROWS = 128  # queries of a block: their scores against all keys stay in the cache
 STREAM_BYTES = 2**30  # of the residual streams that `untouched_before` keeps
-# How far bfloat16 may move a window's mean NLL, in nats, for `auto` to take it; SmolLM2-135M moves by 0.002.
-TOLERANCE = 0.02
 
 
 def causal_blocks(
@@ -122,38 +119,9 @@ def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Ten
             del block.forward
 
 
-def resolve_dtype(wanted: str, load: Callable[[], Any], window: Int[Tensor, "1 context"]) -> str:
-    """`float32` or `bfloat16` for `perplexity.dtype`.
-
-    `auto` takes bfloat16 where the device multiplies it in hardware and a trial on `window` shows that this model
-    bears it: its mean NLL moves by less than 0.02 nats.
-    """
-    if wanted != "auto":
-        return wanted
-    model = load()
-    if not has_fast_bfloat16(model.device):
-        return "float32"
-    exact, rounded = (
-        _mean_nll(prepare_for_scoring(model, dtype, window.shape[1]), window) for dtype in ("float32", "bfloat16")
-    )
-    return "bfloat16" if abs(rounded - exact) < TOLERANCE else "float32"
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device is known to have matrix instructions for bfloat16, so that it is faster than float32 there."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)  # pragma: no cover (needs a GPU)
-    capabilities = torch.cpu.get_capabilities()
-    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-
-
 def _keep_pages() -> None:
     """Tell glibc to keep freed memory: by default each large activation is a new mapping, faulted in page by page."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # pragma: no branch (where it is not glibc, as on macOS)
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
             mallopt(option, value)
-
-
-def _mean_nll(model: Any, window: Int[Tensor, "1 context"]) -> float:
-    return float(next(window_nll(model, window, 1))[0]) / (window.shape[1] - 1)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.frame.device import total_memory
+from permeation.frame.device import fast_products, total_memory
 from permeation.frame.errors import PermeationError
 
 # The tile of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers)
@@ -58,8 +58,9 @@ def window_nll(
     done = 0
     unembedding = model.get_output_embeddings().weight
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
-        hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
-        nll = token_nll(hidden, unembedding, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
+        with fast_products():
+            hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
+            nll = token_nll(hidden, unembedding, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
             window = done + int(finite.int().argmin()) + 1
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")

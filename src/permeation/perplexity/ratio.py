@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,59 +17,68 @@ from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal
-from permeation.frame.tables import read_json
 from permeation.perplexity.nll import window_nll, windows_per_batch
 from permeation.perplexity.settings import Perplexity
 from permeation.perplexity.windows import Windows
 
-FIRST_LOOK = 8  # windows before the first look at the interval, where a tolerance is set
+FIRST_LOOK = 4  # windows before the first look at the interval, where a tolerance is set
+FIRST_SHARE = 0.1  # of the tolerance, that is enough at the first look: chance makes four windows look alike too often
+KEPT_RATIO = 1.05  # up to this ratio a model counts as kept: 5 % more perplexity
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Perplexity over the untouched model's, on the same windows, with a 95 % interval and the tokens it took."""
+class Estimate:
+    """exp of a mean NLL, or of a mean difference of two: a perplexity, or a ratio of perplexities.
 
-    ratio: float
+    Attributes:
+        value: the estimate. low, high: its 95 % interval. tokens, windows: what was scored for it.
+    """
+
+    value: float
     low: float
     high: float
     tokens: int
+    windows: int
 
-    def within(self, tolerance: float, relative_tolerance: float) -> bool:
-        """Whether half the interval is at most `tolerance`, or `relative_tolerance` · |log ratio|, of the ratio.
+    def settled(self, settings: Perplexity) -> bool:
+        """Whether a ratio needs no more windows.
 
-        The second is the precision of the harm in nats: nobody needs to know whether a ratio is 130 or 131.
+        Its whole interval is above `hopeless`; or half of it is at most `tolerance`, or `relative_tolerance` ·
+        |log value|, of the value: the precision of the harm in nats. At the first look a tenth of that is asked.
         """
-        allowed = max(tolerance, relative_tolerance * abs(float(np.log(self.ratio))))
-        return (self.high - self.low) / 2 <= allowed * self.ratio
+        if settings.tolerance is None:
+            return False
+        if settings.hopeless is not None and self.low > settings.hopeless:
+            return True
+        allowed = max(settings.tolerance, settings.relative_tolerance * abs(float(np.log(self.value))))
+        share = FIRST_SHARE if self.windows <= FIRST_LOOK else 1.0
+        return (self.high - self.low) / 2 <= share * allowed * self.value
 
 
-def paired_ratio(
-    nll: Float[np.ndarray, "windows"],
-    baseline: Float[np.ndarray, "windows"],
-    articles: Int[np.ndarray, "windows"],
-    tokens_per_window: int,
-) -> Ratio:
-    """exp of the mean paired difference per token, m; the interval has whole articles as its samples.
+def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windows"], tokens: int) -> Estimate:
+    """exp(m) for the mean m per token of windows of `tokens` tokens; the interval has whole articles as its samples.
 
-    With D_a the sum over an article's windows of (difference − m), n windows and A articles, the variance of m is
+    `nll` is Σ NLL per window, or the difference of two models' on the same windows; then exp(m) is a ratio. With D_a
+    the sum over an article's windows of (NLL per token − m), n windows and A articles, the variance of m is
     A / (A − 1) Σ D_a² / n² (clusters of unequal size; with one window an article, the usual one) and the interval
     Student's t with A − 1 degrees of freedom. A single article says nothing of others: its interval is (0, ∞).
     """
-    difference = (nll - baseline) / tokens_per_window
-    mean, count = difference.mean(), len(difference)
+    per_token = nll / tokens
+    mean, count = per_token.mean(), len(per_token)
     _, article = np.unique(articles, return_inverse=True)
-    sums = np.bincount(article, difference - mean)
+    sums = np.bincount(article, per_token - mean)
     A = len(sums)
     margin = np.inf if A == 1 else stdtrit(A - 1, 0.975) * np.sqrt(A / (A - 1) * np.square(sums).sum()) / count
-    ratio, low, high = (float(np.exp(mean + step)) for step in (0, -margin, margin))
-    return Ratio(ratio, low, high, count * tokens_per_window)
+    with np.errstate(over="ignore"):  # e^709 and above are infinite
+        value, low, high = (float(np.exp(mean + step)) for step in (0, -margin, margin))
+    return Estimate(value, low, high, count * tokens, count)
 
 
 def look_schedule(count: int, tolerance: float | None) -> list[int]:
-    """After how many windows, of `count`, the interval is looked at: 8, 16, 32 … with a tolerance, else at the end.
+    """After how many windows, of `count`, the interval is looked at: 4, 8, 16 … with a tolerance, else at the end.
 
     Looking seldom keeps the interval's coverage: a rule that looks after every window stops at chance dips of the
-    variance. By simulation 95 % intervals cover in 93.2 to 94.4 % of the runs (tests/perplexity/test_ratio.py).
+    variance. How often the intervals cover is simulated in tests/perplexity/test_ratio.py.
     """
     if tolerance is None:
         return [count]
@@ -97,13 +106,11 @@ class Baseline:
     """The untouched model's result on a set of windows, against which changed models are measured.
 
     Attributes:
-        windows: what is scored, in this order. baseline: the untouched model's Σ NLL per window.
-        settings: how it was scored; their dtype is no longer `auto`.
+        windows: what is scored, in this order. nll: the untouched model's Σ NLL per window, in nats.
     """
 
     windows: Windows
-    baseline: Float[np.ndarray, "windows"]
-    settings: Perplexity
+    nll: Float[np.ndarray, "windows"]
 
     def __post_init__(self) -> None:
         """Raise PermeationError for windows that give no interval."""
@@ -116,38 +123,40 @@ class Baseline:
             )
 
     @classmethod
-    def measure(
-        cls, model: Any, windows: Windows, settings: Perplexity, journal: Journal, progress: Callable[[int], object]
-    ) -> Baseline:
-        """Score the model as it is now, as far as the journal of untouched windows does not know it."""
-        return cls(windows, untouched_nll(model, windows, settings, journal, progress), settings)
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens are scored where nothing stops early."""
-        return self.baseline.size * (self.windows.tokens.shape[1] - 1)
-
-    @classmethod
-    def read(cls, folder: Path, settings: Perplexity) -> Baseline:
-        """What `write` wrote."""
+    def read(cls, folder: Path) -> Baseline:
+        """What `write` left in a folder."""
         tensors = load_file(folder / "windows.safetensors")
-        scored = replace(settings, dtype=read_json(folder / "summary.json")["dtype"])
-        return cls(Windows(tensors["tokens"], tensors["articles"]), tensors["nll"].numpy(), scored)
+        return cls(Windows(tensors["tokens"], tensors["articles"]), tensors["nll"].numpy())
 
     def write(self, folder: Path) -> None:
         """Write windows.safetensors: tokens (windows, context), articles (windows) and nll (windows), Σ NLL in nats."""
         tensors = {"tokens": self.windows.tokens, "articles": self.windows.articles}
-        save_file({**tensors, "nll": torch.from_numpy(self.baseline)}, folder / "windows.safetensors")
+        save_file({**tensors, "nll": torch.from_numpy(self.nll)}, folder / "windows.safetensors")
 
-    def ratio(self, model: Any, progress: Callable[[int], object]) -> Ratio:
-        """Score `model` as it is now, until the interval is narrow enough; `progress` is told each batch's tokens."""
-        settings, context = self.settings, self.windows.tokens.shape[1]
+    def first(self, count: int) -> Baseline:
+        """The same for the first `count` windows, or for all where there are fewer."""
+        return Baseline(Windows(self.windows.tokens[:count], self.windows.articles[:count]), self.nll[:count])
+
+    @property
+    def perplexity(self) -> Estimate:
+        """The untouched model's perplexity on all windows, with its interval."""
+        return estimate(self.nll, self.windows.articles.numpy(), self.windows.scored)
+
+    def ratio(self, nll: Float[np.ndarray, "first"]) -> Estimate:
+        """The perplexity ratio of a model with these Σ NLL on the first windows."""
+        count = len(nll)
+        return estimate(nll - self.nll[:count], self.windows.articles[:count].numpy(), self.windows.scored)
+
+    def score(self, model: Any, settings: Perplexity, progress: Callable[[int], object]) -> Float[np.ndarray, "first"]:
+        """Σ NLL of the first windows by `model` as it is now: as many as make the ratio's interval narrow enough.
+
+        `progress` is told each batch's tokens.
+        """
         nll = np.empty(0)
-        for look in look_schedule(self.baseline.size, settings.tolerance):
+        for look in look_schedule(self.nll.size, settings.tolerance):
             for batch in window_nll(model, self.windows.tokens[len(nll) : look], settings.batch_size):
                 nll = np.append(nll, batch)
-                progress(len(batch) * context)
-            found = paired_ratio(nll, self.baseline[:look], self.windows.articles[:look].numpy(), context - 1)
-            if settings.tolerance is not None and found.within(settings.tolerance, settings.relative_tolerance):
+                progress(len(batch) * self.windows.tokens.shape[1])
+            if self.ratio(nll).settled(settings):
                 break
-        return found
+        return nll

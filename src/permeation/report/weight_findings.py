@@ -77,7 +77,6 @@ def rivals_at_equal_storage(rivals: Metrics) -> Section:
             f"{share(kept[best])}. {len(shares) - len(kept)} of {methods} do so at no size measured."
             if best is not None
             else f"None of {methods} stays within 5 % of the perplexity at any size measured.",
-            f"Measured on {rivals['tokens']:,} tokens.",
         ],
         ("method", "smallest share within 5 %"),
         [(method, "none" if stored is None else share(stored)) for method, stored in shares.items()],
@@ -101,7 +100,6 @@ def where_it_lives(locate: Metrics) -> Section:
             f"To drop the components of least variance, {last}, gives a ratio of {plain(bands[last])}, to drop those "
             f"of most, {first}, {plain(bands[first])}; where the first layer keeps its own, {plain(kept[last])} "
             f"against {plain(kept[first])}.",
-            f"Measured on {locate['tokens']:,} tokens.",
         ],
         ("components dropped", "perplexity ratio", "first layer kept"),
         [(band, plain(ratio), plain(kept[band])) for band, ratio in bands.items()],
@@ -120,13 +118,15 @@ def _ratios(table: Metrics) -> list[tuple[str, ...]]:
 
 
 def _interval(table: Metrics, key: str) -> str:
+    if table["ratio"][key] is None:
+        return "not measured"
     ratio, low, high = (plain(table[column][key]) for column in ("ratio", "ratio_low", "ratio_high"))
     return f"{ratio} [{low}, {high}]"
 
 
 def _cheapest(table: Metrics, name: str, how: str) -> str:
     """The first entry of the list that keeps the model, or how far the best one is from it."""
-    partial = {key: ratio for key, ratio in table["ratio"].items() if key != "all"}
+    partial = {key: ratio for key, ratio in table["ratio"].items() if key != "all" and ratio is not None}
     kept = next((key for key, ratio in partial.items() if ratio <= KEPT), None)
     exact = table["ratio"].get("all")
     whole = "" if exact is None else f" With all components it is {plain(exact)}."

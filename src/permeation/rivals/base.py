@@ -8,6 +8,7 @@ bits (models are published in bfloat16), a quantised one as many bits as it has;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -115,6 +116,25 @@ def size_within(rival: Rival, budget_bytes: int) -> int | None:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if rival.stored_bytes(middle) <= budget_bytes else (low, middle - 1)
     return low
+
+
+def sizes_within(rival: Rival | None, shares: Sequence[float], original: int) -> list[tuple[float, int | None]]:
+    """Each share of the original bytes with the largest size that fits, None where there is none.
+
+    What has a larger share but no larger size is the same run and left out.
+    """
+    found = [(share, None if rival is None else size_within(rival, int(share * original))) for share in shares]
+    return [
+        (share, size) for i, (share, size) in enumerate(found) if size is None or size not in dict(found[:i]).values()
+    ]
+
+
+def stored(rival: Rival | None, size: int | None, original: int) -> dict[str, float | None]:
+    """What a rival stores at a size: numbers, bytes, share of the original bytes; None where it does not fit."""
+    if rival is None or size is None:
+        return dict.fromkeys(("stored_parameters", "stored_bytes", "stored_share"))
+    kept = rival.stored_bytes(size)
+    return {"stored_parameters": rival.stored_parameters(size), "stored_bytes": kept, "stored_share": kept / original}
 
 
 def refuse_rotary(problem: Problem, reason: str) -> None:

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from permeation.perplexity.ratio import KEPT_RATIO
 from permeation.weights.forms import FORMS
-
-BEARABLE = 1.05  # perplexity ratio
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def smallest_shares(rows: Rows) -> dict[str, float | None]:
-    """Each method's smallest stored share with a ratio of at most BEARABLE; None where it has none."""
+    """Each method's smallest stored share with a ratio of at most KEPT_RATIO; None where it has none."""
     found: dict[str, float | None] = {}
     for row in rows:
-        bearable = row["ratio"] is not None and row["ratio"] <= BEARABLE
+        bearable = row["ratio"] is not None and row["ratio"] <= KEPT_RATIO
         shares = [found.get(row["method"]), row["stored_share"] if bearable else None]
         found[row["method"]] = min((share for share in shares if share is not None), default=None)
     return found
@@ -39,7 +38,7 @@ def proxies(rows: Rows) -> dict[str, float | None]:
     return correlations
 
 
-def half_width_near_bearable(rows: Rows) -> float | None:
-    """Half the interval of the run whose ratio is nearest to BEARABLE: how sharp the headline is."""
-    nearest = min(rows, key=lambda row: abs(np.log(row["ratio"] / BEARABLE)), default=None)
+def half_width_near_kept(rows: Rows) -> float | None:
+    """Half the interval of the run whose ratio is nearest to KEPT_RATIO: how sharp the headline is."""
+    nearest = min(rows, key=lambda row: abs(np.log(row["ratio"] / KEPT_RATIO)), default=None)
     return None if nearest is None else (nearest["high"] - nearest["low"]) / 2

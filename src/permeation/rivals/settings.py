@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from permeation.frame.checks import Settings, checked, choice, distinct, integer, number, optional, rising
+from permeation.frame.checks import Settings, checked, choice, distinct, number, rising
 from permeation.rivals.registry import METHODS
 
 
@@ -13,4 +13,3 @@ class Rivals(Settings):
     prefix = "rivals."
     methods: tuple[str, ...] = checked(distinct(choice(*METHODS)))
     shares: tuple[float, ...] = checked(rising(number(0.0, 1.0)))
-    max_tokens: int | None = checked(optional(integer(2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
+
+from permeation.weights.pca import KernelPca
 
 Share = Literal["centroid", "medoid"]
 
@@ -46,9 +48,51 @@ class Clusters:
 def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) -> Clusters:
     """Lloyd's k-means on the heads' PCA coefficients, the best of ten k-means++ starts (scikit-learn)."""
     fitted = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(coefficients)
-    distance = fitted.transform(coefficients)
-    distance[fitted.labels_[:, None] != np.arange(k)] = np.inf
-    return Clusters(fitted.labels_.astype(np.int64), distance.argmin(axis=0))
+    # Which group has which number is chance: here they are numbered in the order of their first heads.
+    order = np.argsort(np.unique(fitted.labels_, return_index=True)[1])
+    labels = np.argsort(order)[fitted.labels_]
+    distance = fitted.transform(coefficients)[:, order]
+    distance[labels[:, None] != np.arange(k)] = np.inf
+    return Clusters(labels, distance.argmin(axis=0))
+
+
+def agreements(
+    labels: Mapping[str, Mapping[str, Int[np.ndarray, "n"]]], layer: Int[np.ndarray, "n"]
+) -> dict[str, dict[str, float]]:
+    """The `agreement` of each two forms' groups, and of each form's with the layers: by pair, then by k."""
+    found: dict[str, dict[str, float]] = {}
+    for k, partitions in labels.items():
+        for pair, index in agreement({**partitions, "layer": layer}).items():
+            found.setdefault(pair, {})[k] = index
+    return found
+
+
+def silhouettes(
+    points: Mapping[str, Float[np.ndarray, "n _components"]], labels: Mapping[str, Mapping[str, Int[np.ndarray, "n"]]]
+) -> dict[str, dict[str, float | None]]:
+    """The `silhouette` of each form's groups: by form, then by k."""
+    return {form: {k: silhouette(each, found[form]) for k, found in labels.items()} for form, each in points.items()}
+
+
+def head_rows(
+    forms: Mapping[str, KernelPca], labels: Mapping[str, Int[np.ndarray, "n"]], per_layer: int
+) -> list[dict[str, Any]]:
+    """Each head's layer, first two coefficients (0 where there is one head only) and group, in each form."""
+    rows = []
+    for form, pca in forms.items():
+        first = np.pad(pca.coefficients[:, :2].numpy(), ((0, 0), (0, max(0, 2 - pca.count))))
+        rows += [
+            {
+                "form": form,
+                "layer": i // per_layer,
+                "head": i % per_layer,
+                "component_1": float(first[i, 0]),
+                "component_2": float(first[i, 1]),
+                "cluster": int(labels[form][i]),
+            }
+            for i in range(pca.count)
+        ]
+    return rows
 
 
 def agreement(partitions: Mapping[str, Int[np.ndarray, "n"]]) -> dict[str, float]:

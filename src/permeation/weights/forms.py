@@ -12,6 +12,7 @@ from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
 FORMS = ("gram", "circuit", "score", "score_centred")
+BLOCK = 2**24  # numbers of the forms' rows that exist at once
 
 
 def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
@@ -21,20 +22,20 @@ def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
 
 
 def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
-    """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F = ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩_F for the circuit form (DESIGN.md, PCA).
+    """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F for the circuit form, in float64 (docs/weights.md, PCA).
 
-    Computed a layer at a time, against itself and the later ones, so that memory stays at n · heads · d_head² numbers;
-    returned in float64.
+    Some rows of all heads' d × d forms at a time, M_i = W_Qi[rows] W_Kiᵀ and G += Σ M_i · M_j: 2 n² d² operations, and
+    memory for n · rows · d numbers. (Pairing heads by ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩ would take 4 n² d_head² d.)
     """
-    n_heads, (n, _, d_head) = heads.W_Q.shape[1], heads.queries.shape
-    sides = [side.movedim(1, 0).flatten(1) for side in (heads.queries, heads.keys)]  # (d_model, n · d_head)
-    kernel = torch.zeros(n, n, dtype=torch.float64, device=heads.W_Q.device)
-    for start in range(0, n, n_heads):
-        mine, later = slice(start * d_head, (start + n_heads) * d_head), slice(start * d_head, None)
-        query, key = ((side[:, mine].T @ side[:, later]).unflatten(1, (-1, d_head)) for side in sides)
-        product = (query * key).sum(dim=2, dtype=torch.float64)  # (heads · d_head, later heads)
-        kernel[start : start + n_heads, start:] = product.unflatten(0, (-1, d_head)).sum(dim=1)
-    return kernel.triu() + kernel.triu(1).T
+    layers, n_heads, d, _ = heads.W_Q.shape
+    kv_heads = heads.W_K.shape[1]
+    keys = heads.W_K.double().flatten(0, 1)[:, None].mT  # (layers kv_heads, 1, d_head, d)
+    kernel = torch.zeros(heads.count, heads.count, dtype=torch.float64, device=heads.W_Q.device)
+    for rows in heads.W_Q.split(max(1, BLOCK // (heads.count * d)), dim=2):
+        queries = rows.double().reshape(layers * kv_heads, n_heads // kv_heads, -1, rows.shape[-1])
+        M = (queries @ keys).view(heads.count, -1)
+        kernel.addmm_(M, M.T)
+    return kernel
 
 
 def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from permeation.models.families import attention_views
@@ -42,8 +44,21 @@ class Heads:
         group = self.W_Q.shape[1] // self.W_K.shape[1]
         return self.W_K.repeat_interleave(group, dim=1).flatten(0, 1)
 
+    @classmethod
+    def read(cls, folder: Path, device: str = "cpu") -> Heads:
+        """The heads that `write` left in a folder."""
+        return cls(**load_file(folder / "heads.safetensors", device=device))
+
+    def write(self, folder: Path) -> None:
+        """Write heads.safetensors, the weights by name."""
+        save_file(self.tensors(), folder / "heads.safetensors")
+
+    def double(self) -> Heads:
+        """The heads in float64."""
+        return Heads(**{name: tensor.double() for name, tensor in self.tensors().items()})
+
     def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, as they are saved."""
+        """The weights by name, without those that the family does not have."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
 

@@ -15,7 +15,7 @@ from permeation.frame.errors import PermeationError
 from permeation.models.families import attention_views
 from permeation.weights.heads import Heads, gram_form
 
-MAX_CONDITION = 1e12  # of W_K: beyond it, float64 has no digits left for the injection
+MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its smallest direction is rounding error
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,12 @@ class GramInjection:
 
     Attributes:
         heads: the untouched heads. own: their gram form M, (n, d_head, d_head).
-        dual: W_K (W_Kᵀ W_K)⁻¹, (n, d_model, d_head). condition: of each head's W_K, the factor by which a change of
-            M can grow in W_Q.
+        dual: W_K (W_Kᵀ W_K)⁻¹, (n, d_model, d_head).
     """
 
     heads: Heads
     own: Float[Tensor, "n d_head d_head"]
     dual: Float[Tensor, "n d_model d_head"]
-    condition: Float[Tensor, "n"]
 
     @classmethod
     def fit(cls, heads: Heads) -> GramInjection:
@@ -44,7 +42,7 @@ class GramInjection:
         """
         Q, R = torch.linalg.qr(heads.keys.double())
         singular = torch.linalg.svdvals(R)
-        condition = singular[:, 0] / singular[:, -1]
+        condition = singular[:, 0] / singular[:, -1]  # the factor by which a change of M can grow in W_Q
         if not (condition < MAX_CONDITION).all():
             layer, head = divmod(int((condition < MAX_CONDITION).int().argmin()), heads.W_Q.shape[1])
             raise PermeationError(
@@ -53,21 +51,22 @@ class GramInjection:
             )
         # Q R⁻ᵀ solves X Rᵀ = Q.
         dual = torch.linalg.solve_triangular(R.mT, Q, upper=False, left=False)
-        return cls(heads, gram_form(heads), dual, condition)
+        return cls(heads, gram_form(heads), dual)
 
-    def queries(self, target: Float[Tensor, "n d_head d_head"]) -> Float[Tensor, "layers heads d_model d_head"]:
+    def queries_for(self, target: Float[Tensor, "n d_head d_head"]) -> Float[Tensor, "layers heads d_model d_head"]:
         """W_Q, in float64, whose gram form with the present W_K is `target`."""
         change = self.dual @ (target - self.own).mT
         return (self.heads.queries.double() + change).unflatten(0, self.heads.W_Q.shape[:2])
 
     def mixed(self, mixing: Float[Tensor, "n n"]) -> Float[Tensor, "layers heads d_model d_head"]:
         """W_Q whose gram forms are mixtures of the heads' own, M̂ = R M."""
-        return self.queries((mixing.to(self.own) @ self.own.flatten(1)).view_as(self.own))
+        return self.queries_for((mixing.to(self.own) @ self.own.flatten(1)).view_as(self.own))
 
-    def relative_change(self, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Float[Tensor, "n"]:
-        """|ΔW_Q| / |W_Q| of each head, in Frobenius norm."""
+    def relative_change(self, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Float[Tensor, "nonzero"]:
+        """|ΔW_Q| / |W_Q| of each head whose W_Q is not 0, in Frobenius norm."""
         before = self.heads.queries.double()
-        return torch.linalg.matrix_norm(W_Q.flatten(0, 1) - before) / torch.linalg.matrix_norm(before)
+        norm, change = torch.linalg.matrix_norm(before), torch.linalg.matrix_norm(W_Q.flatten(0, 1) - before)
+        return change[norm > 0] / norm[norm > 0]
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.models.families import attention_views
 
@@ -31,13 +34,14 @@ class Moments:
     fourth: Float[Tensor, "layers"]
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Moments:
-        """What `tensors` gave."""
-        return cls(**tensors)
+    def read(cls, folder: Path) -> Moments:
+        """The moments that `write` left in a folder."""
+        return cls(**load_file(folder / "moments.safetensors"))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The moments by name, as they are saved."""
-        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+    def write(self, folder: Path) -> None:
+        """Write moments.safetensors, the moments by name."""
+        tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+        save_file(tensors, folder / "moments.safetensors")
 
     @property
     def covariance(self) -> Float[Tensor, "layers d_model d_model"]:
@@ -143,7 +147,8 @@ def collect(
     handles = [layer.norm.register_forward_hook(hook(i)) for i, layer in enumerate(layers)]
     try:
         for batch in windows.to(model.device).split(batch_size):
-            model.base_model(batch, use_cache=False)
+            with fast_products():
+                model.base_model(batch, use_cache=False)
             progress(batch.numel())
     finally:
         for handle in handles:

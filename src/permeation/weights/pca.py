@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from permeation.weights.settings import Components
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class KernelPca:
 
     @property
     def explained_variance_ratio(self) -> Float[Tensor, "n"]:
-        """λ_k / Σ λ: each component's share of the variance."""
-        return self.eigenvalues / self.eigenvalues.sum()
+        """λ_k / Σ λ: each component's share of the variance; 0 where there is none to share."""
+        total = self.eigenvalues.sum()
+        return self.eigenvalues / total if total > 0 else torch.zeros_like(self.eigenvalues)
 
     @property
     def coefficients(self) -> Float[Tensor, "n n"]:
@@ -44,18 +49,32 @@ class KernelPca:
         return self.vectors * self.eigenvalues.sqrt()
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], centred: bool) -> KernelPca:
-        """What `tensors` gave."""
-        return cls(tensors["eigenvalues"], tensors["vectors"], centred)
+    def read(cls, folder: Path, form: str) -> KernelPca:
+        """The components of one form of W_QK that `write` left in a folder."""
+        tensors = load_file(folder / f"{form}.safetensors")
+        return cls(tensors["eigenvalues"], tensors["vectors"], bool(tensors["centred"]))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Eigenvalues, vectors and coefficients by name, as they are saved."""
-        named = {"eigenvalues": self.eigenvalues, "vectors": self.vectors, "coefficients": self.coefficients}
-        return {name: tensor.contiguous() for name, tensor in named.items()}
+    def write(self, folder: Path, form: str) -> None:
+        """Write <form>.safetensors: eigenvalues, vectors, and whether they are centred."""
+        tensors = {"eigenvalues": self.eigenvalues, "vectors": self.vectors, "centred": torch.tensor(self.centred)}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / f"{form}.safetensors")
 
     def components_for(self, share: float) -> int:
-        """The smallest number of components that explains at least `share` of the variance."""
+        """The smallest number of components that explains at least `share` of the variance; 0 where there is none."""
+        if not self.eigenvalues.any():
+            return 0
         return int((self.explained_variance_ratio.cumsum(0) < share - 1e-12).sum()) + 1
+
+    def number_of(self, asked: Components) -> int | None:
+        """How many components a K list's entry asks for: a count, `all`, or "90%" as `components_for` has it.
+
+        None for a count beyond the number of heads.
+        """
+        if asked == "all":
+            return self.count
+        if isinstance(asked, str):
+            return self.components_for(float(asked.rstrip("%")) / 100)
+        return asked if asked <= self.count else None
 
     def mixing(self, components: int) -> Float[Tensor, "n n"]:
         """R: the heads rebuilt from the first `components` components are R M; the identity for all of them."""
@@ -77,10 +96,14 @@ class KernelPca:
 
 
 def fit_pca(kernel: Float[Tensor, "n n"], center: bool) -> KernelPca:
-    """Principal components from the kernel ⟨M_i, M_j⟩, in float64."""
+    """Principal components from the kernel ⟨M_i, M_j⟩, in float64; heads that are all alike have no variance.
+
+    A component's sign is free; here its largest entry is positive, on every machine.
+    """
     if center:
         kernel = kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
     values, vectors = torch.linalg.eigh(kernel)
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     return KernelPca(values.flip(0).clamp(min=0), vectors.flip(1), center)
 
 

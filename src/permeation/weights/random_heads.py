@@ -12,9 +12,9 @@ from permeation.weights.moments import Moments
 
 
 def unit_norm(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """The kernel of the heads scaled to ‖M‖_F = 1: no head counts for more than another."""
-    norm = kernel.diagonal().sqrt()
-    return kernel / norm[:, None] / norm
+    """The kernel of the heads scaled to ‖M‖_F = 1: no head counts for more than another. A head that is 0 stays 0."""
+    inverse = kernel.diagonal().rsqrt().nan_to_num(posinf=0.0)
+    return kernel * inverse[:, None] * inverse
 
 
 def _frames(generator: torch.Generator, *shape: int) -> Tensor:

@@ -1,16 +1,25 @@
-"""What it costs a model to have its heads' W_QK replaced."""
+"""What it costs a model to have its heads' weights replaced: one loop for every stage that asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from permeation.frame.journal import Journal
+from permeation.frame.tables import write_json
+from permeation.models.load import load_folded
+from permeation.perplexity.fast import prepare_for_scoring, untouched_before
 from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.settings import Perplexity
 from permeation.weights.inject import GramInjection, injected
 
 # In which layers heads are replaced, and how many of the first layers keep their own. Where a norm is folded in whose
@@ -18,33 +27,181 @@ from permeation.weights.inject import GramInjection, injected
 # rest: what is said of ALL is worth most beside what is said of ALL_BUT_FIRST.
 ALL, ALL_BUT_FIRST = "all layers", "all layers but the first"
 REPLACED = {ALL: 0, ALL_BUT_FIRST: 1}
+# What a row says of its measurement.
+COLUMNS = ("ratio", "low", "high", "tokens", "windows")
 
 
-def measure_mixing(
-    model: Any,
-    injection: GramInjection,
-    mixing: Float[Tensor, "n n"],
-    comparison: Baseline,
-    progress: Callable[[int], object],
-    replaced: str = ALL,
-) -> dict[str, float]:
-    """The perplexity ratio with every head's gram form replaced by a mixture of the heads' own, M̂ = R M.
+@dataclass(frozen=True)
+class Change:
+    """Weights that take the place of the model's own.
 
-    With it, `change_median` and `change_max` over all heads of |ΔW_Q| / |W_Q|. `replaced` is of REPLACED.
+    Attributes:
+        weights: W_Q, W_K, b_Q, b_K as `injected` takes them. facts: what is known of the change without running it.
     """
-    own = REPLACED[replaced] * injection.heads.W_Q.shape[1]
-    mixing = torch.cat([torch.eye(len(mixing)).to(mixing)[:own], mixing[own:]])
-    W_Q = injection.mixed(mixing)
-    change = injection.relative_change(W_Q)
-    with injected(model, W_Q):
-        ratio = comparison.ratio(model, progress)
-    return {**asdict(ratio), "change_median": float(change.median()), "change_max": float(change.max())}
+
+    weights: Mapping[str, Tensor]
+    facts: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A changed model to be measured.
+
+    Attributes:
+        key: tells it from the stage's other jobs; it heads its row, and the journal knows it by that.
+        change: makes the change; called only where the journal does not know the job.
+        first_layer: the first layer that changes. The blocks in front of it are not run again.
+        columns: what else its row says.
+    """
+
+    key: Mapping[str, Any]
+    change: Callable[[], Change]
+    first_layer: int = 0
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A row of a stage's table that cannot be measured. columns: what it says. note: why it is not measured."""
+
+    columns: Mapping[str, Any]
+    note: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of a stage's table.
+
+    Attributes:
+        row: the job's columns and key, ratio, low, high, tokens, windows, the facts of its change; `note` says why
+            where it was not measured, and then the others are None.
+        nll: Σ NLL in nats of each window that it took.
+    """
+
+    row: dict[str, Any]
+    nll: Float[np.ndarray, "scored"]
+
+    @property
+    def there(self) -> bool:
+        """Whether it was measured."""
+        return self.nll.size > 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all jobs of a stage are measured on.
+
+    Attributes:
+        model: prepared for scoring (permeation.perplexity.fast). baseline: windows and NLL of the untouched model.
+        settings: when a comparison is precise enough. journal: what was measured before.
+    """
+
+    model: Any
+    baseline: Baseline
+    settings: Perplexity
+    journal: Journal
+
+    @classmethod
+    def read(
+        cls, model: Path, baseline: Path, fold_norm: bool, device: Any, settings: Perplexity, journal: Journal
+    ) -> Context:
+        """The fetched model, prepared for scoring, beside what the stage `baseline` wrote."""
+        untouched = Baseline.read(baseline)
+        loaded = load_folded(model, fold_norm, device)
+        ready = prepare_for_scoring(loaded, settings.dtype, untouched.windows.tokens.shape[1])
+        return cls(ready, untouched, settings, journal)
+
+    def first(self, windows: int) -> Context:
+        """For jobs that are all measured on the first so many windows."""
+        settings = replace(self.settings, tolerance=None)
+        return Context(self.model, self.baseline.first(windows), settings, self.journal)
+
+    @property
+    def tokens_per_job(self) -> int:
+        """The tokens that go through the model for a job that nothing stops early."""
+        return self.baseline.windows.tokens.numel()
+
+
+def measure_all(
+    jobs: Iterable[Job | Unmeasured], context: Context, progress: Callable[[int], object]
+) -> Iterator[Measured]:
+    """Measure every job, or recall it from the journal, in their order.
+
+    `progress` is told `tokens_per_job` in all for each job, batch by batch as far as it is measured.
+    """
+    streams: dict[bytes, tuple[int, Tensor]] = {}
+    for job in jobs:
+        if isinstance(job, Unmeasured):
+            yield Measured({**job.columns, **dict.fromkeys(COLUMNS), "note": job.note}, np.empty(0))
+            continue
+        told = 0
+
+        def tell(tokens: int) -> None:
+            nonlocal told
+            told += tokens
+            progress(tokens)
+
+        kept = context.journal.remember(partial(_measure, job, context, streams, tell), job.key)
+        progress(context.tokens_per_job - told)
+        nll = np.array(kept["nll"])
+        found = asdict(context.baseline.ratio(nll))
+        ratio = {column: found["value" if column == "ratio" else column] for column in COLUMNS}
+        yield Measured({**job.columns, **job.key, **ratio, **kept["facts"], "note": None}, nll)
+
+
+def _measure(
+    job: Job, context: Context, streams: dict[bytes, tuple[int, Tensor]], progress: Callable[[int], object]
+) -> dict[str, Any]:
+    change = job.change()
+    before = untouched_before(context.model, job.first_layer, streams) if job.first_layer else nullcontext()
+    with injected(context.model, **change.weights), before:
+        nll = context.baseline.score(context.model, context.settings, progress)
+    return {"nll": nll.tolist(), "facts": dict(change.facts)}
+
+
+def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baseline) -> None:
+    """Write rows.json; nll.npy (rows + 1, windows): Σ NLL in nats, the untouched model's first, NaN where not scored.
+
+    With s scored tokens a window, exp(nanmean(nll[1 + i] − nll[0]) / s) is the ratio of row i, and
+    nll[1 + i] − nll[1 + j] compares two rows, window by window.
+    """
+    nll = np.full((len(measured) + 1, baseline.nll.size), np.nan)
+    for line, scored in zip(nll, (baseline.nll, *(each.nll for each in measured)), strict=True):
+        line[: len(scored)] = scored
+    np.save(folder / "nll.npy", nll)
+    write_json(folder / "rows.json", [each.row for each in measured])
+
+
+def mixing_job(
+    key: Mapping[str, Any],
+    injection: GramInjection,
+    mixing: Callable[[], Float[Tensor, "n n"]],
+    layers: range,
+    columns: Mapping[str, Any] | None = None,
+) -> Job:
+    """The gram form of every head in these layers replaced by a mixture of the heads' own, M̂ = R M.
+
+    Its facts are `change_median` and `change_max` of |ΔW_Q| / |W_Q| over all heads.
+    """
+    per_layer = injection.heads.W_Q.shape[1]
+    replaced = slice(layers.start * per_layer, layers.stop * per_layer)
+
+    def change() -> Change:
+        R = mixing()
+        only = torch.eye(len(R), dtype=R.dtype)
+        only[replaced] = R[replaced]
+        W_Q = injection.mixed(only)
+        size = injection.relative_change(W_Q)
+        return Change({"W_Q": W_Q}, {"change_median": float(size.median()), "change_max": float(size.max())})
+
+    return Job(key, change, layers.start, columns or {})
 
 
 def ratio_tables(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
     """Rows as the metrics files hold them: ratio.<key>, ratio_low.<key>, ratio_high.<key>.
 
-    Of the rows with all layers replaced; those with all but the first stand under first_layer_kept.
+    Of the rows with all layers replaced; those with all but the first stand under first_layer_kept. None where a row
+    was not measured.
     """
     every, others = (
         {

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, count_or_all, integer, number, optional, rising
+from permeation.frame.checks import (
+    Settings,
+    boolean,
+    checked,
+    choice,
+    count_or_all,
+    integer,
+    number,
+    reject,
+    rising,
+)
 
 Count = int | Literal["all"]
+Components = int | str  # a count of components, "90%" of the variance, or "all"
+
+
+def components(key: str, value: Any) -> tuple[Components, ...]:
+    """A list of counts, then shares of the variance as "90%", each rising, and `all` at the end."""
+    accepts = 'a list of counts, then shares of the variance such as "90%", each rising, then all'
+    if not isinstance(value, (list, tuple)) or not value:
+        reject(key, value, accepts)
+    ranks = [_rank(item) for item in value]
+    if any(rank is None for rank in ranks) or any(b <= a for a, b in pairwise(filter(None, ranks))):
+        reject(key, value, accepts)
+    return tuple(value)
+
+
+def _rank(item: object) -> tuple[int, float] | None:
+    """Where an entry stands in a list: its kind, and its size within the kind; None for what is no entry."""
+    if item == "all":
+        return 2, 0.0
+    if isinstance(item, int) and not isinstance(item, bool) and item >= 1:
+        return 0, float(item)
+    share = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)%", item) if isinstance(item, str) else None
+    return (1, float(share[1])) if share and float(share[1]) > 0 else None
 
 
 @dataclass(frozen=True)
@@ -32,7 +66,7 @@ class Pca(Settings):
 @dataclass(frozen=True)
 class Reconstruct(Settings):
     prefix = "reconstruct."
-    components: tuple[Count, ...] = checked(rising(count_or_all))
+    components: tuple[Components, ...] = checked(components)
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,7 @@ class Locate(Settings):
     prefix = "locate."
     components: float = checked(number(0.0, 1.0))
     bands: int = checked(integer(2))
-    max_tokens: int | None = checked(optional(integer(2)))
+    windows: int = checked(integer(2))
 
 
 @dataclass(frozen=True)

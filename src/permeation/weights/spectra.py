@@ -1,0 +1,89 @@
+"""The spectra of the heads' W_QK in every form, beside those of random heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from permeation.frame.seeds import named_seed
+from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
+from permeation.weights.heads import Heads
+from permeation.weights.moments import Moments
+from permeation.weights.pca import KernelPca, fit_pca, share_table
+from permeation.weights.random_heads import (
+    random_circuit_kernel,
+    random_gram_kernel,
+    random_score_kernel,
+    unit_norm,
+)
+
+SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
+# Whose spectra they are: the key in the metrics, and the words in the tables.
+KINDS = {
+    "own": "as they are",
+    "unit": "unit norm",
+    "null": "random frames",
+    "unit_null": "random frames, unit norm",
+}
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Principal components by form (permeation.weights.forms.FORMS) and kind of heads (KINDS)."""
+
+    fits: dict[str, dict[str, KernelPca]]
+
+    @classmethod
+    def fit(cls, heads: Heads, moments: Moments, center: bool, seed: int) -> Spectra:
+        """The kernels of the heads and of random heads in every form, and their components."""
+
+        def generator(form: str) -> torch.Generator:
+            return torch.Generator().manual_seed(named_seed(seed, f"random heads, {form}"))
+
+        kernels = {
+            "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
+            "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator("circuit"))),
+        }
+        for form, mean_key in (("score", True), ("score_centred", False)):
+            own = score_kernel(heads, moments, mean_key)
+            kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
+        return cls(
+            {
+                form: {
+                    kind: fit_pca(kernel, center)
+                    for kind, kernel in zip(KINDS, (own, unit_norm(own), null, unit_norm(null)), strict=True)
+                }
+                for form, (own, null) in kernels.items()
+            }
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """components_for_variance and explained_variance_ratio: the gram form's at the top, the others' by form; and
+        components_for_variance of the other kinds of heads, by kind and form.
+        """
+        own = {
+            form: {
+                "components_for_variance": share_table(kinds["own"], SHARES),
+                "explained_variance_ratio": {
+                    str(i): float(share) for i, share in enumerate(kinds["own"].explained_variance_ratio[:3], start=1)
+                },
+            }
+            for form, kinds in self.fits.items()
+        }
+        others = {
+            kind: {form: share_table(kinds[kind], SHARES) for form, kinds in self.fits.items()}
+            for kind in KINDS
+            if kind != "own"
+        }
+        return {**own.pop("gram"), **own, **others}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The cumulative share of the variance, by form, kind of heads and number of components."""
+        return [
+            {"form": form, "heads": KINDS[kind], "components": i, "cumulative": float(share)}
+            for form, kinds in self.fits.items()
+            for kind, pca in kinds.items()
+            for i, share in enumerate(pca.explained_variance_ratio.cumsum(0), start=1)
+        ]
