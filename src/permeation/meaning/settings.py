@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, integer, number
+from permeation.frame.checks import Settings, boolean, checked, choice, integer, number, rising
+
+
+def layers_or_all(key: str, value: Any) -> Any:
+    """A rising list of layers from 1, or `all`."""
+    return value if value == "all" else rising(integer(1))(key, value)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Nulls(Settings):
 
 
 @dataclass(frozen=True)
+class Controls(Settings):
+    prefix = "controls."
+    permutations: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
 class Decode(Settings):
     prefix = "decode."
     threshold: float = checked(number(0.5, 1.0))
@@ -57,3 +68,10 @@ class Decode(Settings):
 class LogitLens(Settings):
     prefix = "logit_lens."
     top: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Intervene(Settings):
+    prefix = "intervene."
+    layers: tuple[int, ...] | Literal["all"] = checked(layers_or_all)
+    clean_auc: float = checked(number(0.5, 1.0))
