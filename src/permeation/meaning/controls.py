@@ -41,7 +41,10 @@ QUANTILES = (0.025, 0.975)
 
 
 def permutation_p(real: float, null: Float[np.ndarray, "draws"], two_sided: bool = False) -> float:
-    """(1 + draws at least as large) / (1 + draws), which is exact (Phipson and Smyth, 2010); or twice the smaller tail."""
+    """(1 + draws at least as large) / (1 + draws), which is exact (Phipson and Smyth, 2010).
+
+    Two-sided: twice the smaller of the two tails.
+    """
     above, below = (1 + np.sum(null >= real)) / (1 + len(null)), (1 + np.sum(null <= real)) / (1 + len(null))
     return float(min(1.0, 2 * min(above, below)) if two_sided else above)
 
@@ -217,7 +220,10 @@ def _mean(values: Float[np.ndarray, "draws"] | None) -> float | None:
 
 
 def _quantiles(values: Float[np.ndarray, "draws"] | None) -> tuple[float | None, float | None]:
-    return (None, None) if values is None else tuple(map(float, np.quantile(values, QUANTILES)))
+    if values is None:
+        return None, None
+    low, high = np.quantile(values, QUANTILES)
+    return float(low), float(high)
 
 
 def _quantile_rows(decoded: DecodedWords) -> Float[np.ndarray, "2 layers"]:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, integer, number, rising
-
-
-def layers_or_all(key: str, value: Any) -> Any:
-    """A rising list of layers from 1, or `all`."""
-    return value if value == "all" else rising(integer(1))(key, value)
+from permeation.frame.checks import Settings, boolean, checked, choice, count_or_all, integer, number
 
 
 @dataclass(frozen=True)
@@ -73,5 +68,5 @@ class LogitLens(Settings):
 @dataclass(frozen=True)
 class Intervene(Settings):
     prefix = "intervene."
-    layers: tuple[int, ...] | Literal["all"] = checked(layers_or_all)
+    layers: int | Literal["all"] = checked(count_or_all)
     clean_auc: float = checked(number(0.5, 1.0))

@@ -75,7 +75,7 @@ class Shape:
         ]
 
     def response_rows(self) -> list[dict[str, Any]]:
-        """f with its standard error, R², intercept and h* (null: no prompt breaks the line), for plots/response.json."""
+        """f with its standard error, R², intercept and h* (null: nothing breaks the line), for plots/response.json."""
         rows = []
         for word, response in self.responses.items():
             columns = (response.slope, response.standard_error, response.r_squared, response.intercept)
