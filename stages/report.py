@@ -14,7 +14,10 @@ from stages import Stage, run
 # metrics/<name>.json comes from those stages' summary.json, side by side.
 METRICS = {
     "sigma": ("compute_sigma",),
-    "g": ("fit_g", "nulls", "decode", "logit_lens"),
+    "g": ("fit_g", "nulls", "controls"),
+    "decode": ("decode",),
+    "logit_lens": ("logit_lens",),
+    "intervene": ("intervene",),
     "pca": ("pca",),
     "perplexity": ("reconstruct",),
     "clusters": ("cluster",),

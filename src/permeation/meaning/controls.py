@@ -127,6 +127,7 @@ class Controls:
             "null_correlation_mean": _mean(null.get("word_correlation_mean")),
             "null_correlation_low": low,
             "null_correlation_high": high,
+            "null_alpha": float(np.median(null["alpha"])),
             "null_alpha_low": alpha_low,
             "null_alpha_high": alpha_high,
             "null_r2_drift_out": _mean(null["decomposition_r2_drift_out"]),
@@ -171,8 +172,8 @@ class Controls:
             ("excess", "within_senses", self.excess, unknown, unknown),
         ]
         return [
-            {"measure": measure, "series": series, "depth": x, "value": y, "low": low, "high": high}
-            for measure, series, *columns in curves
+            {"panel": panel, "series": series, "depth": x, "value": y, "low": low, "high": high}
+            for panel, series, *columns in curves
             for x, y, low, high in zip(np.linspace(0, 1, len(self.excess)), *columns, strict=True)
         ]
 

@@ -58,7 +58,7 @@ class Drift:
             low, middle, high = np.quantile(factors.factors.mean_g, QUANTILES, axis=0)
             curves.append((name, middle, low, high))
         return [
-            {"model": name, "depth": x, "g": y, "low": low, "high": high}
+            {"panel": name, "series": "g", "depth": x, "value": y, "low": low, "high": high}
             for name, *columns in curves
             for x, y, low, high in zip(np.linspace(0, 1, len(mean)), *columns, strict=True)
         ]

@@ -58,8 +58,7 @@ class Shape:
         return found | {
             "best_model": next(iter(self.laws["g"])),
             "best_response_model": next(iter(self.laws["f"])),
-            "beta_min": min(self.beta.values()),
-            "beta_max": max(self.beta.values()),
+            "beta": {"min": min(self.beta.values()), "max": max(self.beta.values())},
             "f_max": {word: response.f_max.item() for word, response in self.responses.items()},
             "f_max_low": dict(zip(self.responses, map(float, low), strict=True)),
             "f_max_high": dict(zip(self.responses, map(float, high), strict=True)),

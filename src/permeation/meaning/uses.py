@@ -14,6 +14,8 @@ from permeation.meaning.decode import first_depth
 from permeation.meaning.intervene import CONTROLS, KINDS, OUTCOMES, half_depth, rank_agreement
 from permeation.meaning.seeds import named_generator
 
+NO_BAND = {"low": None, "high": None}
+
 
 @dataclass(frozen=True)
 class WordUse:
@@ -107,7 +109,14 @@ class Uses:
                 if curves:
                     curves["mean"] = np.mean(list(curves.values()), axis=0)
                 rows += [
-                    {"outcome": outcome, "kind": kind, "word": word, "depth": layer / self.last, "response": value}
+                    {
+                        "panel": outcome,
+                        "series": kind,
+                        "word": word,
+                        "depth": layer / self.last,
+                        "value": value,
+                        **NO_BAND,
+                    }
                     for word, curve in curves.items()
                     for layer, value in zip(self.layers, curve, strict=True)
                 ]
@@ -125,7 +134,7 @@ class Uses:
                     "g": (every, self.g[word]),
                 }
                 rows += [
-                    {"word": word, "measure": measure, "depth": layer / self.last, "value": value}
+                    {"panel": word, "series": measure, "depth": layer / self.last, "value": value, **NO_BAND}
                     for measure, (layers, values) in curves.items()
                     for layer, value in zip(layers, values, strict=True)
                 ]
