@@ -7,6 +7,7 @@ from typing import Any
 
 from permeation.frame.sealed import replacing
 from permeation.frame.tables import read_json, write_json
+from permeation.report.claims import check_claims, read_claims
 from permeation.report.figures import style
 from permeation.report.page import FIGURES, versions, write_page
 from stages import Stage, run
@@ -38,6 +39,7 @@ def main(stage: Stage) -> None:
         key: model[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")
     }
     summaries["perplexity"]["baseline"] = read_json(stage.input("baseline") / "summary.json")
+    summaries["claims"] = check_claims(summaries, read_claims(stage.project / "data" / "published.yaml"))
     summaries["provenance"] = {
         "model": model,
         "corpus": corpus,

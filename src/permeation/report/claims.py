@@ -9,14 +9,15 @@ says nothing. A claim whose figure does not meet it `fails`. Without a figure it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_yaml
-from permeation.report.sections import Metrics
+from permeation.report.labels import label
+from permeation.report.sections import Metrics, Section
 
 TOLERANCE = 0.1  # of `about`, relative
 NEEDED = ("claim", "figure", "source", "model", "metric", "accepts")
@@ -66,6 +67,38 @@ def check_claims(metrics: Metrics, claims: Mapping[str, Mapping[str, Any]]) -> d
     return {name: _check(metrics, claim) for name, claim in claims.items()}
 
 
+def table_of_claims(claims: Metrics) -> Section:
+    """The table that every report begins with."""
+    verdicts = [claim["verdict"] for claim in claims.values()]
+    measured = len(verdicts) - verdicts.count("not_measurable")
+    return Section(
+        "Do the published claims hold?",
+        [
+            f"Of {len(verdicts)} published claims {measured} can be checked in this run: {verdicts.count('holds')} "
+            f"hold, {verdicts.count('null_too')} hold and so does the null model, {verdicts.count('fails')} do not "
+            "hold.",
+            "A claim holds where the 95 % interval of what was found, or the figure itself where it has none, meets "
+            "what was published; data/published.yaml says what that is, and of which model it was said.",
+        ],
+        ("claim", "published", "found", "null", "verdict"),
+        [
+            (name.replace("_", " "), claim["published"], _found(claim), _number(claim["null"]), label(claim["verdict"]))
+            for name, claim in claims.items()
+        ],
+    )
+
+
+def _found(claim: Mapping[str, Any]) -> str:
+    if isinstance(claim["found"], list):
+        return " to ".join(map(_number, claim["found"]))
+    interval = "" if claim["low"] is None else f" [{_number(claim['low'])}, {_number(claim['high'])}]"
+    return _number(claim["found"]) + interval
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
     ((rule, value),) = claim["accepts"].items()
     accepted = Accepted.of(rule, value)
@@ -78,8 +111,8 @@ def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "published": claim["figure"],
         "found": least[0] if len(found) < 2 else [least[0], most[0]],
-        "low": least[1],
-        "high": most[2],
+        "low": least[1] if "low" in claim else None,
+        "high": most[2] if "high" in claim else None,
         "null": null[0][0] if null else None,
         "verdict": ("null_too" if null_met else "holds") if met else ("fails" if found else "not_measurable"),
     }
@@ -110,3 +143,7 @@ def _look_up(metrics: Metrics, path: str | None) -> Any:
     for part in (path or "").split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+# The metrics files that each needs, in the order of the page.
+SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = ((("claims",), table_of_claims),)

@@ -14,11 +14,11 @@ from typing import Any
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.report import meaning_findings, weight_findings
+from permeation.report import claims, meaning_findings, weight_findings
 from permeation.report.sections import Metrics, Section
 
 WIDTH = 80  # columns of a terminal
-SECTIONS = (*meaning_findings.SECTIONS, *weight_findings.SECTIONS)
+SECTIONS = (*claims.SECTIONS, *meaning_findings.SECTIONS, *weight_findings.SECTIONS)
 
 
 def read_metrics(root: Path) -> dict[str, Any]:

@@ -27,9 +27,9 @@ LABELS = {
     "rank": "h = place in the gradient",
     # verdicts (permeation.report.claims)
     "holds": "holds",
-    "null_too": "holds, and so does the null",
+    "null_too": "holds, null too",
     "fails": "does not hold",
-    "not_measurable": "not measurable here",
+    "not_measurable": "not measurable",
 }
 
 
