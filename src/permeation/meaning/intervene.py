@@ -127,11 +127,13 @@ def response_to_shift(
 ) -> Float[np.ndarray, "kinds"]:
     """R = mean signed change / (mean over A − mean over B): 0 where nothing follows, 1 where all does.
 
-    A prompt of A is pushed towards B, so its change counts with the sign turned. Erasing can give ½.
+    A prompt of A is pushed towards B, so its change counts with the sign turned. Erasing can give ½. Where the senses'
+    means agree there is nothing to follow, and R is 0.
     """
     sign = np.repeat([-1.0, 1.0], len(clean) // 2)
-    gap = np.mean(np.split(clean, 2)[0]) - np.mean(np.split(clean, 2)[1])
-    return (sign[:, None] * (shifted - clean[:, None])).mean(axis=0) / gap
+    gap = -2 * (sign * clean).mean()
+    change = (sign[:, None] * (shifted - clean[:, None])).mean(axis=0)
+    return change / gap if gap else np.zeros_like(change)
 
 
 def half_depth(

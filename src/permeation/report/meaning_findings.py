@@ -107,8 +107,8 @@ def _agreement(g: Metrics) -> str:
         f"With h from the gradient's order, in which nothing measured enters, the words' g correlate by "
         f"{rank['word_correlation_mean']:.3f} on average, with shuffled senses by {rank['null_correlation_mean']:.3f} "
         f"(p = {_p(p[PRIMARY])}, the primary test). With h from the last layer it is {g['word_correlation_mean']:.3f} "
-        f"against {g['null_correlation_mean']:.3f} (p = {_p(p['final.word_correlation_mean'])} after Holm): that h makes "
-        "any direction's curves alike. The increments of g correlate by "
+        f"against {g['null_correlation_mean']:.3f} (p = {_p(p['final.word_correlation_mean'])} after Holm): that h "
+        "makes any direction's curves alike. The increments of g correlate by "
         f"{g['increment_correlation_mean']:.3f} against {g['null_increment_correlation']:.3f} "
         f"(p = {_p(p['final.increment_correlation_mean'])} after Holm)."
     )
@@ -119,8 +119,8 @@ def _before_the_word(g: Metrics) -> str:
     pairs = [(layer, auc, g["auc_at_word"][layer]) for layer, auc in g["auc_before"].items()]
     listed = ", ".join(f"{before:.2f} ({at:.2f}) at layer {layer}" for layer, before, at in pairs)
     return (
-        f"At the token before the word (at the word) the AUC is {listed}: where the two differ the sense is the word's, "
-        "where they do not the text before it gives the topic away."
+        f"At the token before the word (at the word) the AUC is {listed}: where the two differ the sense is the "
+        "word's, where they do not the text before it gives the topic away."
     )
 
 

@@ -160,7 +160,7 @@ def controls(rows: Rows) -> Figure:
             line = where(rows, panel=panel, series=series)
             axis.plot(values(line, "depth"), values(line, "value"), color=colour, linestyle=style, label=label(series))
             if line[0]["low"] is not None:
-                what = f"{label('senses_shuffled')}, {label('rank')} (95 %)" if panel == "g" else None
+                what = f"{label('senses_shuffled')}, the same (95 %)" if panel == "g" else None
                 band(axis, line, colour, what)
         axis.set(xlabel="depth l / L")
     axes[1].axhline(0.5, color=GREY, linewidth=0.8)
