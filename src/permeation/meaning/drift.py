@@ -29,7 +29,7 @@ class Drift:
     """
 
     words: Mapping[str, WordResiduals]
-    sigma: Sigmas
+    sigma: list[Float[np.ndarray, "1 folds _prompts layers"]]
     real: WordFactors
     shown: Mapping[str, Sigmas]
     factors: Mapping[str, WordFactors]

@@ -147,4 +147,8 @@ def _finite(value: float) -> float | None:
 
 def _median(depths: Mapping[str, float | None]) -> float | None:
     """The median, with what is never reached beyond all depths; None of no words."""
-    return None if not depths else _finite(float(np.median([np.inf if depth is None else depth for depth in depths.values()])))
+    return (
+        None
+        if not depths
+        else _finite(float(np.median([np.inf if depth is None else depth for depth in depths.values()])))
+    )
