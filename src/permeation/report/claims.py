@@ -36,11 +36,15 @@ class Accepted:
     @classmethod
     def of(cls, rule: str, value: Any) -> Accepted:
         """What a rule of RULES accepts."""
-        if rule == "between":
-            return cls(float(value[0]), float(value[1]))
+        low, high = map(float, value if rule == "between" else (value, value))
         if rule == "about":
-            return cls(value * (1 - TOLERANCE), value * (1 + TOLERANCE))
-        return cls(-math.inf, value) if rule == "at_most" else cls(value, math.inf, rule == "above")
+            return cls(low * (1 - TOLERANCE), high * (1 + TOLERANCE))
+        return {
+            "between": cls(low, high),
+            "at_most": cls(-math.inf, high),
+            "at_least": cls(low, math.inf),
+            "above": cls(low, math.inf, open=True),
+        }[rule]
 
     def meets(self, low: float, high: float) -> bool:
         """Whether the interval, a single number where both ends are the same, overlaps with what is accepted."""
@@ -111,8 +115,8 @@ def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "published": claim["figure"],
         "found": least[0] if len(found) < 2 else [least[0], most[0]],
-        "low": least[1] if "low" in claim else None,
-        "high": most[2] if "high" in claim else None,
+        "low": None if _look_up(metrics, claim.get("low")) is None else least[1],
+        "high": None if _look_up(metrics, claim.get("high")) is None else most[2],
         "null": null[0][0] if null else None,
         "verdict": ("null_too" if null_met else "holds") if met else ("fails" if found else "not_measurable"),
     }
