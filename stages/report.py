@@ -1,7 +1,8 @@
-"""Put both axes together: metrics/run.json, metrics/provenance.json, and report.html, the page of the run."""
+"""Put both axes together: the claims and what was found of them, what was run, and report.html, the page of the run."""
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import as_json
+from permeation.report.claims import check_claims, read_claims
 from permeation.report.gather import write_metrics
 from permeation.report.page import write_page
 from permeation.report.results import Place, Results
@@ -11,7 +12,7 @@ SIZES = ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")
 
 
 def main(stage: Stage) -> None:
-    """Write metrics/run.json, metrics/provenance.json and report.html under the output folder."""
+    """Write metrics/claims.json, metrics/run.json, metrics/provenance.json and report.html under the output folder."""
     place = Place("metrics", stage.root)
     results = Results.read(place, stage.asked)
     if results.refused or results.corpus is None:
@@ -24,8 +25,10 @@ def main(stage: Stage) -> None:
         "parameters": results.parameters,
         "versions": results.versions,
     }
-    write_metrics(stage.root, {"run": as_json(summary), "provenance": as_json(provenance)})
-    write_page(results)
+    claims = check_claims(results.metrics, read_claims(stage.project / "data" / "published.yaml"))
+    files = {"claims": claims, "run": summary, "provenance": provenance}
+    write_metrics(stage.root, {name: as_json(content) for name, content in files.items()})
+    write_page(Results.read(place, stage.asked))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,18 @@ from typing import Any
 from permeation.frame.checks import Settings, boolean, build, checked, choice, integer, section, text
 from permeation.frame.device import DEVICES
 from permeation.frame.tables import read_yaml
-from permeation.meaning.settings import Activations, Bootstrap, Decode, G, LogitLens, Nulls, Response, Sigma
+from permeation.meaning.settings import (
+    Activations,
+    Bootstrap,
+    Controls,
+    Decode,
+    G,
+    Intervene,
+    LogitLens,
+    Nulls,
+    Response,
+    Sigma,
+)
 from permeation.perplexity.settings import Perplexity
 from permeation.rivals.settings import Rivals
 from permeation.weights.settings import Cluster, Locate, Moments, Pca, Reconstruct, Wqk
@@ -34,8 +45,10 @@ class Config(Settings):
     g: G = checked(section(G))
     bootstrap: Bootstrap = checked(section(Bootstrap))
     nulls: Nulls = checked(section(Nulls))
+    controls: Controls = checked(section(Controls))
     decode: Decode = checked(section(Decode))
     logit_lens: LogitLens = checked(section(LogitLens))
+    intervene: Intervene = checked(section(Intervene))
     wqk: Wqk = checked(section(Wqk))
     moments: Moments = checked(section(Moments))
     pca: Pca = checked(section(Pca))

@@ -34,6 +34,8 @@ ORDER = (
     "fit_g",
     "nulls",
     "decode",
+    "controls",
+    "intervene",
     "logit_lens",
     "tokenize_corpus",
     "baseline",

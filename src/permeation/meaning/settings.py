@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, integer, number
+from permeation.frame.checks import Settings, boolean, checked, choice, count_or_all, integer, number
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class Nulls(Settings):
 
 
 @dataclass(frozen=True)
+class Controls(Settings):
+    prefix = "controls."
+    permutations: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
 class Decode(Settings):
     prefix = "decode."
     threshold: float = checked(number(0.5, 1.0))
@@ -57,3 +63,10 @@ class Decode(Settings):
 class LogitLens(Settings):
     prefix = "logit_lens."
     top: int = checked(integer(1))
+
+
+@dataclass(frozen=True)
+class Intervene(Settings):
+    prefix = "intervene."
+    layers: int | Literal["all"] = checked(count_or_all)
+    clean_auc: float = checked(number(0.5, 1.0))

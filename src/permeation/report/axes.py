@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from permeation.frame.errors import PermeationError
@@ -17,7 +17,6 @@ class Axis:
         name: its folder under plots/, and the name of its headlines, metrics/<name>.json.
         about: the folders under data/ that say what was run.
         stages: stage to where its summary stands, <metrics file> or <metrics file>.<key>.
-        moved: <stage>.<key> to another metrics file, where that key is promised.
         headlines: <metrics file>.<key>, in the order of the claims; * stands for any key. This is all that
             `dvc metrics diff` prints.
     """
@@ -26,7 +25,6 @@ class Axis:
     about: Sequence[str]
     stages: Mapping[str, str]
     headlines: Sequence[str]
-    moved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stage(self) -> str:
@@ -36,8 +34,7 @@ class Axis:
     @property
     def files(self) -> list[str]:
         """The metrics files of the axis, without its run and its headlines."""
-        places = [*self.stages.values(), *self.moved.values()]
-        return list(dict.fromkeys(place.partition(".")[0] for place in places))
+        return list(dict.fromkeys(place.partition(".")[0] for place in self.stages.values()))
 
     @property
     def run(self) -> str:
@@ -48,22 +45,37 @@ class Axis:
 MEANING = Axis(
     name="meaning",
     about=("model",),
-    stages={"compute_sigma": "sigma", "fit_g": "g", "nulls": "nulls", "decode": "decode", "logit_lens": "logit_lens"},
-    moved={"nulls.null_correlation_mean": "g"},
+    stages={
+        "compute_sigma": "sigma",
+        "fit_g": "g",
+        "nulls": "g",
+        "controls": "g",
+        "decode": "decode",
+        "intervene": "intervene",
+        "logit_lens": "logit_lens",
+    },
     headlines=(
         "sigma.n_words",
+        "sigma.order_tau",
         "sigma.ordered_words",
         "g.word_correlation_mean",
-        "g.word_correlation_min",
         "g.null_correlation_mean",
-        "nulls.null.within_senses.word_correlation_mean",
+        "g.rank.word_correlation_mean",
+        "g.rank.null_correlation_mean",
+        "g.predicted_correlation_min",
         "g.decomposition_r2",
+        "g.decomposition_r2_drift_out",
+        "g.null_r2_drift_out",
         "g.alpha",
         "g.peak_depth",
         "g.final_drop",
         "g.best_model",
-        "decode.auc_gradient_own",
-        "decode.decoded_depth_gradient_own",
+        "decode.gradient_own.auc",
+        "decode.gradient_own.decoded_depth",
+        "intervene.words",
+        "intervene.half_depth.one_direction",
+        "intervene.half_depth.transplant",
+        "intervene.control_max",
     ),
 )
 WEIGHTS = Axis(
@@ -104,7 +116,7 @@ def collect(axis: Axis, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str,
     writers: dict[tuple[str, str], str] = {}
     for stage, place in axis.stages.items():
         for key, value in summaries[stage].items():
-            name, _, group = axis.moved.get(f"{stage}.{key}", place).partition(".")
+            name, _, group = place.partition(".")
             file = files.setdefault(name, {})
             first = writers.setdefault((name, group or key), stage)
             if first != stage:

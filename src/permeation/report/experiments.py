@@ -18,8 +18,9 @@ WIDTH = 60  # characters of what was varied in one line
 # What stands beside it: heading to the metrics file and the keys in it.
 FIGURES = {
     "g alike": "g.word_correlation_mean",
-    "without sense": "nulls.null.within_senses.word_correlation_mean",
-    "AUC": "decode.auc_gradient_own",
+    "h = rank": "g.rank.word_correlation_mean",
+    "shuffled": "g.rank.null_correlation_mean",
+    "AUC": "decode.gradient_own.auc",
     "K for 90 %": "pca.components_for_variance.90",
     "perplexity": "perplexity.baseline.perplexity",
     "best ratio": "perplexity.ratio",
@@ -94,5 +95,5 @@ def _value(metrics: Mapping[str, Any], path: str) -> Any:
     for key in path.split("."):
         part = part.get(key) if isinstance(part, Mapping) else None
     if isinstance(part, Mapping):
-        return min((ratio for key, ratio in part.items() if key != "all"), default=None)
+        return min((ratio for key, ratio in part.items() if key != "all" and ratio is not None), default=None)
     return part

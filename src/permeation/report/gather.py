@@ -13,7 +13,6 @@ from permeation.frame.sealed import replacing, write_whole
 from permeation.frame.tables import as_json, read_json, write_rows
 from permeation.report.axes import Axis, collect, headlines
 from permeation.report.figures import meaning, style, weights
-from permeation.report.labels import named
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
 FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES}
@@ -45,7 +44,7 @@ def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: 
             for table in sorted((outputs[stage] / "plots").glob("*.json")):
                 if (folder / table.name).exists():
                     raise PermeationError(f"plots/{axis.name}/{table.name}: two stages write it, the second is {stage}")
-                write_rows(folder / table.name, rows := named(read_json(table)))
+                write_rows(folder / table.name, rows := read_json(table))
                 if (draw := FIGURES[axis.name].get(table.stem)) is not None:
                     style.save(draw(rows), folder / f"{table.stem}.png")
     write_metrics(root, written)

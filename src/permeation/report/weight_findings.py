@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from permeation.report.labels import FORMS
+from permeation.report.labels import label
 from permeation.report.sections import Metrics, Section, counted, plain, share
 
 RATIOS = ("ratio, 95 % interval", "first layer kept, 95 % interval")  # the columns of `_ratios`
@@ -15,11 +15,9 @@ KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 def shared_subspace(pca: Metrics) -> Section:
     """How many components the heads' W_QK take."""
     forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
-    tables: dict[str, Any] = {
-        str(FORMS.get(name, name)): form["components_for_variance"] for name, form in forms.items()
-    }
+    tables: dict[str, Any] = {label(name): form["components_for_variance"] for name, form in forms.items()}
     # The same heads in random directions, where that was measured.
-    tables |= {f"{FORMS.get(name, name)}, at random": table for name, table in pca.get("null", {}).items()}
+    tables |= {f"{label(name)}, at random": table for name, table in pca.get("null", {}).items()}
     shares = list(pca["components_for_variance"])
     at = "90" if "90" in shares else shares[-1]
     needed = pca["components_for_variance"][at]

@@ -10,8 +10,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from permeation.report.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, Rows, unique, values, where
-from permeation.report.labels import FORMS, OWN, RANDOM, UNIT
+from permeation.report.labels import label
 
+# Heads that a spectrum is of, as the table names them: the model's, and heads of the same sizes in random directions.
+OWN, RANDOM, UNIT = "as they are", "random frames", "unit norm"
 # Beyond a ratio of 2 nobody would use the model; below a ratio of 1.0003 nobody could tell.
 HOPELESS, FLOOR = 2.0, 3e-4
 
@@ -26,8 +28,8 @@ def spectra(rows: Rows) -> Figure:
         for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN, PINK), strict=False):
             for heads, style in ((own, "-"), (null, "--")):
                 line = where(rows, form=form, heads=heads)
-                label = FORMS.get(form, form) if heads == own else None
-                axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=label)
+                name = label(form) if heads == own else None
+                axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=name)
         axis.set(xlabel="principal components K", title=f"heads {own}" if own == OWN else f"heads of {own}")
         axis.set(ylim=(0, 1.02))
     axes[0].plot([], [], "--", color=GREY, label=RANDOM)
@@ -151,7 +153,7 @@ def head_map(rows: Rows) -> Figure:
             points = axis.scatter(x, y, c=values(heads, colour), cmap=palette, s=10)
         figure.colorbar(points, ax=row, label=colour)
     for axis, form in zip(axes[0], forms, strict=True):
-        axis.set(title=FORMS.get(form, form))
+        axis.set(title=label(form))
     for axis in axes[1]:
         axis.set(xlabel="component 1")
     for row in axes:
