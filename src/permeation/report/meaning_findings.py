@@ -23,8 +23,8 @@ def meaning_of_words(sigma: Metrics, g: Metrics, decode: Metrics) -> Section:
         f"{graded['auc']:.2f} on average over words and layers (95 % interval {graded['auc_low']:.2f} to "
         f"{graded['auc_high']:.2f}; chance is 0.5, p = {_p(g['p']['auc.gradient_own'])} after Holm).",
         f"At the last layer σ follows the order of the five contexts with a Kendall's τ of {sigma['order_tau']:.2f} on "
-        f"average; all five are in order for {sigma['ordered_words']} of {counted(sigma['n_words'], 'word')}, where by chance one "
-        "word in 120 would be.",
+        f"average; all five are in order for {sigma['ordered_words']} of {counted(sigma['n_words'], 'word')}, where by "
+        "chance one word in 120 would be.",
         f"Between the strongest contexts of the two senses σ differs by {spread}.",
         _before_the_word(g),
     ]
