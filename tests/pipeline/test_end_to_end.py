@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import STAGES, call, duplicate, stages_run
+from tests.support.project import STAGES, call, duplicate, link_environment, stages_run
 
 pytestmark = pytest.mark.end_to_end
 
@@ -83,7 +83,8 @@ def test_one_axis_runs_and_is_shown_without_the_other(project: Path) -> None:
     (project / "mine.yaml").write_text(words[: words.index("\ncrane:")])
     output = call(project, "dvc", "exp", "run", "-n", "mine", "-S", "words=mine.yaml", "report_meaning")
     assert set(stages_run(output)) == {
-        *("extract_activations", "compute_sigma", "fit_g", "nulls", "decode", "logit_lens", "report_meaning")
+        *("extract_activations", "compute_sigma", "fit_g", "nulls", "decode", "controls", "intervene", "logit_lens"),
+        "report_meaning",
     }
     said = call(project, "permeation", "summary")
     assert "words of mine.yaml" in said
@@ -153,6 +154,7 @@ def test_a_clone_shows_metrics_and_plots_without_any_data(project: Path, tmp_pat
     call(project, "git", "clone", "-q", str(project), str(tmp_path / "clone"))
     clone = tmp_path / "clone"
     (tmp_path / "home").mkdir()
+    link_environment(clone)
     assert "word_correlation_mean" in call(clone, "dvc", "metrics", "show")
     assert "index.html" in call(clone, "dvc", "plots", "show")
     assert stages_run(call(clone, "dvc", "repro", "--dry", "--allow-missing")) == []
