@@ -1,4 +1,4 @@
-"""Time the scorer against a TransformerBridge and plain transformers, and against the machine's matmul ceiling; hold
+"""Time the scorer against a TransformerBridge and plain transformers, and against the machine's matmul ceilings; hold
 its bfloat16 to float32.
 
     python -m bench [--repeats N] [--tokens N]
@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
+from permeation.frame.device import fast_products, onednn_is_exact
 from permeation.frame.tables import read_json
 from permeation.models.families import geometry_of
 from permeation.models.load import load_folded, load_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity.fast import has_fast_bfloat16, prepare_for_scoring
+from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import window_nll
 from permeation.perplexity.windows import Text
 from permeation.weights.forms import gram_kernel
@@ -38,7 +40,11 @@ from permeation.weights.inject import GramInjection, injected
 from permeation.weights.pca import fit_pca
 
 CONTEXT, BATCH = 512, 2
-FAST_BFLOAT16 = has_fast_bfloat16(torch.device("cpu"))
+# Whether the processor multiplies bfloat16.
+FAST_BFLOAT16 = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+# Who multiplies: MKL by default; oneDNN bfloat16, and the scorer's float32 where that gives the same.
+OURS = "oneDNN" if onednn_is_exact() else "MKL"
+FORMATS = ("float32", "bfloat16") if FAST_BFLOAT16 else ("float32",)
 Scorer = Callable[[torch.Tensor], float]
 
 
@@ -83,8 +89,9 @@ def flops_per_token(model: Any) -> float:
 
 
 def ceiling(dtype: torch.dtype) -> float:
-    """FLOP/s of a square matmul that fits no cache."""
+    """FLOP/s of a square matmul that fits no cache, by the library in force."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    a @ b
     start = time.perf_counter()
     for _ in range(4):
         a @ b
@@ -98,31 +105,36 @@ def run(load: Callable[[], Any], tokenizer: Any, windows: torch.Tensor, repeats:
         "transformers labels=, float32": plain(load()),
         "ours, float32": ours(load(), "float32"),
     }
-    peak: dict[str, list[float]] = {"float32": []}
+    peak: dict[str, list[float]] = {"float32, MKL": [], f"float32, {OURS}": []}
     if FAST_BFLOAT16:
         candidates["ours, bfloat16"] = ours(load(), "bfloat16")
-        peak["bfloat16"] = []
+        peak["bfloat16, oneDNN"] = []
     loss = {name: score(windows[:BATCH]) and score(windows) for name, score in candidates.items()}
     speed: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
-        for dtype, found in peak.items():
-            found.append(ceiling(getattr(torch, dtype)))
+        for name, found in peak.items():
+            dtype, library = name.split(", ")
+            with nullcontext() if library == "MKL" else fast_products():
+                found.append(ceiling(getattr(torch, dtype)))
         for name, score in candidates.items():
             start = time.perf_counter()
             score(windows)
             speed[name].append(windows.numel() / (time.perf_counter() - start))
     flops = flops_per_token(load())
-    reference = statistics.median(speed["TransformerBridge, float32"])
+    ceilings = {name: statistics.median(found) for name, found in peak.items()}
+    best = {dtype: max(speed for name, speed in ceilings.items() if name.startswith(dtype)) for dtype in FORMATS}
+    reference = statistics.median(speed["transformers labels=, float32"])
     return {
         "flops_per_token": flops,
-        "matmul_flops_per_second": {dtype: statistics.median(found) for dtype, found in peak.items()},
+        "matmul_flops_per_second": ceilings,
         "candidates": {
             name: {
                 "tokens_per_second": statistics.median(found),
                 "ratio": statistics.median(found) / reference,
                 "ratio_low": min(found) / reference,
                 "ratio_high": max(found) / reference,
-                "share_of_ceiling": statistics.median(found) * flops / statistics.median(peak[name.split(", ")[1]]),
+                "library": OURS if name == "ours, float32" else "oneDNN" if name.endswith("bfloat16") else "MKL",
+                "share_of_ceiling": statistics.median(found) * flops / best[name.split(", ")[1]],
                 "nll_per_token": loss[name],
             }
             for name, found in speed.items()
@@ -176,16 +188,21 @@ def _rounded(_module: Any, _inputs: Any, output: Any) -> Any:
 def table(found: dict[str, Any]) -> str:
     """One processor's results in Markdown."""
     lines = [
-        "| model | scorer | × bridge | range | share of matmul ceiling | NLL − float32 |",
-        "|---|---|---|---|---|---|",
+        "| model | scorer | library | × labels= | range | share of the best ceiling | NLL − float32 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, model in found["models"].items():
         exact = model["candidates"]["ours, float32"]["nll_per_token"]
         lines += [
-            f"| {name} | {scorer} | {row['ratio']:.2f} | {row['ratio_low']:.2f} – {row['ratio_high']:.2f} | "
+            f"| {name} | {scorer} | {row['library']} | {row['ratio']:.2f} | "
+            f"{row['ratio_low']:.2f} – {row['ratio_high']:.2f} | "
             f"{100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
             for scorer, row in model["candidates"].items()
         ]
+    lines += ["", "| model | matmul ceiling | GFLOP/s |", "|---|---|---|"]
+    for name, model in found["models"].items():
+        peaks = model["matmul_flops_per_second"].items()
+        lines += [f"| {name} | {which} | {speed / 1e9:,.0f} |" for which, speed in peaks]
     if found["rounding"]:
         lines += ["", "| | float32 | bfloat16 | bfloat16 / float32 − 1 |", "|---|---|---|---|"]
     for row in found["rounding"]:

@@ -2,60 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.forms import whitened
-from permeation.weights.heads import Heads, gram_form
+from permeation.weights.heads import Heads, biases_as_rows, each_layer, gram_form
 from permeation.weights.moments import Moments
 
-# The forms whose error is that of W_Q W_Kᵀ, and the coordinates that make it so.
-CIRCUITS: dict[str, Callable[[Heads, Moments], Heads]] = {
-    "circuit": lambda heads, _: heads,
-    "score": whitened,
-    "score_centred": partial(whitened, mean_key=False),
-}
+Metric = Float[Tensor, "layers d d"] | None
 
 
 @dataclass(frozen=True)
 class RelativeErrors:
-    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (inner_product.FORMS), for any changed heads M̂.
+    """√(Σ_heads ‖M̂ − M‖²_F / Σ_heads ‖M‖²_F) in each form of W_QK (forms.FORMS), for any changed heads M̂.
 
     In the score metric this is the root of the mean squared error of attention scores over their mean square, for
     queries and keys drawn independently from the calibration text; with the mean key taken out, of their variances
-    over keys.
+    over keys. For M = S_Q^½ W_Q W_Kᵀ S_K^½ no root is needed: ⟨M̂, M⟩ = ⟨Ŵ_Qᵀ S_Q W_Q, Ŵ_Kᵀ S_K W_K⟩.
 
     Attributes:
-        own: the untouched heads by form, as they are and whitened. moments: that whiten them.
+        own: the untouched heads. metrics: S_Q and S_K of each circuit form; None is the identity.
+        squares: Σ ‖M‖²_F of the untouched heads in each of them.
     """
 
-    own: dict[str, Heads]
-    moments: Moments
+    own: Heads
+    metrics: dict[str, tuple[Metric, Metric]]
+    squares: dict[str, Float[Tensor, ""]]
 
     @classmethod
     def fit(cls, heads: Heads, moments: Moments) -> RelativeErrors:
-        """Whiten the untouched heads."""
-        return cls({form: whiten(heads, moments) for form, whiten in CIRCUITS.items()}, moments)
+        """The second moments of what the layers read; of keys also without their mean."""
+        bias_rows = 0 if heads.b_Q is None else 1
+        S = moments.augmented if bias_rows else moments.shrunk
+        centred = F.pad(moments.shrunk_covariance, (0, bias_rows) * 2)
+        metrics: dict[str, tuple[Metric, Metric]] = {
+            "circuit": (None, None),
+            "score": (S, S),
+            "score_centred": (S, centred),
+        }
+        squares = {}
+        for form, metric in metrics.items():
+            rows = _rows(heads, form)
+            squares[form] = _inner(rows, _weighted(rows, metric))
+        return cls(heads, metrics, squares)
 
     def of(self, changed: Heads) -> dict[str, float]:
-        """The error of `changed`, by form; one form's whitened heads are in memory at a time."""
-        gram, gram_changed = gram_form(self.own["circuit"]), gram_form(changed)
-        return {
-            "gram": float((gram_changed - gram).norm() / gram.norm()),
-            **{form: _error(own, CIRCUITS[form](changed, self.moments)) for form, own in self.own.items()},
-        }
+        """The error of `changed`, by form: ‖M̂ − M‖² = ⟨M̂, M̂⟩ − 2 ⟨M, M̂⟩ + ⟨M, M⟩."""
+        gram = gram_form(self.own)
+        errors = {"gram": float((gram_form(changed) - gram).norm() / gram.norm())}
+        for form, metric in self.metrics.items():
+            own, other, exact = _rows(self.own, form), _rows(changed, form), self.squares[form]
+            weighted = _weighted(other, metric)
+            squared = (_inner(other, weighted) - 2 * _inner(own, weighted) + exact) / exact
+            errors[form] = float(squared.clamp(min=0).sqrt())
+        return errors
 
 
-def _error(own: Heads, changed: Heads) -> float:
-    """‖Ĉ − C‖² = ⟨Ĉ, Ĉ⟩ − 2 ⟨Ĉ, C⟩ + ⟨C, C⟩ for C = W_Q W_Kᵀ, over ⟨C, C⟩."""
-    exact = _inner(own, own)
-    return float(((_inner(changed, changed) - 2 * _inner(changed, own) + exact) / exact).clamp(min=0).sqrt())
+def _rows(heads: Heads, form: str) -> Heads:
+    """The heads; in the score metric with their biases as one more row."""
+    return heads if form == "circuit" else biases_as_rows(heads)
 
 
-def _inner(a: Heads, b: Heads) -> Float[Tensor, ""]:
-    """Σ_heads ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩_F = Σ ⟨A_Qᵀ B_Q, A_Kᵀ B_K⟩_F."""
-    return ((a.queries.mT @ b.queries) * (a.keys.mT @ b.keys)).sum()
+def _weighted(heads: Heads, metric: tuple[Metric, Metric]) -> Heads:
+    """S_Q W_Q and S_K W_K."""
+    sides = zip(metric, (heads.W_Q, heads.W_K), strict=True)
+    return Heads(*(W if S is None else each_layer(S, W) for S, W in sides))
+
+
+def _inner(a: Heads, weighted: Heads) -> Float[Tensor, ""]:
+    """Σ_heads ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩ = Σ ⟨A_Qᵀ S_Q B_Q, A_Kᵀ S_K B_K⟩ in a metric, given B `weighted` by it."""
+    queries, keys = a.W_Q.mT @ weighted.W_Q, a.W_K.mT @ weighted.W_K
+    return (queries * keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)).sum()

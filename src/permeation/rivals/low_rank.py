@@ -75,7 +75,9 @@ class HeadRanks(Numbers):
         """One SVD a matrix."""
         root, inverse = metric_roots(problem, metric)
         W = torch.cat([problem.heads.W_Q, problem.heads.W_K], dim=1)
-        U, S, Vh = torch.linalg.svd(each_layer(root, W), full_matrices=False)
+        Q, R = torch.linalg.qr(each_layer(root, W))  # so that the SVD is of d_head × d_head
+        U, S, Vh = torch.linalg.svd(R)
+        U = Q @ U
         return cls(problem.heads, *(each_layer(inverse, U).flatten(0, 1), S.flatten(0, 1), Vh.flatten(0, 1)), greedy)
 
     @property
@@ -121,15 +123,17 @@ class LayerSubspace(Numbers):
 
     @classmethod
     def fit(cls, problem: Problem, metric: Metric | Literal["random"]) -> LayerSubspace:
-        """One SVD a layer; `random`: a uniformly random subspace, and B the least-squares fit to W."""
+        """One eigendecomposition a layer; `random`: a uniformly random subspace, and B the least-squares fit to W."""
         W = layer_matrices(problem.heads)
         if metric == "random":
             generator = torch.Generator().manual_seed(problem.seed)
             Q = torch.linalg.qr(torch.randn(len(W), W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
             return cls(problem.heads, Q, Q.mT @ W)
         root, inverse = metric_roots(problem, metric)
-        U, S, Vh = torch.linalg.svd(root @ W, full_matrices=False)
-        return cls(problem.heads, inverse @ U, S[:, :, None] * Vh)
+        white = root @ W
+        # The left singular vectors, and what they leave of W: U Σ Vᵀ = U (Uᵀ S^½ W).
+        U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
+        return cls(problem.heads, inverse @ U, U.mT @ white)
 
     @property
     def smallest(self) -> int:
