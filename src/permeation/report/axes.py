@@ -140,11 +140,11 @@ def headlines(axis: Axis, files: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(part: Any, keys: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
-    """What `keys` lead to, with the keys that they stand for."""
+    """What `keys` lead to, with the keys that they stand for; nothing where it was not measured."""
     if not keys:
         return [((), part)]
     first, *rest = keys
-    names = list(part) if first == "*" else [first]
+    names = [name for name in part if first in ("*", name)]
     if len(names) > SPREAD:
         names = [names[round(i * (len(names) - 1) / (SPREAD - 1))] for i in range(SPREAD)]
     return [((name, *path), value) for name in names for path, value in _values(part[name], rest)]
