@@ -4,8 +4,14 @@ BIN := .venv/bin
 # A process for each processor (up to eight: a process that has torch loaded takes half a gigabyte), one thread in each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8
 
+# The numbers of a quick run: one window of text for each question, short lists, two rivals.
+QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 decode.permutations=100 \
+	moments.tokens=2048 perplexity.max_tokens=1024 reconstruct.components=[64,all] cluster.k=[32] \
+	rivals.methods=[int8,layer_subspace_score] rivals.shares=[0.5] rivals.max_tokens=1024 \
+	locate.bands=2 locate.max_tokens=1024
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro report test coverage lint audit bench clean
+.PHONY: help setup repro meaning quick back report test coverage lint audit bench clean elsewhere
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -15,6 +21,18 @@ setup: .venv/ready  ## make .venv with the pinned dependencies
 repro: .venv/ready  ## run the whole pipeline (what is up to date is not run again) and print what it found
 	$(BIN)/dvc repro
 	$(BIN)/permeation summary
+
+meaning: .venv/ready  ## the meaning axis alone, with words of your own: make meaning WORDS=mine.yaml
+	$(BIN)/dvc exp run $(if $(WORDS),-S words=$(WORDS)) report_meaning
+	$(BIN)/permeation summary
+
+quick: .venv/ready  ## the whole pipeline on little text, as the experiment `quick`; what is committed stays as it is
+	$(BIN)/dvc exp run --temp --force --name quick $(addprefix -S ,$(QUICK))
+	$(BIN)/permeation summary quick
+
+back: .venv/ready  ## back to the committed parameters and their results, whatever was run since; recomputes nothing
+	git checkout -q -- params.yaml dvc.lock metrics plots
+	$(BIN)/dvc checkout --force
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/
 	$(BIN)/python -m permeation.report
@@ -43,10 +61,23 @@ bench: .venv/ready  ## time the scorer against its rivals; writes bench/results.
 clean:  ## remove the environment (results and caches stay)
 	rm -rf .venv
 
-.venv/ready: requirements.lock pyproject.toml
+# An environment knows where it is: in a folder that was moved or copied it is made again. One that is linked from
+# elsewhere is taken as it is.
+ifeq ($(shell test -L .venv && echo linked),linked)
+.venv/ready: ;
+else
+ifneq ($(shell cat .venv/ready 2>/dev/null),$(CURDIR))
+.venv/ready: elsewhere
+endif
+.venv/ready: requirements.lock pyproject.toml tools/dvc
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "Making .venv from the $$(grep -c == requirements.lock) packages in requirements.lock, the largest of them PyTorch"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(BIN)/dvc && cp tools/dvc $(BIN)/dvc
 	@test ! -d .dvc || $(BIN)/python -m permeation.report.offline
-	@touch $@
+	@echo "$$(du -sh .venv | cut -f1) in .venv"
+	@echo '$(CURDIR)' > $@
+endif
+elsewhere:

@@ -1,12 +1,13 @@
-"""Run every prompt through the model and keep the residual stream at its last token, the target word, per layer."""
+"""Run every prompt through the model and keep the residual stream at the word that ends it, and before the word."""
 
-from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from permeation.frame.tables import read_json, write_json
-from permeation.meaning.residuals import last_token_residuals, tokenize_prompts
+from permeation.frame.tables import read_json
+from permeation.meaning.activations import Activations
+from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
 from permeation.meaning.words import read_words
 from permeation.models.load import load_bridge
 from permeation.models.tokenizer import load_tokenizer
@@ -14,27 +15,21 @@ from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/extract_activations/: residuals.npy (prompts, L + 1, d_model), prompts.json, senses.json."""
-    entries = read_words(stage.project / stage.config.words)
-    prompts = [prompt for entry in entries for prompt in entry.prompts]
+    """Write data/extract_activations/: the prompts and their residual stream, per layer."""
+    prompts = [prompt for entry in read_words(Path(stage.place(stage.config.words))) for prompt in entry.prompts]
     source = stage.input("model")
-    sequences = tokenize_prompts(
-        load_tokenizer(source),
-        prompts,
-        stage.config.activations.prepend_bos,
-        read_json(source / "model.json")["n_ctx"],
-    )
+    tokenizer, n_ctx = load_tokenizer(source), read_json(source / "model.json")["n_ctx"]
+    sequences = tokenize_prompts(tokenizer, prompts, stage.config.activations.prepend_bos, n_ctx)
+    before = before_word(tokenizer, prompts, sequences)
+    positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
     bridge = load_bridge(source, stage.device)
-    shape = (len(prompts), bridge.cfg.n_layers + 1, bridge.cfg.d_model)
-    residuals = np.empty(shape, np.float32)
+    residuals = np.empty((len(prompts), 2, bridge.cfg.n_layers + 1, bridge.cfg.d_model), np.float32)
     with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
-        for batch, residual in last_token_residuals(bridge, sequences, stage.config.activations.batch_size):
+        for batch, residual in residuals_at(bridge, sequences, positions, stage.config.activations.batch_size):
             residuals[batch] = residual
             bar.update(sum(len(sequences[i]) for i in batch))
     with stage.output() as folder:
-        np.save(folder / "residuals.npy", residuals)
-        write_json(folder / "prompts.json", [asdict(prompt) for prompt in prompts])
-        write_json(folder / "senses.json", {entry.word: dict(entry.senses) for entry in entries})
+        Activations(tuple(prompts), residuals[:, 0], residuals[:, 1]).write(folder)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from stages import Stage, run
 def main(stage: Stage) -> None:
     """Write data/corpus/: corpus.txt; articles.json, where in it each article starts, in characters; corpus.json."""
     with stage.output("corpus") as folder:
-        corpus = fetch_corpus(stage.config.corpus)
+        corpus = fetch_corpus(stage.place(stage.config.corpus))
         path = folder / "corpus.txt"
         path.write_text(corpus.text, encoding="utf-8")
         write_json(folder / "articles.json", corpus.articles)

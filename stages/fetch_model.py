@@ -13,7 +13,7 @@ from stages import Stage, run
 def main(stage: Stage) -> None:
     """Write data/model/."""
     with stage.output("model") as folder:
-        origin = fetch_model(stage.config.model, folder)
+        origin = fetch_model(stage.place(stage.config.model), folder)
         if origin.terms is not None:
             sys.stderr.write(f"{stage.name}: {origin.terms}\n")
         facts = {

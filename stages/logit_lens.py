@@ -4,25 +4,24 @@ import numpy as np
 import torch
 
 from permeation.frame.tables import write_json, write_rows
+from permeation.meaning.activations import Activations
 from permeation.meaning.logit_lens import lead_layer, probabilities
-from permeation.meaning.words import CONDITIONS, read_prompts, select
+from permeation.meaning.words import CONDITIONS
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
 from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/logit_lens/: top.json, the tokens per word, condition and layer with the mean of their probabilities
-    over the condition's prompts; plots/logit_lens.json, the first of them.
+    """Write data/logit_lens/: plots/logit_lens.json, the first tokens per word, condition and layer with the mean of
+    their probabilities over the condition's prompts.
     """
-    activations, source = stage.input("extract_activations"), stage.input("model")
-    prompts = read_prompts(activations / "prompts.json")
-    residuals = np.load(activations / "residuals.npy", mmap_mode="r")
+    activations, source = Activations.read(stage.input("extract_activations")), stage.input("model")
     model, tokenizer = load_model(source, stage.device), load_tokenizer(source)
     rows, leads = [], []
-    for word in dict.fromkeys(p.word for p in prompts):
+    for word in activations.words:
         for condition in CONDITIONS:
-            chosen = residuals[select(prompts, word, "condition", condition)]
+            chosen = activations.of(word, "condition", condition)
             found = probabilities(model, chosen)
             leads.append(lead_layer(found.argmax(dim=-1).cpu().numpy()))
             top = torch.topk(found.mean(dim=0), min(stage.config.logit_lens.top, found.shape[-1]))
@@ -32,11 +31,10 @@ def main(stage: Stage) -> None:
                 for layer, (tokens, values) in enumerate(zip(top.indices.tolist(), top.values.tolist(), strict=True))
                 for rank, (token, probability) in enumerate(zip(tokens, values, strict=True))
             ]
-    last = residuals.shape[1] - 1
+    last = activations.at_word.shape[1] - 1
     depth = np.concatenate(leads) / last
     with stage.output() as folder:
-        write_rows(folder / "top.json", rows)
-        write_rows(folder / "plots" / "logit_lens.json", [row for row in rows if row["rank"] == 1])
+        write_rows(folder / "plots" / "logit_lens.json", rows)
         write_json(
             folder / "summary.json",
             {"lens_lead_depth": float(np.median(depth)), "lens_lead_depth_min": float(depth.min())},

@@ -9,10 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.checks import Settings, build, checked, choice, integer, section, text
+from permeation.frame.checks import Settings, boolean, build, checked, choice, integer, section, text
 from permeation.frame.device import DEVICES
 from permeation.frame.tables import read_yaml
-from permeation.meaning.settings import Activations, Bootstrap, Decode, G, LogitLens, Nulls, Response, Sigma
+from permeation.meaning.settings import (
+    Activations,
+    Bootstrap,
+    Controls,
+    Decode,
+    G,
+    Intervene,
+    LogitLens,
+    Nulls,
+    Response,
+    Sigma,
+)
 from permeation.perplexity.settings import Perplexity
 from permeation.rivals.settings import Rivals
 from permeation.weights.settings import Cluster, Locate, Moments, Pca, Reconstruct, Wqk
@@ -44,14 +55,21 @@ class Config(Settings):
         integer(0, 2**32 - 1),  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
         "Start of every random draw: bootstrap, null models, k-means. Another one shows what chance does to a result.",
     )
+    quick: bool = checked(
+        boolean,
+        "Whether what is shown of the run says that it was a quick one. `make quick` sets it, with little text and "
+        "short lists.",
+    )
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))
     g: G = checked(section(G))
     bootstrap: Bootstrap = checked(section(Bootstrap))
     nulls: Nulls = checked(section(Nulls))
+    controls: Controls = checked(section(Controls))
     decode: Decode = checked(section(Decode))
     logit_lens: LogitLens = checked(section(LogitLens))
+    intervene: Intervene = checked(section(Intervene))
     wqk: Wqk = checked(section(Wqk))
     moments: Moments = checked(section(Moments))
     pca: Pca = checked(section(Pca))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from permeation.frame.asked import ASKED
 from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import SEAL, broken, replacing, seal
 from permeation.frame.signals import leaving_in_order
@@ -193,7 +194,7 @@ def stage(tmp_path: Path, config: object) -> Stage:
 def test_an_output_is_read_as_it_was_written(stage: Stage) -> None:
     folder = stage.input("pca")
     assert broken(folder) == []
-    assert {path.name for path in folder.rglob("*")} == {"a.npy", "plots", "b.json", SEAL}
+    assert {path.name for path in folder.rglob("*")} == {"a.npy", "plots", "b.json", SEAL, ASKED}
     if (tool := shutil.which("sha256sum")) is not None:
         subprocess.run([tool, "--quiet", "--check", SEAL], cwd=folder, check=True)
 

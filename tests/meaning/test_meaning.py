@@ -1,6 +1,8 @@
 """The meaning axis: identities, and planted answers that are found again."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,19 @@ from scipy import stats
 
 from permeation.frame.errors import PermeationError
 from permeation.meaning.laws import F_LAWS, G_LAWS, LAWS, fit_law, fit_laws, power_exponent
-from permeation.meaning.residuals import last_token_residuals, tokenize
-from permeation.meaning.response import breakdown_field, collapse_variance, context_field, linear_response
-from permeation.meaning.sigma import centred_order_parameter, contrast, layer_index, midpoint, order_parameter
-from permeation.meaning.universality import factorise, leave_one_out_mean, pairwise_correlation
+from permeation.meaning.residuals import before_word, residuals_at, tokenize
+from permeation.meaning.response import breakdown_field, context_field, linear_response
+from permeation.meaning.seeds import named_generator
+from permeation.meaning.sigma import (
+    centred_order_parameter,
+    collapse_variance,
+    contrast,
+    layer_index,
+    midpoint,
+    order_parameter,
+)
+from permeation.meaning.universality import Factorisation, factorise, leave_one_out_mean, pairwise_correlation
+from permeation.meaning.words import Prompt
 from permeation.models.load import load_bridge, load_model
 from permeation.models.tokenizer import load_tokenizer
 from tests.support import tiny
@@ -31,8 +42,9 @@ def residuals(checkpoint: Path, batch_size: int, prepend_bos: bool = True) -> np
     bridge = load_bridge(checkpoint, torch.device("cpu"))
     sequences = tokenize(bridge.tokenizer, PROMPTS, prepend_bos)
     found = np.empty((len(PROMPTS), tiny.LAYERS + 1, tiny.WIDTH), np.float32)
-    for batch, values in last_token_residuals(bridge, sequences, batch_size):
-        found[batch] = values
+    positions = [[len(sequence) - 1] for sequence in sequences]
+    for batch, values in residuals_at(bridge, sequences, positions, batch_size):
+        found[batch] = values[:, 0]
     return found
 
 
@@ -67,6 +79,48 @@ def test_a_bos_that_the_tokenizer_lacks_is_an_error() -> None:
     with pytest.raises(PermeationError, match="no BOS token; accepted: false"):
         tokenize(tokenizer, PROMPTS, prepend_bos=True)
     assert len(tokenize(tokenizer, PROMPTS, prepend_bos=False)[0]) == 2
+
+
+def prompt(text: str) -> Prompt:
+    return Prompt(text.split()[-1], text, "direction", "A", 0)
+
+
+@pytest.mark.parametrize("prepend_bos", [True, False])
+def test_the_token_before_the_word_is_the_last_of_the_prompt_without_it(prepend_bos: bool) -> None:
+    sequences = tokenize(tiny.tokenizer(), PROMPTS, prepend_bos)
+    places = before_word(tiny.tokenizer(), [prompt(text) for text in PROMPTS], sequences)
+    assert places == [len(sequence) - 2 for sequence in sequences]
+
+
+class InPieces:
+    """A tokenizer whose last two characters are tokens of their own, and that merges the blank before them away."""
+
+    def __call__(self, texts: Any, add_special_tokens: bool) -> Any:
+        assert not add_special_tokens
+        single = isinstance(texts, str)
+        ids = [[hash(text[:-2]), *map(ord, text[-2:])] for text in ([texts] if single else texts)]
+        return SimpleNamespace(input_ids=ids[0] if single else ids)
+
+
+def test_a_prompt_without_a_token_before_its_word_is_an_error() -> None:
+    texts = ["a bank", "the bank"]
+    with pytest.raises(PermeationError, match="'a bank' has no token in front of 'bank'"):
+        before_word(InPieces(), [prompt(text) for text in texts], InPieces()(texts, add_special_tokens=False).input_ids)
+
+
+def test_a_position_is_read_where_it_is(checkpoint: Path) -> None:
+    """The token before the word is the last one of the prompt that is cut there."""
+    bridge = load_bridge(checkpoint, torch.device("cpu"))
+    sequences = tokenize(bridge.tokenizer, PROMPTS[1:3], prepend_bos=True)
+    ((_, both),) = residuals_at(bridge, sequences, [(len(s) - 1, len(s) - 2) for s in sequences], 2)
+    cut = [sequence[:-1] for sequence in sequences]
+    ((_, alone),) = residuals_at(bridge, cut, [[len(s) - 1] for s in cut], 2)
+    np.testing.assert_allclose(both[:, 1], alone[:, 0], atol=1e-5)
+
+
+def test_a_name_seeds_its_own_numbers() -> None:
+    first, again, other = (named_generator(3, name).normal() for name in ("a", "a", "b"))
+    assert first == again != other
 
 
 def test_layers_are_counted_from_either_end() -> None:
@@ -172,6 +226,26 @@ def test_leaving_one_out_leaves_it_out() -> None:
     np.testing.assert_allclose(leave_one_out_mean(g, np.ones(4))[1], g[[0, 2, 3]].mean(axis=0))
     np.testing.assert_allclose(leave_one_out_mean(g, np.array([2, 1, 1, 0]))[1], g[[0, 0, 2]].mean(axis=0))
     np.testing.assert_array_equal(leave_one_out_mean(g[:1], np.ones(1)), g[:1])
+
+
+def test_drift_out_is_what_is_left_when_each_words_mean_is_taken_out() -> None:
+    h, sigma = RNG.normal(size=(3, 10)), RNG.normal(size=(3, 10, 6))
+    found = factorise(list(h), list(sigma))
+    others = leave_one_out_mean(found.g, np.ones(3))
+    rebuilt = np.stack([np.outer(h[i], found.f_max[i] * others[i]) for i in range(3)])
+    moved, product = (each - each.mean(axis=1, keepdims=True) for each in (sigma, rebuilt))
+    expected = 1 - np.square(moved - product).sum() / np.square(moved).sum()
+    assert found.decomposition_r2_drift_out == pytest.approx(expected)
+    drifting = factorise(list(h), list(sigma + 5 * RNG.normal(size=(3, 1, 6))))
+    assert drifting.decomposition_r2_drift_out == pytest.approx(expected)
+    assert drifting.decomposition_r2 != pytest.approx(found.decomposition_r2)
+
+
+def test_increments_leave_the_last_step_out() -> None:
+    g = RNG.normal(size=(3, 6))
+    jumped = g + np.array([0, 0, 0, 0, 0, 7])
+    found = [Factorisation((), each, np.ones(3), 0.0, 0.0).increment_correlation for each in (g, jumped)]
+    assert found[0] == found[1] == pytest.approx(pairwise_correlation(np.diff(g[:, :-1])).mean())
 
 
 def test_pairwise_correlation_is_numpys() -> None:

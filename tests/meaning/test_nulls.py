@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from permeation.meaning import bootstrap
+from permeation.meaning.controls import permutation_p
 from permeation.meaning.factors import WordResiduals, factorise_words, real_sigmas
-from permeation.meaning.nulls import NULLS, p_value
+from permeation.meaning.nulls import NULLS, draw_null
 from permeation.report.revisions import Revision, RevisionPair
 
 LAYERS, WIDTH = 4, 32
@@ -30,7 +31,7 @@ def word(rng: np.random.Generator, sense: float) -> WordResiduals:
 def separation_p(words: list[WordResiduals], null: str, draws: int, rng: np.random.Generator) -> float:
     real = factorise_words(words, real_sigmas(words, "final"), "final").statistics(0)["separation_mean"][0]
     drawn = factorise_words(words, NULLS[null](words, "final", draws, rng), "final").statistics(0)["separation_mean"]
-    return p_value("separation_mean", float(real), drawn)
+    return permutation_p(float(real), drawn)
 
 
 def test_random_walks_are_not_reported_as_meaning() -> None:
@@ -44,6 +45,15 @@ def test_random_walks_are_not_reported_as_meaning() -> None:
 def test_a_planted_sense_is_reported(null: str) -> None:
     rng = np.random.default_rng(1)
     assert separation_p([word(rng, 12.0) for _ in range(4)], null, 99, rng) <= 0.02
+
+
+def test_a_null_model_draws_from_its_name() -> None:
+    """Whatever else is drawn, and whatever other null models there are."""
+    words = [word(np.random.default_rng(5), 1.0)] * 2
+    first, again = (draw_null("random_direction", words, "final", 3, seed=0) for _ in range(2))
+    other = draw_null("random_direction", words, "final", 3, seed=1)
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.array_equal(first[1], other[1])
 
 
 def test_the_interval_holds_the_planted_separation() -> None:

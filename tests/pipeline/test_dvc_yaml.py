@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from permeation.report.axes import AXES, Axis
 from tests.conftest import PROJECT
 
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 PACKAGE = PROJECT / "src" / "permeation"
 # The rooms of the package by their level: a module imports from lower levels only.
-ROOMS = {"frame": 0, "models": 1, "perplexity": 2, "meaning": 3, "weights": 3, "rivals": 4, "report": 5}
+ROOMS = {"frame": 0, "models": 1, "perplexity": 2, "meaning": 3, "weights": 3, "rivals": 4, "config": 5, "report": 6}
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
 
 
@@ -92,13 +93,49 @@ def test_the_parameters_of_a_stage_exist(name: str) -> None:
             value = value[part]
 
 
-def test_the_page_is_written_again_for_every_parameter_it_shows() -> None:
-    """It shows them all but `device`, which changes no result and must run no stage again."""
-    assert set(STAGES["report"]["params"]) == set(PARAMS) - {"device"}
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+def test_a_report_depends_on_its_axis_and_writes_its_files(axis: Axis) -> None:
+    stage = STAGES[axis.stage]
+    assert {dep.removeprefix("data/") for dep in stage["deps"] if dep.startswith("data/")} == {
+        *axis.stages,
+        *axis.about,
+    }
+    assert outputs(stage) == {
+        f"plots/{axis.name}",
+        *(f"metrics/{name}.json" for name in (axis.name, axis.run, *axis.files)),
+    }
+    assert set(STAGES["report"]["deps"]) >= outputs(stage) - {f"metrics/{axis.name}.json"}
 
 
-def test_only_the_cheap_last_stage_keeps_outputs_out_of_the_cache() -> None:
-    """A stage with an output that is not cached is never restored, so it would run again at every change of model."""
+def test_an_axis_does_not_wait_for_the_other() -> None:
+    """What report_meaning needs of the weight axis is nothing, and the other way round."""
+    needed = {}
+    for axis in AXES:
+        todo, seen = [axis.stage], set[str]()
+        while todo:
+            seen.add(name := todo.pop())
+            todo += [other for other, stage in STAGES.items() if outputs(stage) & set(STAGES[name]["deps"])]
+        needed[axis.name] = seen
+    assert needed["meaning"] & needed["weights"] == {"fetch_model"}
+
+
+def outputs(stage: dict[str, Any]) -> set[str]:
+    """The paths that a stage writes."""
+    listed = stage.get("outs", []) + stage.get("metrics", [])
+    return {path for out in listed for path in (out if isinstance(out, dict) else [out])}
+
+
+def test_only_the_cheap_reports_keep_outputs_out_of_the_cache_and_lose_none() -> None:
+    """A stage with an output that is not cached is never restored, so it would run again at every change of model.
+
+    DVC removes a stage's outputs before it runs, except those that persist.
+    """
     for name, stage in STAGES.items():
-        kept_out = [out for out in stage.get("outs", []) + stage.get("metrics", []) if isinstance(out, dict)]
-        assert bool(kept_out) == (name == "report")
+        options = [
+            option
+            for out in stage.get("outs", []) + stage.get("metrics", [])
+            if isinstance(out, dict)
+            for option in out.values()
+        ]
+        assert bool(options) == name.startswith("report")
+        assert all(option.get("persist") for option in options)

@@ -16,9 +16,11 @@ import pytest
 import transformers
 
 from permeation.config import Config
+from permeation.frame.asked import asked_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.report.findings import read_metrics, summarise
+from permeation.report.findings import summarise
+from permeation.report.results import Place, Results
 from stages import Stage, run
 from tests.conftest import PROJECT
 from tests.support import tiny
@@ -32,6 +34,8 @@ ORDER = (
     "fit_g",
     "nulls",
     "decode",
+    "controls",
+    "intervene",
     "logit_lens",
     "tokenize_corpus",
     "baseline",
@@ -42,6 +46,8 @@ ORDER = (
     "cluster",
     "rivals",
     "locate",
+    "report_meaning",
+    "report_weights",
     "report",
 )
 
@@ -60,7 +66,7 @@ def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
     settings = replace(config, model=str(tiny.checkpoint(root / "model", "llama")), corpus=str(root / "text.txt"))
     (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    for name in ORDER[:-1]:
+    for name in ORDER[:-3]:
         importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, root))
     return root
 
@@ -68,7 +74,9 @@ def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
     for name in ORDER:
         run_stage(name, small)
-    metrics = read_metrics(tmp_path)
+    results = Results.read(Place("here", tmp_path), asked_of(PROJECT, small))
+    assert not results.refused
+    metrics = results.metrics
     assert metrics["sigma"]["n_words"] == 9
     assert set(metrics["g"]["f_max"]) == set(metrics["sigma"]["words"])
     assert -1 <= metrics["g"]["word_correlation_min"] <= metrics["g"]["word_correlation_mean"] <= 1
@@ -81,12 +89,12 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert metrics["perplexity"]["ratio"]["1"] != pytest.approx(1, abs=1e-4)
     assert metrics["clusters"]["ratio"]["12"] == pytest.approx(1, abs=1e-4)
     assert metrics["clusters"]["replaced_heads"]["12"] == 0
-    said = summarise(metrics)
+    said = summarise(results)
     assert re.search(r"^  all +1\.0000 ", said, re.MULTILINE)
     assert max(map(len, said.splitlines())) <= 80
-    for rows in (tmp_path / "plots").glob("*.json"):
+    for rows in (tmp_path / "plots").glob("*/*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 14
+    assert len(list((tmp_path / "plots").glob("*/*.png"))) == 17
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 

@@ -1,6 +1,7 @@
 """The commands that read a run's results: `permeation summary` and `compare`, the page, the plots' page."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,9 +11,10 @@ from dvc.repo import Repo
 
 from permeation import cli
 from permeation.frame.tables import write_json, write_rows
-from permeation.report import offline, page
+from permeation.report import __main__ as page
+from permeation.report import offline
 from tests.conftest import PROJECT
-from tests.support.sample_tables import WORDS, sample_metrics, sample_tables
+from tests.support.sample_tables import WORDS, sample_metrics, sample_tables, write_sample_run
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -29,14 +31,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(folder, "init", "-q")
     Repo.init(str(folder)).close()
     shutil.copy(PROJECT / "params.yaml", folder)
+    shutil.copy(PROJECT / "dvc.yaml", folder)
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "none")
     git(folder, "tag", "none")
     for branch, seed in (("first", 0), ("second", 1)):
         git(folder, "checkout", "-qb", branch)
-        write_rows(folder / "plots" / "g.json", sample_tables(seed)["g"])
-        (folder / "metrics").mkdir(exist_ok=True)
-        write_json(folder / "metrics" / "run.json", sample_metrics()["run"])
+        write_rows(folder / "plots" / "meaning" / "g.json", sample_tables(seed)["g"])
+        write_sample_run(folder)
+        write_json(folder / "metrics" / "meaning.json", {"2_g": {"word_correlation_mean": 0.5 + seed / 4}})
         git(folder, "add", "-A")
         git(folder, "commit", "-qm", branch)
     return folder
@@ -52,7 +55,9 @@ def test_a_revision_against_itself_and_another(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     permeation(monkeypatch, "compare", "workspace", "second", "first", "--json")
-    rows = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert found["headlines"]["first"] == {"2_g.word_correlation_mean": 0.5}
+    rows = found["g"]
     assert [(row["first"], row["second"], row["word"]) for row in rows] == [
         (*pair, word)
         for pair in (("workspace", "second"), ("workspace", "first"), ("second", "first"))
@@ -68,7 +73,8 @@ def test_the_table_and_the_folder_say_the_same(
     permeation(monkeypatch, "compare", "first", "second", "--output", "found")
     said = capsys.readouterr().out
     assert "first (small)  against  second (small)" in said
-    for row in json.loads((run / "found" / "compare.json").read_text()):
+    assert re.search(r"2_g.word_correlation_mean +0\.5 +0\.75\n", said)
+    for row in json.loads((run / "found" / "compare.json").read_text())["g"]:
         interval = "" if row["rmse_low"] is None else f"  [{row['rmse_low']:.4f}, {row['rmse_high']:.4f}]"
         assert f"{row['rmse']:.4f}{interval}\n" in said
     assert (run / "found" / "compare.png").read_bytes().startswith(b"\x89PNG")
@@ -79,7 +85,7 @@ def test_the_table_and_the_folder_say_the_same(
     ("revisions", "message"),
     [
         (("first", "nowhere"), "permeation: 'nowhere' is no revision of this project; accepted: a git commit"),
-        (("none", "first"), "permeation: none holds no plots/g.json; run the pipeline there first"),
+        (("none", "first"), "permeation: none: The meaning axis has no results"),
     ],
 )
 def test_what_cannot_be_compared_is_said_in_one_line(
@@ -93,7 +99,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
 
 def test_revisions_without_a_common_word_are_not_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{**row, "word": f"other {row['word']}"} for row in sample_tables(0)["g"]]
-    write_rows(run / "plots" / "g.json", rows)
+    write_rows(run / "plots" / "meaning" / "g.json", rows)
     with pytest.raises(SystemExit, match="permeation: first and workspace have no word in common"):
         permeation(monkeypatch, "compare", "first", "workspace")
 
@@ -108,27 +114,78 @@ def test_one_revision_is_a_wrong_command_line(
     assert "at least two revisions are needed" in capsys.readouterr().err
 
 
+def test_results_of_other_parameters_are_not_compared(run: Path, monkeypatch, capsys) -> None:
+    """Nor are those of a folder that agree with nothing but themselves refused."""
+    settings = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(settings.replace("draws: 200", "draws: 300"))
+    permeation(monkeypatch, "compare", "first", "workspace")
+    said = capsys.readouterr().out
+    assert "workspace: The meaning axis is not shown" in said
+    assert "nulls.draws was 200 and is 300" in said
+    assert "against" not in said
+    shutil.copytree(run / "metrics", run / "elsewhere" / "metrics")
+    shutil.copytree(run / "plots", run / "elsewhere" / "plots")
+    permeation(monkeypatch, "compare", "first", "elsewhere")
+    assert "first (small)  against  elsewhere (small)" in capsys.readouterr().out
+
+
+def test_experiments_stand_beside_what_they_varied(run: Path, monkeypatch, capsys) -> None:
+    git(run, "update-ref", f"refs/exps/ab/{'c' * 38}/named", "first")
+    settings = (run / "params.yaml").read_text()
+    changed = settings.replace("draws: 200", "draws: 300").replace("seed: 0", "seed: 1").replace("    - 2\n", "")
+    (run / "params.yaml").write_text(changed)
+    permeation(monkeypatch, "experiments")
+    head, committed, workspace, more, named = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "experiment"
+    assert committed.endswith("as committed")
+    assert "0.8" in committed
+    assert "seed=1" in workspace + more
+    assert "nulls.draws=300" in workspace + more
+    assert "reconstruct.components=[1,3," in workspace + more
+    assert workspace.split()[1] == "–"
+    assert re.match(r" +named +0\.8 .* as committed$", named)
+    (run / "params.yaml").write_text("seed: 0")
+    permeation(monkeypatch, "experiments")
+    assert "params.yaml: model is missing" in capsys.readouterr().out
+
+
 def test_a_summary_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"permeation: metrics/run\.json is missing"):
+    with pytest.raises(SystemExit, match=r"no results \(metrics/meaning_run.json\). Run: .venv/bin/dvc repro report_"):
         permeation(monkeypatch, "summary")
-    (tmp_path / "metrics").mkdir()
-    for name, metrics in sample_metrics().items():
-        write_json(tmp_path / "metrics" / f"{name}.json", metrics)
+    write_sample_run(tmp_path)
     permeation(monkeypatch, "summary")
     assert "small" in capsys.readouterr().out
+    (tmp_path / "metrics" / "g.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"workspace: metrics/g.json: cannot be read as JSON"):
+        permeation(monkeypatch, "summary")
+
+
+def test_axes_of_two_runs_are_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = sample_metrics()
+    metrics["weights_run"]["parameters"]["seed"] = 1
+    write_sample_run(tmp_path, metrics)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="the two axes are of different runs: seed was 0 and is 1"):
+        permeation(monkeypatch, "summary")
+
+
+def test_an_environment_of_another_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src" / "permeation").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"this environment runs the code in .*, not the one here; make setup mends"):
+        permeation(monkeypatch, "summary")
 
 
 def test_the_page_is_written_where_the_run_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(PROJECT / "metrics", "metrics")
+    monkeypatch.chdir(write_sample_run(tmp_path))
     page.main()
     assert capsys.readouterr().out == f"{(tmp_path / 'report.html').as_uri()}\n"
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    Path("metrics", "provenance.json").unlink()
-    with pytest.raises(SystemExit, match=r"report: metrics/provenance\.json is missing"):
+    shutil.rmtree("metrics")
+    with pytest.raises(SystemExit, match=r"report: workspace: The meaning axis has no results"):
         page.main()
 
 

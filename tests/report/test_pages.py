@@ -15,14 +15,21 @@ import yaml
 from dvc_render.vega import VegaRenderer
 from matplotlib import pyplot as plt
 
-from permeation.frame.errors import PermeationError
-from permeation.frame.tables import write_json, write_rows
+from permeation.frame.tables import write_rows
 from permeation.report.figures import style
 from permeation.report.findings import SECTIONS, sections, summarise
 from permeation.report.offline import VEGA_LITE, main
 from permeation.report.page import page, write_page
+from permeation.report.results import Place, Results
 from tests.conftest import PROJECT
-from tests.support.sample_tables import DEPTH, WORDS, sample_metrics, sample_tables
+from tests.support.sample_tables import (
+    DEPTH,
+    WORDS,
+    sample_metrics,
+    sample_results,
+    sample_tables,
+    write_sample_run,
+)
 
 TEMPLATES = PROJECT / ".dvc" / "plots"
 CHARTS: dict[str, dict[str, Any]] = {
@@ -74,8 +81,8 @@ def test_words_stand_in_the_order_of_their_file(name: str) -> None:
     assert tuple(word for word in re.findall(r">(\w+)</text>", svg_of(name, "HEAD")) if word in WORDS) == WORDS
 
 
-@pytest.mark.parametrize("name", ["g", "sigma"])
-def test_a_band_is_of_one_null_model(name: str) -> None:
+@pytest.mark.parametrize("name", ["nulls", "controls", "intervene", "depths"])
+def test_a_band_is_of_one_series(name: str) -> None:
     """Rows of two in one band would make one ragged shape of both."""
     bands = re.findall(r'class="mark-area[^>]*>\s*<path[^>]* d="([^"]*)"', svg_of(name, "HEAD"))
     assert bands
@@ -144,14 +151,14 @@ def test_a_page_that_asks_and_fails_is_noticed(tmp_path: Path) -> None:
 
 def project_with_two_revisions(folder: Path) -> Path:
     """A git and DVC project with the plots of this one: tables of one seed in HEAD, of another in the workspace."""
-    names = {table_of(chart) for chart in CHARTS.values()}
+    names = {path for chart in CHARTS.values() for path in chart["y"]}
     for name in (".dvc/config", ".dvc/.gitignore", "dvc.yaml", "params.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, folder / name)
     shutil.copytree(TEMPLATES, folder / ".dvc" / "plots")
     for seed in (0, 1):
         for name in names:
-            write_rows(folder / "plots" / f"{name}.json", sample_tables(seed)[name])
+            write_rows(folder / name, sample_tables(seed)[Path(name).stem])
         if seed == 0:
             who = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
             for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "first")):
@@ -187,62 +194,86 @@ def test_outside_a_project_no_page_is_written(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
+def finished(tmp_path: Path) -> Place:
     """A folder with the metrics and figures of a run; one of its figures belongs to no section."""
-    for name, values in sample_metrics().items():
-        (tmp_path / "metrics").mkdir(exist_ok=True)
-        write_json(tmp_path / "metrics" / f"{name}.json", values)
-    (tmp_path / "plots").mkdir()
-    for name in ("sigma", "g", "perplexity", "of_another_kind"):
+    write_sample_run(tmp_path)
+    for name in ("meaning/sigma", "meaning/g", "weights/perplexity", "weights/of_another_kind"):
         figure, axis = plt.subplots()
         axis.plot([1, 2])
-        style.save(figure, tmp_path / "plots" / f"{name}.png")
-    return tmp_path
+        path = tmp_path / "plots" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        style.save(figure, path)
+    return Place("here", tmp_path)
 
 
-def test_the_page_has_every_figure_once_and_every_finding(finished: Path) -> None:
-    text = write_page(finished).read_text(encoding="utf-8")
+def test_the_page_has_every_figure_once_and_every_finding(finished: Place) -> None:
+    text = write_page(Results.read(finished, None)).read_text(encoding="utf-8")
     assert text.count("<img ") == text.count("data:image/png") == 4
     assert text.count("<section") == len(SECTIONS) + 3  # more figures, what was run, how to run it again
-    assert "plots/of_another_kind.json" in text
-    assert "g.shuffles" in text
+    assert "plots/weights/of_another_kind.json" in text
+    assert "nulls.draws" in text
     assert "0" * 64 in text
     assert not re.search(r'(?:src|href|action)\s*=\s*"(?!data:|#)|@import|url\(|<script', text)
 
 
+def test_an_axis_of_other_parameters_is_not_on_the_page(finished: Place) -> None:
+    results = Results.read(finished, {"nulls.draws": 4, "seed": 0})
+    text = write_page(results).read_text(encoding="utf-8")
+    assert "nulls.draws was 200 and is 4" in text
+    assert text.count("<img ") == 2
+    assert "plots/meaning/g.json" not in text
+
+
 def test_what_a_user_names_is_text_on_the_page() -> None:
     metrics = sample_metrics()
-    metrics["provenance"]["model"]["name"] = "<script>alert(1)</script>"
-    assert "<script" not in page(metrics, {})
+    for run in ("meaning_run", "weights_run"):
+        metrics[run]["model"]["name"] = "<script>alert(1)</script>"
+    assert "<script" not in page(sample_results(metrics), {})
 
 
-@pytest.mark.parametrize("missing", ["sigma", "g", "pca", "perplexity", "clusters", "rivals", "locate"])
+@pytest.mark.parametrize(
+    "missing", ["claims", "sigma", "g", "decode", "intervene", "pca", "perplexity", "clusters", "rivals", "locate"]
+)
 def test_a_part_of_a_run_has_a_summary_too(missing: str) -> None:
     metrics = {name: values for name, values in sample_metrics().items() if name != missing}
     titles = [section.title for section in sections(metrics)]
     assert 0 < len(titles) < len(SECTIONS)
-    assert all(title.upper() in summarise(metrics) for title in titles)
+    assert all(title.upper() in summarise(sample_results(metrics)) for title in titles)
 
 
-@pytest.mark.parametrize(
-    ("null", "said"),
-    [
-        (0.2, "prompts of the same sense apart by 0.200 in the median, less than that. Shuffled"),
-        (0.9, "says nothing about meaning"),
-    ],
-)
-def test_the_words_follow_the_numbers(null: float, said: str) -> None:
+def said_of(metrics: dict[str, Any]) -> str:
+    """The summary in one line."""
+    return " ".join(summarise(sample_results(metrics)).split())
+
+
+def test_the_words_follow_the_numbers() -> None:
     metrics = sample_metrics()
-    metrics["g"]["null"]["within_senses"]["word_correlation_mean"] = null
-    assert said in " ".join(summarise(metrics).split())
+    said = said_of(metrics)
+    assert "correlate by 0.750 on average, with shuffled senses by 0.250 (p = 0.0020, the primary test)" in said
+    assert "it is 0.800 against 0.200 (p = 0.02 after Holm)" in said
+    assert "explains 70 % of σ's variance" in said
+    assert "it explains 80 %, with shuffled senses 50 % (p = 0.04 after Holm)" in said
+    assert "at depth 0.50 in the median over 2 words (95 % interval 0.30 to –)" in said
+    assert "does not tell their senses apart: alto" in said
+    assert "alpha 0.9 2 [1.5, 2.5] 2.1 does not hold" in said
+    assert "serve more than once" not in said
+    metrics["sigma"]["repeated_prompts"] = 4
+    assert "4 prompts serve more than once" in said_of(metrics)
+
+
+def test_a_run_without_measurable_words_says_so() -> None:
+    metrics = sample_metrics()
+    metrics["intervene"] = {"words": 0, "unmeasurable_words": ["alto", "bank"]}
+    assert "enough to measure it (alto, bank)" in said_of(metrics)
 
 
 def test_what_was_not_measured_is_not_claimed() -> None:
     metrics = sample_metrics()
     metrics["g"] |= {"word_correlation_mean": None, "word_correlation_min": None, "peak_depth": 1.0}
+    metrics["g"]["before"] = {"rank_correlation_mean": None}
     for column in ("ratio", "ratio_low", "ratio_high"):
         metrics["perplexity"][column] = {"all": 1.0}
-    said = " ".join(summarise(metrics).split())
+    said = said_of(metrics)
     assert "With a single word there is nothing to compare g with." in said
     assert "falls by" not in said
     assert "No K short of all was measured. With all components it is 1.0000." in said
@@ -250,20 +281,22 @@ def test_what_was_not_measured_is_not_claimed() -> None:
 
 def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
     metrics = sample_metrics()
-    assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in " ".join(summarise(metrics).split())
+    assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in said_of(metrics)
     metrics["rivals"]["smallest_share_at_1_05"]["int8"] = None
-    assert "None of 2 methods stays within 5 %" in summarise(metrics)
+    assert "None of 2 methods stays within 5 %" in said_of(metrics)
 
 
-def test_a_run_without_metrics_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PermeationError, match=r"run.json is missing; the pipeline has to run first"):
-        write_page(tmp_path)
+def test_a_quick_run_says_so() -> None:
+    metrics = sample_metrics()
+    metrics["weights_run"]["parameters"]["quick"] = True
+    assert "QUICK RUN" in said_of(metrics)
+    assert "QUICK RUN" in page(sample_results(metrics), {})
 
 
 @needs_browser
-def test_the_page_opens_on_a_phone_without_a_network(finished: Path) -> None:
-    page = write_page(finished)
-    phone = finished / "phone.html"
+def test_the_page_opens_on_a_phone_without_a_network(finished: Place) -> None:
+    page = write_page(Results.read(finished, None))
+    phone = finished.folder / "phone.html"
     phone.write_text(
         f"""<iframe src="{page.as_uri()}" style="width: 390px; height: 800px"></iframe>
         <script>onload = () => {{
@@ -272,7 +305,7 @@ def test_the_page_opens_on_a_phone_without_a_network(finished: Path) -> None:
             document.body.dataset.images = [...page.images].map(image => image.naturalWidth > 0);
         }}</script>"""
     )
-    seen = visit(phone, finished / "profile")
+    seen = visit(phone, finished.folder / "profile")
     (needed, there) = re.search(r'data-widths="(\d+),(\d+)"', seen.dom).groups()
     assert int(needed) <= int(there) <= 390
     assert 'data-images="true,true,true,true"' in seen.dom

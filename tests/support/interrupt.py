@@ -12,10 +12,17 @@ import numpy as np
 import psutil
 
 from permeation.frame.sealed import broken
-from tests.support.project import BIN, environment
+from tests.support.project import environment
 
 GRACE = 10  # seconds in which all of an interrupted run has to be gone
-FOLDERS = {"fetch_model": "model", "fetch_corpus": "corpus"}  # of the stages whose output is not called as they are
+# What the stages write whose output is not called as they are.
+PLACES = {
+    "fetch_model": "data/model",
+    "fetch_corpus": "data/corpus",
+    "report_meaning": "plots/meaning",
+    "report_weights": "plots/weights",
+    "report": "report.html",
+}
 
 SIGNALS: dict[str, Callable[[int], None]] = {
     "Ctrl-C": lambda dvc: os.killpg(dvc, signal.SIGINT),
@@ -29,7 +36,7 @@ def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
     """`dvc repro` in a process group of its own, as a shell starts it."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [BIN / "dvc", "repro"],
+            [project / ".venv" / "bin" / "dvc", "repro"],
             cwd=project,
             env=environment(project),
             stdout=output,
@@ -62,10 +69,10 @@ def interrupt(project: Path, stage: str, how: str, moment: str, rng: np.random.G
     process = wait_for(dvc, stage)
     assert process is not None, f"dvc ended without running {stage}: {log.read_text()}"
     if moment == "writing":
-        places = (project, "metrics") if stage == "report" else (project / "data", FOLDERS.get(stage, stage))
+        place = project / PLACES.get(stage, f"data/{stage}")
         with suppress(psutil.NoSuchProcess):  # the stage may end first; then the signal meets what comes after it
             while process.status() != psutil.STATUS_ZOMBIE:
-                if next(places[0].glob(f".{places[1]}.*"), None):
+                if next(place.parent.glob(f".{place.name}.*"), None):
                     break
                 time.sleep(0.001)
     else:

@@ -17,10 +17,15 @@ STAGES: list[str] = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["sta
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of a command run in the project: this Python's programs, one thread, and nobody's settings."""
+    """Of a command run in the project: one thread, nobody's settings, and no environment on PATH but what `make` needs.
+
+    The package is the project's own copy; the environment has the one it was made for.
+    """
     home = project.parent / "home"
+    path = [each for each in os.environ["PATH"].split(":") if Path(each).resolve() != BIN.resolve()]
     return {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PATH": ":".join(path),
+        "PYTHONPATH": str(project / "src"),
         "HOME": str(home),
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         "SHELL": "/bin/sh",
@@ -28,13 +33,31 @@ def environment(project: Path) -> dict[str, str]:
     }
 
 
-def call(project: Path, *command: str, check: bool = True, **variables: str) -> str:
-    """Run a command of the environment in the project; gives what it printed."""
+def call(project: Path, command: str, *arguments: str, check: bool = True, **variables: str) -> str:
+    """Run a command in the project, its environment's where that has it; gives what it printed."""
+    own = project / ".venv" / "bin" / command
     done = subprocess.run(
-        command, cwd=project, env=environment(project) | variables, capture_output=True, text=True, check=False
+        [str(own) if own.exists() else command, *arguments],
+        cwd=project,
+        env=environment(project) | variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 or not check, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def link_environment(project: Path) -> None:
+    """Give the project the .venv of this Python, as `make setup` leaves one: with tools/dvc in place of its dvc."""
+    venv = project / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    for folder in (Path(sys.prefix), Path(sys.prefix, "bin")):
+        for each in folder.iterdir():
+            if each.name not in ("bin", "dvc", "ready"):
+                (venv / each.relative_to(sys.prefix)).symlink_to(each)
+    shutil.copy(project / "tools" / "dvc", venv / "bin" / "dvc")
+    (venv / "ready").write_text(f"{project}\n")
 
 
 def stages_run(output: str) -> list[str]:
@@ -71,6 +94,7 @@ def create(root: Path) -> Path:
         assert old in settings
         settings = settings.replace(old, new)
     (project / "params.yaml").write_text(settings)
+    link_environment(project)
     call(project, "git", "init", "-q")
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "start")
@@ -89,6 +113,7 @@ def finish(project: Path) -> Path:
 def duplicate(project: Path, root: Path) -> Path:
     """A copy of a project, run or not, in root/project; the models and the text stay where they are."""
     shutil.copytree(project, root / "project", symlinks=True)
+    (root / "project" / ".venv" / "ready").write_text(f"{root / 'project'}\n")
     (root / "home").mkdir()
     shutil.copy(project.parent / "home" / "gitconfig", root / "home")
     return root / "project"

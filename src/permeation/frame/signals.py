@@ -47,11 +47,14 @@ def end_with_dvc() -> None:
 def _watch_dvc() -> None:  # pragma: no cover (as above)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Between DVC and this process there may be shells, which outlive DVC without a word.
-    shells = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
-    dvc = next((p for p in psutil.Process().parents() if p.name() not in shells), None)
-    # DVC is a Python program; what takes its place, when it went while this process was starting, is the system's.
-    if dvc is None or not _program(dvc).startswith(("python", "dvc")):
+    # Between DVC and this process there may be shells of any kind, which outlive DVC without a word. A program may have
+    # called DVC as a library: then it is the nearest Python. Where DVC went while this process was starting, there is
+    # neither.
+    above = psutil.Process().parents()
+    dvc = next((p for p in above if "dvc" in _words(p)), None)
+    dvc = dvc or next((p for p in above if "python" in _program(p)), None)
+    if dvc is None:
+        sys.stderr.write("the DVC that started this stage is gone, and the stage ends with it\n")
         sys.exit(143)
 
     def watch() -> None:
@@ -63,8 +66,16 @@ def _watch_dvc() -> None:  # pragma: no cover (as above)
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _words(process: psutil.Process) -> list[str]:  # pragma: no cover (as above)
+    """The program and the first words of a process's command line, without their folders."""
+    try:
+        return [Path(word).name for word in process.cmdline()[:3]]
+    except (psutil.AccessDenied, psutil.ZombieProcess):  # another user's
+        return [process.name()]
+
+
 def _program(process: psutil.Process) -> str:  # pragma: no cover (as above)
     try:
         return Path(process.exe()).name.lower()
-    except psutil.AccessDenied:  # another user's
+    except (psutil.AccessDenied, psutil.ZombieProcess):
         return str(process.name()).lower()

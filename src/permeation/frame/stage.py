@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
+from permeation.frame.asked import Flat, asked_of, differences, listed, read_asked, write_asked
 from permeation.frame.device import DEVICES
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# DVC has removed the output of a stage that fails, and what was asked for stands in params.yaml.
+BACK = "\nTo go back to the committed parameters and their results: make back"
+
+
 @runtime_checkable
 class Parameters(Protocol):
     """What the frame itself asks of params.yaml."""
@@ -29,6 +35,10 @@ class Parameters(Protocol):
     @property
     def device(self) -> str:
         """The device to compute on."""
+
+    @property
+    def words(self) -> str:
+        """The words file."""
 
 
 C = TypeVar("C", bound=Parameters)
@@ -43,19 +53,22 @@ class Stage(Generic[C]):
         config: params.yaml, with what the command line overrides.
         project: the folder that holds params.yaml.
         root: the folder under which data/, metrics/ and plots/ are read and written.
+        inherited: the parameters that the outputs which were read so far depend on (permeation.frame.asked).
     """
 
     name: str
     config: C
     project: Path
     root: Path
+    inherited: Flat = field(default_factory=dict, init=False, repr=False, compare=False)
     _whole: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def input(self, name: str) -> Path:
-        """The folder that the stage `name` wrote; raises PermeationError where it is not there or not as written.
+        """The folder that the stage `name` wrote.
 
-        What is damaged is removed, here and in DVC's cache, so that the next run makes it anew: DVC believes its
-        cache's read-only files, and a time stamp, without reading them.
+        Raises PermeationError where it is not there, not as it was written, or made with other parameters than those
+        that are asked for. What is damaged is removed, here and in DVC's cache, so that the next run makes it anew:
+        DVC believes its cache's read-only files, and a time stamp, without reading them.
         """
         folder = self.root / "data" / name
         if not (folder / SEAL).is_file():
@@ -68,6 +81,13 @@ class Stage(Generic[C]):
                     f"{damaged[0]} was damaged or changed since it was written, and has been removed; "
                     "the next dvc repro makes it anew"
                 )
+            recorded = read_asked(folder)
+            if other := differences(recorded, self.asked):
+                raise PermeationError(
+                    f"{folder} is not what is asked for: {'; '.join(other)}. The stage that writes it has to run again "
+                    "with what is asked for (dvc repro), or this one has to ask for what is there"
+                )
+            self.inherited.update(recorded)
             self._whole.add(name)
         return folder
 
@@ -76,6 +96,7 @@ class Stage(Generic[C]):
         """An empty folder that becomes data/<name> (default: the stage's own), sealed, when the block ends well."""
         with replacing(self.root / "data" / (name or self.name)) as folder:
             yield folder
+            write_asked(folder, self.parameters)
             seal(folder)
 
     def journal(self, *inputs: Path, settings: object, of: str | None = None) -> Journal:
@@ -87,6 +108,27 @@ class Stage(Generic[C]):
         name = of or self.name
         files = [*code_of(self.project, name), *(folder / SEAL for folder in inputs)]
         return Journal(self.root / "data" / ".journal" / name, fingerprint(files, settings))
+
+    @cached_property
+    def asked(self) -> Flat:
+        """Every parameter that is asked for (permeation.frame.asked)."""
+        return asked_of(self.project, self.config)
+
+    @property
+    def parameters(self) -> Flat:
+        """Those that this stage's output depends on: its own and those of the outputs that it has read so far."""
+        return dict(sorted((self.inherited | listed(self.project, self.name, self.asked)).items()))
+
+    def place(self, name: str) -> str:
+        """A model or a text as it can be opened from here.
+
+        An experiment in a temporary copy (--temp, --queue) has there what git tracks; a relative path to anything else
+        is that of the project from which the experiment came.
+        """
+        if Path(name).is_absolute() or Path(name).exists():
+            return name
+        origin = next((up.parents[1] for up in self.project.resolve().parents if up.match(".dvc/tmp")), None)
+        return str(origin / name) if origin is not None and (origin / name).exists() else name
 
     @cached_property
     def device(self) -> torch.device:
@@ -132,8 +174,6 @@ def run(main: Callable[[Stage[C]], None], load: Callable[..., C]) -> NoReturn:
         )
         with leaving_in_order():
             main(stage)
-    except PermeationError as error:
-        sys.exit(f"{name}: {error}")
-    except OSError as error:  # a read-only folder: the system's own words name the file
-        sys.exit(f"{name}: {error}")
+    except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
+        sys.exit(f"{name}: {error}{BACK if 'DVC_STAGE' in os.environ else ''}")
     sys.exit(0)

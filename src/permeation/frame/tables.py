@@ -15,7 +15,12 @@ from permeation.frame.errors import PermeationError
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, refusing NaN and infinity: a metric that is no number is an error, not a result."""
-    path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(as_json(value), encoding="utf-8")
+
+
+def as_json(value: Any) -> str:
+    """`value` as `write_json` writes it."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from permeation.meaning.sigma import unit
+
+AT_ONCE = 4  # exchanges of senses, whose tables of pairs stand in memory together
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,20 @@ def leave_pair_out(
     not give.
     The differences are divided by the norm of the contrast of all prompts.
 
-    All is had from one table per layer, G_ij = φ_i · ψ_j with φ the unit residual and ψ the source.
+    All is had from one table per layer, G_xy = φ_x · ψ_y with φ the unit residual and ψ the source.
     """
     gram = np.moveaxis(unit(residual.astype(np.float64)), 0, 1) @ source.astype(np.float64).transpose(1, 2, 0)
+    gram = np.ascontiguousarray(np.moveaxis(gram, 0, -1))
     contrast = source[is_a].mean(axis=0, dtype=np.float64) - source[~is_a].mean(axis=0, dtype=np.float64)
     norm = np.linalg.norm(contrast, axis=-1)
     scale = np.where(norm > 1e-6 * np.linalg.norm(source, axis=-1).max(), norm, np.inf)
     a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
-    kept = _kept(len(a), len(b))
-    real = _pair_differences(gram, a, b, kept) / scale
-    permuted = np.stack(
-        [
-            wins(_pair_differences(gram, *pair, kept) / scale).mean(axis=(0, 1))
-            for pair in swaps(a, b, permutations, rng)
-        ]
-    )
-    return Decoding(real, permuted)
+
+    def differences(orders: Int[np.ndarray, "draws prompts"]) -> Float[np.ndarray, "draws a b layers"]:
+        return _pair_differences(gram[orders[:, :, None], orders[:, None, :]], len(a)) / scale
+
+    (real,) = differences(np.concatenate([a, b])[None])
+    return Decoding(real, _permuted_auc(differences, a, b, permutations, rng))
 
 
 def held_out(
@@ -97,20 +97,38 @@ def held_out(
     """Prompts scored by their cosine with a direction that none of them helped to make."""
     score = np.einsum("pld,pld->pl", unit(residual.astype(np.float64)), np.broadcast_to(direction, residual.shape))
     a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
-    table = score[:, None] - score
-    permuted = np.stack([wins(table[np.ix_(*pair)]).mean(axis=(0, 1)) for pair in swaps(a, b, permutations, rng)])
-    return Decoding(table[np.ix_(a, b)], permuted)
+
+    def differences(orders: Int[np.ndarray, "draws prompts"]) -> Float[np.ndarray, "draws a b layers"]:
+        drawn = score[orders]
+        return drawn[:, : len(a), None] - drawn[:, None, len(a) :]
+
+    (real,) = differences(np.concatenate([a, b])[None])
+    return Decoding(real, _permuted_auc(differences, a, b, permutations, rng))
 
 
-def swaps(
-    a: Int[np.ndarray, "a"], b: Int[np.ndarray, "b"], permutations: int, rng: np.random.Generator
-) -> Iterator[tuple[Int[np.ndarray, "a"], Int[np.ndarray, "b"]]]:
-    """The two lists with the prompts at the same place exchanged or not, by the toss of a coin each."""
+def swapped(
+    a: Int[np.ndarray, "a"], b: Int[np.ndarray, "b"], draws: int, rng: np.random.Generator
+) -> Int[np.ndarray, "draws prompts"]:
+    """Both lists, A first, with the prompts at the same place exchanged or not, by the toss of a coin each."""
+    orders = np.tile(np.concatenate([a, b]), (draws, 1))
     pairs = min(len(a), len(b))
-    for swap in rng.integers(2, size=(permutations, pairs)).astype(bool):
-        new_a, new_b = a.copy(), b.copy()
-        new_a[:pairs], new_b[:pairs] = np.where(swap, b[:pairs], a[:pairs]), np.where(swap, a[:pairs], b[:pairs])
-        yield new_a, new_b
+    swap = rng.integers(2, size=(draws, pairs)).astype(bool)
+    orders[:, :pairs] = np.where(swap, b[:pairs], a[:pairs])
+    orders[:, len(a) : len(a) + pairs] = np.where(swap, a[:pairs], b[:pairs])
+    return orders
+
+
+def _permuted_auc(
+    differences: Callable[[Int[np.ndarray, "draws prompts"]], Float[np.ndarray, "draws a b layers"]],
+    a: Int[np.ndarray, "a"],
+    b: Int[np.ndarray, "b"],
+    permutations: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "permutations layers"]:
+    """The AUC of each exchange of senses; the table of pairs is made for some of them at a time."""
+    orders = swapped(a, b, permutations, rng)
+    parts = [orders[start : start + AT_ONCE] for start in range(0, permutations, AT_ONCE)]
+    return np.concatenate([wins(differences(part)).mean(axis=(1, 2)) for part in parts])
 
 
 def p_values(
@@ -132,25 +150,26 @@ def first_depth(auc: Float[np.ndarray, "layers"], threshold: float) -> float | N
     return float(reached[0] / (len(auc) - 1)) if len(reached) else None
 
 
-def _kept(n_a: int, n_b: int) -> tuple[Float[np.ndarray, "a b a"], Float[np.ndarray, "a b b"]]:
-    """For the pair (i, j): weights of the mean over A, and over B, of the places other than i and j."""
-    i, j = np.arange(n_a)[:, None, None], np.arange(n_b)[None, :, None]
-    kept = [((k != i) & (k != j)).astype(np.float64) for k in (np.arange(n_a), np.arange(n_b))]
-    return kept[0] / kept[0].sum(axis=2, keepdims=True), kept[1] / kept[1].sum(axis=2, keepdims=True)
-
-
 def _pair_differences(
-    gram: Float[np.ndarray, "layers prompts prompts"],
-    a: Int[np.ndarray, "a"],
-    b: Int[np.ndarray, "b"],
-    kept: tuple[Float[np.ndarray, "a b a"], Float[np.ndarray, "a b b"]],
-) -> Float[np.ndarray, "a b layers"]:
-    """(φ_a − φ_b) · (mean of the kept prompts of A − mean of the kept prompts of B), for every pair."""
-    differences = np.zeros((len(a), len(b), len(gram)))
-    for columns, weights, sign in ((a, kept[0], 1), (b, kept[1], -1)):
-        part = gram[:, :, columns]
-        # (layers, i, j): batched over i for the score of a, over j for that of b
-        score_a = part[:, a].transpose(1, 0, 2) @ weights.transpose(0, 2, 1)
-        score_b = part[:, b].transpose(1, 0, 2) @ weights.transpose(1, 2, 0)
-        differences += sign * (score_a.transpose(0, 2, 1) - score_b.transpose(2, 0, 1))
+    gram: Float[np.ndarray, "draws prompts prompts layers"], n_a: int
+) -> Float[np.ndarray, "draws a b layers"]:
+    """(φ_i − φ_j) · (mean of A without the places i and j − mean of B without them), for every pair a_i, b_j.
+
+    The first n_a prompts are those of A. The mean without two places is the whole sum less these two.
+    """
+    n_b = gram.shape[1] - n_a
+    i, j = np.arange(n_a), np.arange(n_b)
+    other = (i[:, None] != j)[..., None]
+    differences = np.zeros((len(gram), n_a, n_b, gram.shape[-1]))
+    for chosen, sign in ((slice(n_a), 1), (slice(n_a, None), -1)):
+        columns = gram[:, :, chosen]
+        n = columns.shape[2]
+        # A place that the shorter list lacks adds nothing to a sum.
+        columns = np.pad(columns, [(0, 0), (0, 0), (0, max(n_a, n_b) - n), (0, 0)])
+        kept = n - (i[:, None, None] < n) - ((j[:, None] < n) & other)
+        total = columns.sum(axis=2)
+        score_a = total[:, :n_a, None] - columns[:, i, i][:, :, None] - other * columns[:, :n_a, :n_b]
+        score_b = total[:, None, n_a:] - columns[:, n_a + j, j][:, None]
+        score_b = score_b - other * columns[:, n_a:, :n_a].swapaxes(1, 2)
+        differences += sign * (score_a - score_b) / kept
     return differences

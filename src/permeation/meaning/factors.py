@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Real
 
+from permeation.frame.errors import PermeationError
+from permeation.meaning.activations import Activations, graded_words
 from permeation.meaning.response import context_field
-from permeation.meaning.sigma import check_contrast, unit
+from permeation.meaning.sigma import check_contrast, order_parameter, unit
 from permeation.meaning.universality import Factorisation, factorise
-from permeation.meaning.words import SENSES, Prompt, select
+from permeation.meaning.words import SENSES, select
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,18 @@ class WordResiduals:
 
     def sigma(self, directions: Float[np.ndarray, "*draws d_model"]) -> Float[np.ndarray, "*draws prompts layers"]:
         """σ of the measured prompts along each direction."""
-        return cosines(self.measured, directions)
+        return order_parameter(self.measured, directions)
 
 
-def word_residuals(
-    prompts: Sequence[Prompt], residuals: Float[np.ndarray, "prompts layers d_model"], layer: int
-) -> dict[str, WordResiduals]:
-    """Every word's part of the residuals; `layer` is the one whose residuals make ê.
+def word_residuals(activations: Activations, layer: int, before: bool = False) -> dict[str, WordResiduals]:
+    """Every graded word's part of the activations; `layer` is the one whose residuals make ê.
 
-    Raises PermeationError where they make none.
+    With `before` all is read at the token before the word.
+    Raises PermeationError where no word has a gradient, or one has no contrast.
     """
-    found = {}
-    for word in dict.fromkeys(p.word for p in prompts):
+    residuals = activations.before if before else activations.at_word
+    prompts, found = activations.prompts, {}
+    for word in graded_words(prompts):
         measured = [
             *(select(prompts, word, "gradient", sense) for sense in SENSES),
             *(select(prompts, word, "condition", f"strong_{sense}") for sense in SENSES),
@@ -71,16 +73,9 @@ def word_residuals(
             rank=np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b]),
         )
         check_contrast(word, found[word].sense_a, found[word].sense_b)
+    if not found:
+        raise PermeationError("no word of the words file has gradient prompts of both senses, which g is made from")
     return found
-
-
-def cosines(
-    residual: Float[np.ndarray, "prompts layers d_model"], directions: Float[np.ndarray, "*draws d_model"]
-) -> Float[np.ndarray, "*draws prompts layers"]:
-    """cos(φ, ê) of each residual with each unit direction; one matrix product in float32, accurate to 1e-6."""
-    flat = unit(residual.astype(np.float32)).reshape(-1, residual.shape[-1])
-    along = directions.reshape(-1, directions.shape[-1]).astype(np.float32) @ flat.T
-    return along.astype(np.float64).reshape(*directions.shape[:-1], *residual.shape[:-1])
 
 
 def folds_of(field: str) -> int:

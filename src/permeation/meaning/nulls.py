@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from permeation.meaning.factors import WordResiduals, folds_of
+from permeation.meaning.seeds import named_generator
 from permeation.meaning.sigma import unit
 
 Sigmas = list[Float[np.ndarray, "draws folds _prompts layers"]]
@@ -45,9 +46,9 @@ def within_senses(words: Sequence[WordResiduals], field: str, draws: int, rng: n
     """ê is the contrast of two random parts that weigh A and B alike: all that tells prompts apart but the sense.
 
     Half of the prompts of A and half of those of B against the rest, each sense with weight 1/2 on both sides, so the
-    senses' difference cancels in the direction prompts' means. This is what σ does without any sense in ê. As a test
-    it is too quick to reject (balanced labellings are no group; Southworth et al., 2009): its p-values are a
-    description, and those of `senses_shuffled` the test.
+    senses' difference cancels in the direction prompts' means. This is what σ does without any sense in ê. It is a
+    description and no test: balanced labellings are no group, so p-values from it are too small (Southworth et al.,
+    2009). The test is `senses_shuffled`.
     """
     sigmas = []
     for word in words:
@@ -112,14 +113,19 @@ NULLS: dict[str, NullModel] = {
     "walk_about_mean": walk_about_mean,
     "another_word": another_word,
 }
-# Statistics that meaning should make large. Of the others (the shape of g) both tails count.
-LARGE = ("word_correlation_mean", "word_correlation_min", "decomposition_r2", "f_max_mean", "separation_mean")
 
 
-def p_value(name: str, real: float, null: Float[np.ndarray, "draws"]) -> float:
-    """(1 + draws at least as extreme) / (1 + draws); for the shape of g twice the smaller tail."""
-    above, below = (1 + np.sum(null >= real)) / (1 + len(null)), (1 + np.sum(null <= real)) / (1 + len(null))
-    return float(above if name in LARGE else min(1.0, 2 * min(above, below)))
+def draw_null(name: str, words: Sequence[WordResiduals], field: str, draws: int, seed: int) -> Sigmas:
+    """σ of one null model, from a generator that its name seeds.
+
+    With one word only there is no `another_word`.
+    """
+    return NULLS[name](words, field, draws, named_generator(seed, name))
+
+
+def null_names(words: int) -> list[str]:
+    """The null models that so many words have."""
+    return [name for name in NULLS if words > 1 or name != "another_word"]
 
 
 def common_and_sense(
@@ -177,9 +183,8 @@ def _walk(
     start = np.zeros((draws, len(like), 1, walk.shape[-1]), np.float32)
     start[..., : fixed.shape[1]] = fixed[0]
     walk = np.concatenate([start, walk], axis=-2)
-    return np.einsum(
-        "dplc,dfc->dfpl", unit(walk)[..., :known], unit(directions).astype(np.float32), optimize=True
-    ).astype(np.float64)
+    along = unit(directions).astype(np.float32)
+    return np.einsum("dplc,dfc->dfpl", unit(walk)[..., :known], along, optimize=True).astype(np.float64)
 
 
 def _random_vectors(

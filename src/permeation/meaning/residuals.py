@@ -1,4 +1,4 @@
-"""The residual stream at the last token of many prompts, batched, keeping only that position."""
+"""The residual stream at chosen positions of many prompts, batched, keeping only these."""
 
 from __future__ import annotations
 
@@ -77,10 +77,28 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     return " ".join(repr(tokenizer.decode([i])) for i in ids)
 
 
-def last_token_residuals(
-    bridge: Any, sequences: Sequence[Sequence[int]], batch_size: int
-) -> Iterator[tuple[list[int], Float[np.ndarray, "batch layers d_model"]]]:
-    """Yield (indices of sequences, residual stream at their last token), batch by batch, in order of length.
+def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]) -> list[int]:
+    """The position of the token in front of each prompt's word: the last that the prompt shares with itself cut there.
+
+    Raises PermeationError where the tokenizer shares none, so that nothing stands in front of the word.
+    """
+    cut = tokenizer([p.text.removesuffix(p.word).rstrip() for p in prompts], add_special_tokens=False).input_ids
+    front = len(sequences[0]) - len(tokenizer(prompts[0].text, add_special_tokens=False).input_ids)  # a BOS or none
+    positions = []
+    for prompt, alone, whole in zip(prompts, cut, sequences, strict=True):
+        shared = next((i for i, (x, y) in enumerate(zip(alone, whole[front:], strict=False)) if x != y), len(alone))
+        positions.append(front + min(shared, len(whole) - front - 1) - 1)
+        if positions[-1] < 0:
+            raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
+    return positions
+
+
+def residuals_at(
+    bridge: Any, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[tuple[list[int], Float[np.ndarray, "batch places layers d_model"]]]:
+    """Yield (indices of sequences, residual stream at their positions), batch by batch, in order of length.
+
+    Every sequence has equally many positions.
 
     Layers: 0 is the embedding, l is the output of block l, so L + 1 in all; the final norm is not applied. Where the
     model's norms are LayerNorms, which remove the mean over d_model before anything reads it, the mean is removed
@@ -95,26 +113,26 @@ def last_token_residuals(
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        last = torch.tensor([len(sequences[i]) - 1 for i in batch])
-        tokens = torch.zeros(len(batch), int(last.max()) + 1, dtype=torch.long)
+        at = torch.tensor([list(positions[i]) for i in batch])
+        tokens = torch.zeros(len(batch), max(len(sequences[i]) for i in batch), dtype=torch.long)
         for row, i in enumerate(batch):
             tokens[row, : len(sequences[i])] = torch.tensor(sequences[i])
-        residual = np.empty((len(batch), len(names), bridge.cfg.d_model), np.float32)
+        residual = np.empty((*at.shape, len(names), bridge.cfg.d_model), np.float32)
 
         def keep(
             activation: torch.Tensor,
             *,
             hook: object,  # noqa: ARG001 (the bridge passes it by name)
             layer: int,
-            last: torch.Tensor = last,
+            at: torch.Tensor = at,
             residual: Any = residual,
         ) -> None:
-            residual[:, layer] = activation[torch.arange(len(last)), last].float().cpu().numpy()
+            residual[:, :, layer] = activation[torch.arange(len(at))[:, None], at].float().cpu().numpy()
 
         hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
         with torch.no_grad():
             bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
         if not np.isfinite(residual).all():
-            layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 2)))[0, 0])
+            layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 1, 3)))[0, 0])
             raise PermeationError(f"the residual stream holds values that are not finite, first at layer {layer}")
-        yield batch, residual - residual.mean(axis=2, keepdims=True) if centred else residual
+        yield batch, residual - residual.mean(axis=3, keepdims=True) if centred else residual

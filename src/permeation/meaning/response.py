@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,10 @@ class Response:
     r_squared: Float[np.ndarray, "*draws layers"]
     standard_error: Float[np.ndarray, "*draws layers"]
 
+    def first_draw(self) -> Response:
+        """The response of the first draw, without the axis of draws."""
+        return Response(*(getattr(self, field.name)[0] for field in fields(self)))
+
     @property
     def f_max(self) -> Float[np.ndarray, "*draws"]:
         """The slope of largest size over the layers, with its sign."""
@@ -46,7 +50,7 @@ def context_field(
 ) -> tuple[Float[np.ndarray, "*draws rows"], Float[np.ndarray, "*draws rows layers"]]:
     """h of each gradient prompt and the σ that goes with it; rows are prompts, once per fold.
 
-    `final`: h = σ(L) / max |σ(L)| (DESIGN.md, h). R² is 1 at L by construction.
+    `final`: h = σ(L) / max |σ(L)| (docs/meaning.md, h). R² is 1 at L by construction.
     `rank`: h is the prompt's place in its list, in (0, 1] for sense A and in [−1, 0) for B. Nothing measured enters.
     `heldout`: two folds, σ along directions from two disjoint halves of the direction prompts; σ of one fold is set
     against h = σ(L) / max |σ(L)| of the other. Each prompt stands in two rows, so standard errors are too small by
@@ -92,14 +96,3 @@ def breakdown_field(
     residual = sigma - np.outer(response.h, response.slope) - response.intercept
     passed = np.abs(residual) > threshold * np.ptp(sigma, axis=0)
     return np.where(passed, np.abs(response.h)[:, None], np.inf).min(axis=0)
-
-
-def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarray, "conditions layers"]) -> float:
-    """How far σ(l)/h is from one curve F(l) for all conditions, in units of that curve's square.
-
-    Σ_l Var_h²(σ(l)/h) / Σ_l F(l)², mean and variance weighted by h² (a condition with h near 0 says nothing about
-    σ/h): F = Σ h σ / Σ h². 0 is a perfect collapse.
-    """
-    curve = h @ sigma / np.square(h).sum()
-    spread = np.square(sigma - np.outer(h, curve)).sum() / np.square(h).sum()
-    return float(spread / np.square(curve).sum())

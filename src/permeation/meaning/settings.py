@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from permeation.frame.checks import Settings, boolean, checked, choice, integer, number
+from permeation.frame.checks import Settings, boolean, checked, choice, count_or_all, integer, number
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Nulls(Settings):
 
 
 @dataclass(frozen=True)
+class Controls(Settings):
+    prefix = "controls."
+    permutations: int = checked(
+        integer(1), "Shuffles of the senses for the p-values. The smallest possible p is 1 / (permutations + 1)."
+    )
+
+
+@dataclass(frozen=True)
 class Decode(Settings):
     prefix = "decode."
     threshold: float = checked(number(0.5, 1.0), "The AUC from which on a sense counts as decoded.")
@@ -80,3 +88,16 @@ class Decode(Settings):
 class LogitLens(Settings):
     prefix = "logit_lens."
     top: int = checked(integer(1), "Tokens that are kept at each layer.")
+
+
+@dataclass(frozen=True)
+class Intervene(Settings):
+    prefix = "intervene."
+    layers: int | Literal["all"] = checked(
+        count_or_all,
+        "At how many layers the residual stream is changed, evenly spread from 1 to L; all takes the longest.",
+    )
+    clean_auc: float = checked(
+        number(0.5, 1.0),
+        "A word counts where its two senses' next-token distributions are told apart with at least this AUC.",
+    )

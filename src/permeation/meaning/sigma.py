@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from permeation.frame.errors import PermeationError
+from permeation.meaning.activations import Activations
+from permeation.meaning.words import CONDITIONS, SENSES
 
 
 def layer_index(layer: int, n_layers: int) -> int:
@@ -23,7 +30,7 @@ def layer_index(layer: int, n_layers: int) -> int:
 def contrast(
     sense_a: Float[np.ndarray, "prompts_a *layers d_model"], sense_b: Float[np.ndarray, "prompts_b *layers d_model"]
 ) -> Float[np.ndarray, "*layers d_model"]:
-    """ê = (mean_A − mean_B) / ‖mean_A − mean_B‖, for each layer by itself (DESIGN.md, Direction).
+    """ê = (mean_A − mean_B) / ‖mean_A − mean_B‖, for each layer by itself (docs/meaning.md, Direction).
 
     A contrast of norm 0 (two senses whose means agree, as at the embedding of one and the same token) has no
     direction: its ê is 0, and so is every projection on it.
@@ -55,20 +62,16 @@ def midpoint(
     return (sense_a.mean(axis=0, dtype=np.float64) + sense_b.mean(axis=0, dtype=np.float64)) / 2
 
 
-def cosine(
-    vectors: Float[np.ndarray, "*batch d_model"], direction: Float[np.ndarray, "*#batch d_model"]
-) -> Float[np.ndarray, "*batch"]:
-    """cos(φ, ê) for a unit ê, a number in [−1, 1]; 0 where φ or ê is 0."""
-    along = np.einsum("...d,...d->...", vectors, direction, dtype=np.float64)
-    norm = np.linalg.norm(vectors.astype(np.float64), axis=-1)
-    return np.divide(along, norm, out=np.zeros_like(along), where=norm > 0)
-
-
 def order_parameter(
-    residual: Float[np.ndarray, "prompts layers d_model"], direction: Float[np.ndarray, "d_model"]
-) -> Float[np.ndarray, "prompts layers"]:
-    """σ(l) = cos(φ(l), ê) with one ê for all layers (DESIGN.md, σ)."""
-    return cosine(residual, direction[None, None])
+    residual: Float[np.ndarray, "prompts layers d_model"], directions: Float[np.ndarray, "*draws d_model"]
+) -> Float[np.ndarray, "*draws prompts layers"]:
+    """σ(l) = cos(φ(l), ê) with one unit ê for all layers (docs/meaning.md, σ), for any number of directions at once.
+
+    A number in [−1, 1]; 0 where φ or ê is 0. Every stage has σ from here, in float64.
+    """
+    flat = unit(residual.astype(np.float64)).reshape(-1, residual.shape[-1])
+    along = directions.reshape(-1, directions.shape[-1]).astype(np.float64) @ flat.T
+    return along.reshape(*directions.shape[:-1], *residual.shape[:-1])
 
 
 def centred_order_parameter(
@@ -82,28 +85,75 @@ def centred_order_parameter(
     """
     offset = residual.astype(np.float64) - midpoint
     offset[np.linalg.norm(offset, axis=-1) < 1e-6 * np.linalg.norm(midpoint, axis=-1)] = 0.0
-    return cosine(offset, direction[None])
+    return np.einsum("pld,ld->pl", unit(offset), direction)
 
 
-def describe_fan(
-    sigma: Float[np.ndarray, "conditions layers"],
-    sense_a: Float[np.ndarray, "prompts_a d_model"],
-    sense_b: Float[np.ndarray, "prompts_b d_model"],
-) -> dict[str, float | int | bool]:
-    """The figures of one word's fan; conditions run from strong_A to strong_B.
+@dataclass(frozen=True)
+class Fan:
+    """σ of one word's five conditions, strong_A to strong_B, mean over the prompts of each.
 
-    separation: σ(L) of strong_A − of strong_B. sigma_strong_a, sigma_strong_b: the two. range: largest σ − smallest,
-    over conditions and layers. largest_step_layer: the block after which the separation grew most. ordered: whether
-    σ(L) falls from each condition to the next. cosine_of_means: between the mean residuals of the direction prompts
-    of A and of B (ê is the direction of their difference).
+    Attributes:
+        sigma: plain. centred: what is left of it when the senses' common part is taken out.
     """
-    a, b = (sense.mean(axis=0, dtype=np.float64) for sense in (sense_a, sense_b))
-    return {
-        "separation": float(sigma[0, -1] - sigma[-1, -1]),
-        "sigma_strong_a": float(sigma[0, -1]),
-        "sigma_strong_b": float(sigma[-1, -1]),
-        "range": float(np.ptp(sigma)),
-        "largest_step_layer": int(np.diff(sigma[0] - sigma[-1]).argmax() + 1),
-        "ordered": bool(np.all(np.diff(sigma[:, -1]) < 0)),
-        "cosine_of_means": float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))),
-    }
+
+    sigma: Float[np.ndarray, "conditions layers"]
+    centred: Float[np.ndarray, "conditions layers"]
+
+    @property
+    def separation(self) -> float:
+        """σ(L) of strong_A − σ(L) of strong_B."""
+        return float(self.sigma[0, -1] - self.sigma[-1, -1])
+
+    @property
+    def ordered(self) -> bool:
+        """Whether σ(L) falls from each condition to the next; of orders at random one in 120 does."""
+        return bool(np.all(np.diff(self.sigma[:, -1]) < 0))
+
+    @property
+    def order_tau(self) -> float:
+        """Kendall's τ of σ(L) with the order of the conditions: 1 in order, 0 by chance, −1 reversed."""
+        return float(stats.kendalltau(self.sigma[:, -1], -np.arange(len(self.sigma))).statistic)
+
+    @property
+    def collapse_variance(self) -> float:
+        """`collapse_variance` of σ, with h = σ(L) / max |σ(L)| over the conditions."""
+        return collapse_variance(self.sigma[:, -1] / np.abs(self.sigma[:, -1]).max(), self.sigma)
+
+
+def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarray, "conditions layers"]) -> float:
+    """How far σ(l)/h is from one curve F(l) for all conditions, in units of that curve's square.
+
+    Σ_l Var_h²(σ(l)/h) / Σ_l F(l)², mean and variance weighted by h² (a condition with h near 0 says nothing about
+    σ/h): F = Σ h σ / Σ h². 0 is a perfect collapse.
+    """
+    curve = h @ sigma / np.square(h).sum()
+    spread = np.square(sigma - np.outer(h, curve)).sum() / np.square(h).sum()
+    return float(spread / np.square(curve).sum())
+
+
+def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
+    """Every word's fan along the contrast of its direction prompts at `layer`.
+
+    Raises PermeationError where a word has no contrast there.
+    """
+    fans = {}
+    for word in activations.words:
+        a, b = (activations.of(word, "direction", sense) for sense in SENSES)
+        check_contrast(word, a[:, layer], b[:, layer])
+        along, own, middle = contrast(a[:, layer], b[:, layer]), contrast(a, b), midpoint(a, b)
+        measured = [activations.of(word, "condition", condition) for condition in CONDITIONS]
+        fans[word] = Fan(
+            np.stack([order_parameter(residual, along).mean(axis=0) for residual in measured]),
+            np.stack([centred_order_parameter(residual, own, middle).mean(axis=0) for residual in measured]),
+        )
+    return fans
+
+
+def fan_rows(fans: Mapping[str, Fan]) -> list[dict[str, Any]]:
+    """A row per word, condition and layer, for plots/sigma.json."""
+    return [
+        {"word": word, "condition": condition, "depth": x, "sigma": plain, "centred_sigma": centred}
+        for word, fan in fans.items()
+        for condition, *columns in zip(CONDITIONS, fan.sigma, fan.centred, strict=True)
+        for x, plain, centred in zip(np.linspace(0, 1, fan.sigma.shape[1]), *columns, strict=True)
+    ]

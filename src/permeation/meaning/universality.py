@@ -17,7 +17,7 @@ from permeation.meaning.sigma import unit
 
 @dataclass(frozen=True)
 class Factorisation:
-    """The factors for a set of words, from each word's h and σ over its gradient prompts (DESIGN.md, h to g).
+    """The factors for a set of words, from each word's h and σ over its gradient prompts (docs/meaning.md, h, f and g).
 
     Leading axes are independent draws. Every mean over words is weighted by `weights`.
 
@@ -27,12 +27,16 @@ class Factorisation:
         weights: how often each word counts, as a bootstrap over words draws it.
         decomposition_r2: share of σ's variance, pooled over the words, that h · f_max · g̅ explains, with g̅ the mean
             over the *other* words. Negative where a constant would do better.
+        decomposition_r2_drift_out: the same with each word's mean over its prompts taken out of σ and of the product
+            at every layer. That mean is the drift that all prompts of a word share, which a product without an
+            intercept cannot express.
     """
 
     responses: tuple[Response, ...]
     g: Float[np.ndarray, "*draws words layers"]
     weights: Real[np.ndarray, "*#draws words"]
     decomposition_r2: Float[np.ndarray, "*draws"] | float
+    decomposition_r2_drift_out: Float[np.ndarray, "*draws"] | float
 
     @property
     def f_max(self) -> Float[np.ndarray, "*draws words"]:
@@ -54,10 +58,24 @@ class Factorisation:
         """How much of its peak the mean g has lost at the last layer, in units of the peak."""
         return 1 - self.mean_g[..., -1] / self.mean_g.max(axis=-1)
 
+    @property
+    def increment_correlation(self) -> Float[np.ndarray, "*draws"] | float:
+        """The mean correlation between two different words' increments g(l) − g(l − 1), l from 1 to L − 1.
+
+        Any two curves that rise from 0 to 1 correlate; their increments need not. The last block's is left out: it is
+        several times any other, so that a correlation with it in is mostly about that one step.
+        """
+        return self._over_pairs(pairwise_correlation(np.diff(self.g[..., :-1], axis=-1)))[0]
+
     def word_correlation(self) -> tuple[Float[np.ndarray, "*draws"] | float, Float[np.ndarray, "*draws"] | float]:
         """The mean and the smallest Pearson correlation over layers between two different words' g."""
+        return self._over_pairs(pairwise_correlation(self.g))
+
+    def _over_pairs(
+        self, correlation: Float[np.ndarray, "*draws pairs"]
+    ) -> tuple[Float[np.ndarray, "*draws"] | float, Float[np.ndarray, "*draws"] | float]:
+        """The weighted mean and the smallest of what pairs of different words gave."""
         first, second = np.triu_indices(self.g.shape[-2], k=1)
-        correlation = pairwise_correlation(self.g)
         pair = self.weights[..., first] * self.weights[..., second]
         mean = (pair * correlation).sum(axis=-1) / pair.sum(axis=-1)
         return mean, np.where(pair > 0, correlation, np.inf).min(axis=-1)
@@ -80,12 +98,18 @@ class Factorisation:
             "final_drop": self.final_drop,
             "alpha": power_exponent(depth, self.mean_g[..., :inner]),
             "decomposition_r2": self.decomposition_r2,
+            "decomposition_r2_drift_out": self.decomposition_r2_drift_out,
             "f_max_mean": (self.weights * self.f_max).sum(axis=-1) / self.weights.sum(axis=-1),
         }
         if len(self.responses) == 1:
             return found
         mean, least = self.word_correlation()
-        return {"word_correlation_mean": mean, "word_correlation_min": least, **found}
+        return {
+            "word_correlation_mean": mean,
+            "word_correlation_min": least,
+            "increment_correlation_mean": self.increment_correlation,
+            **found,
+        }
 
 
 def factorise(
@@ -98,14 +122,23 @@ def factorise(
     g = np.stack([response.g for response in responses], axis=-2)
     weights = np.ones(len(responses)) if weights is None else weights
     others = leave_one_out_mean(g, weights)
-    count, total, square, missed = (np.zeros(g.shape[:-2]) for _ in range(4))
+    count, total, square, missed, moving, moving_missed = (np.zeros(g.shape[:-2]) for _ in range(6))
     for i, (response, sigma) in enumerate(zip(responses, sigmas, strict=True)):
         rebuilt = response.h[..., None] * (response.f_max[..., None] * others[..., i, :])[..., None, :]
         count = count + weights[..., i] * sigma[..., 0].shape[-1] * sigma.shape[-1]
         total = total + weights[..., i] * sigma.sum(axis=(-2, -1))
         square = square + weights[..., i] * np.square(sigma).sum(axis=(-2, -1))
         missed = missed + weights[..., i] * np.square(sigma - rebuilt).sum(axis=(-2, -1))
-    return Factorisation(responses, g, weights, 1 - missed / (square - total**2 / count))
+        # Without the means over prompts both lie along their deviations, whose squares are Σ(·)² − n (mean)².
+        for_each = sigma.shape[-2]
+        left, drift = sigma - rebuilt, sigma.mean(axis=-2)
+        moving = moving + weights[..., i] * (
+            np.square(sigma).sum(axis=(-2, -1)) - for_each * np.square(drift).sum(axis=-1)
+        )
+        moving_missed = moving_missed + weights[..., i] * (
+            np.square(left).sum(axis=(-2, -1)) - for_each * np.square(left.mean(axis=-2)).sum(axis=-1)
+        )
+    return Factorisation(responses, g, weights, 1 - missed / (square - total**2 / count), 1 - moving_missed / moving)
 
 
 def leave_one_out_mean(

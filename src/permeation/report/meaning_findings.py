@@ -3,64 +3,159 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from permeation.report.sections import Metrics, Section, share
+from permeation.report.sections import Metrics, Section, counted, share
 
-SHUFFLED, MEAN = "senses_shuffled", "word_correlation_mean"  # a null model and a statistic, as the metrics name them
+PRIMARY = "rank.word_correlation_mean"  # docs/meaning.md, p-values
 
 
-def meaning_of_words(sigma: Metrics, g: Metrics) -> Section:
-    """How far the contexts of each word come apart."""
+def meaning_of_words(sigma: Metrics, g: Metrics, decode: Metrics) -> Section:
+    """How far the contexts of each word come apart, and from where on the sense can be read."""
     words = sigma["words"]
     gaps = {word: values["separation"] for word, values in words.items()}
     smallest, largest = min(gaps, key=lambda word: gaps[word]), max(gaps, key=lambda word: gaps[word])
+    spread = f"{gaps[smallest]:.2f} ({smallest})"
+    spread += f" to {gaps[largest]:.2f} ({largest})" if len(gaps) > 1 else ""
+    graded = decode["gradient_own"]
+    findings = [
+        "Along directions made from other prompts the senses of graded prompts are told apart with an AUC of "
+        f"{graded['auc']:.2f} on average over words and layers (95 % interval {graded['auc_low']:.2f} to "
+        f"{graded['auc_high']:.2f}; chance is 0.5, p = {_p(g['p']['auc.gradient_own'])} after Holm).",
+        f"At the last layer σ follows the order of the five contexts with a Kendall's τ of {sigma['order_tau']:.2f} on "
+        f"average; all five are in order for {sigma['ordered_words']} of {counted(sigma['n_words'], 'word')}, where by "
+        "chance one word in 120 would be.",
+        f"Between the strongest contexts of the two senses σ differs by {spread}.",
+        _before_the_word(g),
+    ]
     return Section(
         "Do contexts pull a word towards its senses?",
-        [
-            f"At the last layer σ puts all five contexts in the order of their strength for {sigma['ordered_words']} "
-            f"of {sigma['n_words']} words.",
-            f"Between the strongest contexts of the two senses σ differs by {gaps[smallest]:.2f} ({smallest}) to "
-            f"{gaps[largest]:.2f} ({largest}).",
-            "Along directions made from other prompts the senses are told apart with an AUC of "
-            f"{g['auc_gradient_own']:.2f} on average over words and layers (95 % interval "
-            f"{g['auc_gradient_own_low']:.2f} to {g['auc_gradient_own_high']:.2f}; chance is 0.5, "
-            f"p = {g['auc_gradient_own_p']:.3f}).",
-        ],
+        [*findings, *_weaknesses(sigma)],
         ("word", "σ(strong A) − σ(strong B)", "f_max"),
-        [(word, f"{gap:.3f}", f"{g['f_max'][word]:.3f}") for word, gap in gaps.items()],
+        [(word, f"{gap:.3f}", _number(g["f_max"].get(word), 3)) for word, gap in gaps.items()],
         ("sigma", "meaning", "decoding", "logit_lens"),
     )
 
 
 def shape_of_response(g: Metrics) -> Section:
     """Whether all words respond with the same g, and whether that is about meaning."""
-    real = g[MEAN]
-    if real is None:
-        agreement = "With a single word there is nothing to compare g with."
-    else:
-        null = g["null"]["within_senses"][MEAN]
-        verdict = "no less: the shared shape says nothing about meaning" if null >= real else "less than that"
-        agreement = (
-            f"The words' g correlate by {real:.3f} on average ({g['word_correlation_min']:.3f} at least); along "
-            f"directions that tell prompts of the same sense apart by {null:.3f} in the median, {verdict}. Shuffled "
-            f"sense labels reach the words' own correlation by chance with p = {g['p'][SHUFFLED][MEAN]:.3f}."
-        )
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
         "Is the response over depth the same for all words?",
         [
-            agreement,
-            f"h · f_max · g, with g the mean of the other words, explains {share(g['decomposition_r2'])} of σ's "
-            "variance.",
+            _agreement(g),
+            f"h · f_max · g, with g {_whose(g)}, explains {share(g['decomposition_r2'])} of σ's "
+            "variance. A product cannot express the drift that all prompts of a word share; with each word's mean "
+            f"taken out it explains {share(g['decomposition_r2_drift_out'])}, with shuffled senses "
+            f"{share(g['null_r2_drift_out'])} (p = {_p(g['p']['final.decomposition_r2_drift_out'])} after Holm) and "
+            f"along directions without sense {share(g['null']['within_senses']['decomposition_r2_drift_out'])}.",
             f"The response is largest at depth {g['peak_depth']:.2f}{drop}. Without the final layers it grows like "
             f"(l/L)^{g['alpha']:.2f}, and the law that fits best is: {g['best_model']}.",
         ],
-        figures=("g", "response", "fits"),
+        figures=("g", "nulls", "response", "fits"),
     )
+
+
+def what_g_is(g: Metrics) -> Section:
+    """Where the shape of g comes from."""
+    findings = [
+        "The direction prompts alone predict g: how far the contrast of the senses has turned towards its final "
+        "direction, times its size in units of the residual stream's, correlates with each word's g by at least "
+        f"{g['predicted_correlation_min']:.3f}. g is the schedule on which the residual stream turns towards the "
+        "readout.",
+    ]
+    before = g["before"]["rank_correlation_mean"]
+    if before is not None:
+        findings.append(
+            f"Nor is that schedule the word's own: read at the token before it the words' g correlate by {before:.3f} "
+            "(h = rank)."
+        )
+    return Section("What is g?", findings, figures=("controls",))
+
+
+def when_it_is_used(intervene: Metrics) -> Section:
+    """At which layers a change of the sense changes what follows."""
+    title = "When does the model use the sense?"
+    left_out = ", ".join(intervene["unmeasurable_words"])
+    if not intervene["words"]:
+        return Section(title, [f"No word's senses differ in the next token enough to measure it ({left_out})."])
+    half, tau = intervene["half_depth"], intervene["tau"]
+    return Section(
+        title,
+        [
+            "Moving the residual stream at the word along one direction at one layer makes half of the difference "
+            f"between the senses in the next token at depth {_number(half['one_direction'])} in the median over "
+            f"{intervene['words']} words (95 % interval {_number(half['one_direction_low'])} to "
+            f"{_number(half['one_direction_high'])}), replacing all of it at {_number(half['transplant'])}. The sense "
+            f"can be read (AUC 0.9) from {_number(half['decoded'])} on, and g is ½ at {_number(half['g'])}.",
+            f"Shifts of the same length along other directions do {intervene['control_max']:.2f} at most.",
+            "The order of the words by this depth agrees with that by readability with a Kendall's τ of "
+            f"{_number(tau['decoded'])}, with that by g of {_number(tau['g'])}.",
+            *([f"Left out, because the next token does not tell their senses apart: {left_out}."] if left_out else []),
+        ],
+        ("layer", "R of one direction"),
+        [(layer, f"{value:.2f}") for layer, value in intervene["response"].items()],
+        ("depths", "intervene"),
+    )
+
+
+def _agreement(g: Metrics) -> str:
+    """The words' correlation beside that of shuffled senses, with both h."""
+    if g["word_correlation_mean"] is None:
+        return "With a single word there is nothing to compare g with."
+    rank, p = g["rank"], g["p"]
+    return (
+        f"With h from the gradient's order, in which nothing measured enters, the words' g correlate by "
+        f"{rank['word_correlation_mean']:.3f} on average, with shuffled senses by {rank['null_correlation_mean']:.3f} "
+        f"(p = {_p(p[PRIMARY])}, the primary test). With h from the last layer it is {g['word_correlation_mean']:.3f} "
+        f"against {g['null_correlation_mean']:.3f} (p = {_p(p['final.word_correlation_mean'])} after Holm): that h "
+        "makes any direction's curves alike. The increments of g correlate by "
+        f"{g['increment_correlation_mean']:.3f} against {g['null_increment_correlation']:.3f} "
+        f"(p = {_p(p['final.increment_correlation_mean'])} after Holm)."
+    )
+
+
+def _whose(g: Metrics) -> str:
+    """Of which words g is the mean."""
+    others = len(g["f_max"]) - 1
+    return ("the word's own", "that of the other word")[others] if others < 2 else "the mean of the other words"
+
+
+def _before_the_word(g: Metrics) -> str:
+    """The AUC at and before the word, layer by layer."""
+    pairs = [(layer, auc, g["auc_at_word"][layer]) for layer, auc in g["auc_before"].items()]
+    listed = ", ".join(f"{before:.2f} ({at:.2f}) at layer {layer}" for layer, before, at in pairs)
+    return (
+        f"At the token before the word (at the word) the AUC is {listed}: where the two differ the sense is the "
+        "word's, where they do not the text before it gives the topic away."
+    )
+
+
+def _weaknesses(sigma: Metrics) -> list[str]:
+    """What weakens this run's word list, if anything does."""
+    said = {
+        "few_direction_prompts": "{} of the words have fewer than 8 direction prompts in a sense, so that their "
+        "directions are shaky.",
+        "without_gradient": "{} of the words have no gradient, and so no g.",
+        "repeated_prompts": "{} prompts serve more than once; they are left out where prompts are held out.",
+    }
+    return [text.format(sigma[key]) for key, text in said.items() if sigma[key]]
+
+
+def _p(value: float) -> str:
+    """A p-value with as many digits as it has."""
+    return f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 # The metrics files that each needs, in the order of the page.
 SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
-    (("sigma", "g"), meaning_of_words),
+    (("sigma", "g", "decode"), meaning_of_words),
     (("g",), shape_of_response),
+    (("g",), what_g_is),
+    (("intervene",), when_it_is_used),
 )

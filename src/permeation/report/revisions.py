@@ -1,9 +1,7 @@
-"""g of two or more revisions side by side: git commits, branches and tags, DVC experiments, or the workspace."""
+"""The headline figures and g of two or more revisions or folders of results, side by side."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -13,37 +11,56 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from permeation.frame.asked import flat
 from permeation.frame.errors import PermeationError
 from permeation.meaning.likeness import Likeness, compare_curves, compare_means, on_grid
+from permeation.report.asking import results_at
+from permeation.report.axes import AXES, MEANING
+from permeation.report.results import Place, Results
+from permeation.report.sections import columns
 
-WORKSPACE = "workspace"
 GRID_POINTS = 101
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Revision:
-    """The g curves that a revision holds.
+    """What is compared of a revision or a folder of results.
 
     Attributes:
-        name: as it was asked for. model: the model's name.
-        g: word to curve, one value a layer.
+        results: what can be shown of it.
+        headlines: the headline figures of its axes, by dotted key.
+        g: word to curve, one value a layer; empty where the meaning axis is not shown.
     """
 
-    name: str
-    model: str
+    results: Results
+    headlines: dict[str, Any]
     g: dict[str, Float[np.ndarray, "layers"]]
 
     @classmethod
     def read(cls, project: Path, name: str) -> Revision:
-        """Read a revision of the project; raises PermeationError where it is unknown or holds no results."""
-        commit = None if name == WORKSPACE else resolve(project, name)
-        rows, run = (_show(project, name, commit, path) for path in ("plots/g.json", "metrics/run.json"))
+        """Read a revision of the project, or a folder; raises PermeationError where it holds no results."""
+        place = Place.find(project, name)
+        results = results_at(place)
+        figures: dict[str, Any] = {}
+        for axis in AXES:
+            if axis.name in results.runs:
+                figures |= flat(place.json(f"metrics/{axis.name}.json") or {})
         curves: dict[str, list[float]] = {}
-        for row in rows:
+        for row in (place.json("plots/meaning/g.json") or ()) if MEANING.name in results.runs else ():
             if row["kind"] == "word":
                 curves.setdefault(row["word"], []).append(row["g"])
-        return cls(name, run["model"], {word: np.array(curve) for word, curve in curves.items()})
+        return cls(results, figures, {word: np.array(curve) for word, curve in curves.items()})
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return self.results.place.name
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.results.model["name"])
 
 
 @dataclass(frozen=True)
@@ -66,30 +83,32 @@ class RevisionPair:
         return cls(first, second, words, compare_means(x, y, RESAMPLES, np.random.default_rng(seed)))
 
 
-def resolve(project: Path, name: str) -> str:
-    """The commit that a git revision or the name of a DVC experiment stands for; raises PermeationError for others."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import SCMError, resolve_rev
-
-    try:
-        with Repo(str(project)) as repository:
-            return str(resolve_rev(repository.scm, name))
-    except (DvcException, SCMError) as error:
-        raise PermeationError(
-            f"{name!r} is no revision of this project; accepted: a git commit, branch or tag, the name of an "
-            f"experiment (dvc exp show), or {WORKSPACE}"
-        ) from error
+def read_revisions(project: Path, names: Sequence[str]) -> list[Revision]:
+    """The revisions, in the order given."""
+    return [Revision.read(project, name) for name in names]
 
 
-def compare_revisions(project: Path, names: Sequence[str], seed: int) -> list[RevisionPair]:
-    """Every pair of the revisions, in the order given."""
-    revisions = [Revision.read(project, name) for name in names]
-    return [RevisionPair.between(*pair, seed) for pair in combinations(revisions, 2)]
+def compare_g(revisions: Sequence[Revision], seed: int) -> list[RevisionPair]:
+    """Every pair of the revisions that have g, in the order given."""
+    return [RevisionPair.between(*pair, seed) for pair in combinations([each for each in revisions if each.g], 2)]
+
+
+def headline_table(revisions: Sequence[Revision]) -> str:
+    """All headline figures, a line each and a column a revision; then why an axis of a revision is not among them."""
+    keys = list(dict.fromkeys(key for each in revisions for key in each.headlines))
+    rows = [(key, *(figure(each.headlines.get(key)) for each in revisions)) for key in keys]
+    refused = [f"{each.name}: {said}" for each in revisions for said in each.results.refused.values()]
+    runs = [f"{each.name}: {each.results.about}" for each in revisions]
+    return "\n".join([*runs, "", *columns(("", *(each.name for each in revisions)), rows), "", *refused]) + "\n"
+
+
+def figure(value: Any) -> str:
+    """A headline figure as text; a dash where there is none."""
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def table(comparisons: Sequence[RevisionPair]) -> str:
-    """The comparisons as text, a line per word and one for the mean."""
+    """g of every pair as text, a line per word and one for the mean."""
     lines = [f"g on {GRID_POINTS} depths l/L, linear between layers; 95 % intervals from drawing words"]
     for each in comparisons:
         lines += ["", f"{title(each.first)}  against  {title(each.second)}", f"  {'':10} {'correlation':<24} RMSE"]
@@ -124,22 +143,6 @@ def curve_rows(comparisons: Sequence[RevisionPair]) -> list[dict[str, Any]]:
 def title(revision: Revision) -> str:
     """How a revision is called in print."""
     return f"{revision.name} ({revision.model})"
-
-
-def _show(project: Path, name: str, commit: str | None, path: str) -> Any:
-    if commit is None:
-        file = project / path
-        content = file.read_text(encoding="utf-8") if file.is_file() else None
-    else:
-        done = subprocess.run(
-            ["git", "show", f"{commit}:./{path}"], cwd=project, capture_output=True, encoding="utf-8", check=False
-        )
-        content = done.stdout if done.returncode == 0 else None
-    if content is None:
-        raise PermeationError(
-            f"{name} holds no {path}; run the pipeline there first (dvc repro) and commit its results"
-        )
-    return json.loads(content)
 
 
 def _with_interval(value: float, low: float | None, high: float | None) -> str:

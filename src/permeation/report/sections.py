@@ -32,6 +32,21 @@ def share(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
+def counted(number: int, name: str) -> str:
+    """A number of things, of one or of more."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def plain(ratio: float) -> str:
     """A ratio, with as many digits as one reads."""
     return f"{ratio:.4f}" if ratio < 10 else f"{ratio:,.0f}"
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  "
+        + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in (header, *rows)
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from permeation.report.sections import Metrics, Section, plain, share
+from permeation.report.labels import label
+from permeation.report.sections import Metrics, Section, counted, plain, share
 
 RATIOS = ("ratio, 95 % interval", "first layer kept, 95 % interval")  # the columns of `_ratios`
 KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
@@ -14,9 +15,9 @@ KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 def shared_subspace(pca: Metrics) -> Section:
     """How many components the heads' W_QK take."""
     forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
-    tables = {_form(name): form["components_for_variance"] for name, form in forms.items()}
+    tables: dict[str, Any] = {label(name): form["components_for_variance"] for name, form in forms.items()}
     # The same heads in random directions, where that was measured.
-    tables |= {f"{_form(name)}, at random": table for name, table in pca.get("null", {}).items()}
+    tables |= {f"{label(name)}, at random": table for name, table in pca.get("null", {}).items()}
     shares = list(pca["components_for_variance"])
     at = "90" if "90" in shares else shares[-1]
     needed = pca["components_for_variance"][at]
@@ -66,13 +67,14 @@ def rivals_at_equal_storage(rivals: Metrics) -> Section:
     shares = rivals["smallest_share_at_1_05"]
     kept = {method: stored for method, stored in shares.items() if stored is not None}
     best = min(kept, key=lambda method: kept[method], default=None)
+    methods = counted(len(shares), "method")
     return Section(
         "Which decomposition stores the most model per number?",
         [
             f"Within 5 % of the perplexity, {best} stores W_Q and W_K in the smallest share of their bytes: "
-            f"{share(kept[best])}. {len(shares) - len(kept)} of {len(shares)} methods do so at no size measured."
+            f"{share(kept[best])}. {len(shares) - len(kept)} of {methods} do so at no size measured."
             if best is not None
-            else f"None of {len(shares)} methods stays within 5 % of the perplexity at any size measured.",
+            else f"None of {methods} stays within 5 % of the perplexity at any size measured.",
         ],
         ("method", "smallest share within 5 %"),
         [(method, "none" if stored is None else share(stored)) for method, stored in shares.items()],
@@ -89,7 +91,10 @@ def where_it_lives(locate: Metrics) -> Section:
         "Where does the function live?",
         [
             f"With W_QK of one layer alone rebuilt from {locate['components']} components, layer {worst} costs most "
-            f"(ratio {plain(layers[worst])}) and layer {mildest} least ({plain(layers[mildest])}).",
+            f"(ratio {plain(layers[worst])}) and layer {mildest} least ({plain(layers[mildest])})."
+            if worst != mildest
+            else f"With W_QK of layer {worst} rebuilt from {locate['components']} components the ratio is "
+            f"{plain(layers[worst])}.",
             f"To drop the components of least variance, {last}, gives a ratio of {plain(bands[last])}, to drop those "
             f"of most, {first}, {plain(bands[first])}; where the first layer keeps its own, {plain(kept[last])} "
             f"against {plain(kept[first])}.",
@@ -98,10 +103,6 @@ def where_it_lives(locate: Metrics) -> Section:
         [(band, plain(ratio), plain(kept[band])) for band, ratio in bands.items()],
         ("layers", "bands"),
     )
-
-
-def _form(name: str) -> str:
-    return {"score_centred": "score form, mean key out"}.get(name, f"{name} form")
 
 
 def _is_spectrum(part: Any) -> bool:
@@ -132,8 +133,11 @@ def _cheapest(table: Metrics, name: str, how: str) -> str:
     best = min(partial, key=lambda key: partial[key], default=None)
     if best is None:
         return f"No {name} short of all was measured.{whole}"
+    if len(partial) == 1:
+        return f"{how[0].upper()}{how[1:]}, {name} = {best} multiplies the perplexity by {plain(partial[best])}.{whole}"
+    tried = f"none of {name} = {', '.join(partial)}"
     return (
-        f"{how[0].upper()}{how[1:]}, none of {name} = {', '.join(partial)} stays within 5 % of the perplexity: the "
+        f"{how[0].upper()}{how[1:]}, {tried} stays within 5 % of the perplexity: the "
         f"best, {name} = {best}, multiplies it by {plain(partial[best])}.{whole}"
     )
 

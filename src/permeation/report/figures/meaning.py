@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from permeation.report.figures.style import BLUE, GREEN, GREY, ORANGE, Rows, unique, values, where
+from permeation.report.labels import label
 
 CONDITION_COLOURS = {
     "strong_A": "#0072B2",
@@ -18,7 +19,6 @@ CONDITION_COLOURS = {
     "weak_B": "#E69F00",
     "strong_B": "#D55E00",
 }
-SHUFFLED, SENSELESS = "senses shuffled", "no sense in the direction"
 LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00")
 
 
@@ -41,11 +41,10 @@ def panels(words: list[str], width: float = 2.4, height: float = 2.0, **options:
 
 
 def sigma_fans(rows: Rows) -> Figure:
-    """σ by depth for the five conditions, a panel per word, over the bands that the null models give."""
+    """σ by depth for the five conditions, a panel per word."""
     words = unique(rows, "word")
     figure, axes = panels(words)
     for axis, word in zip(axes, words, strict=True):
-        band(axis, where(rows, word=word, condition=SENSELESS), GREY, "no sense in ê (95 %)")
         for condition, colour in CONDITION_COLOURS.items():
             line = where(rows, word=word, condition=condition)
             axis.plot(values(line, "depth"), values(line, "sigma"), color=colour, label=condition.replace("_", " "))
@@ -56,7 +55,7 @@ def sigma_fans(rows: Rows) -> Figure:
     return figure
 
 
-def band(axis: Any, rows: Rows, colour: str, label: str | None = None) -> None:
+def band(axis: Any, rows: Rows, colour: str, name: str | None = None) -> None:
     """The area between low and high."""
     axis.fill_between(
         values(rows, "depth"),
@@ -65,7 +64,7 @@ def band(axis: Any, rows: Rows, colour: str, label: str | None = None) -> None:
         color=colour,
         alpha=0.25,
         linewidth=0,
-        label=label,
+        label=name,
     )
 
 
@@ -75,9 +74,9 @@ def meaning_and_drift(rows: Rows) -> Figure:
     figure, axes = panels(words)
     for axis, word in zip(axes, words, strict=True):
         common, sense, null, shuffled = (
-            where(rows, word=word, part=part) for part in ("common", "sense", SENSELESS, SHUFFLED)
+            where(rows, word=word, part=part) for part in ("common", "sense", "within_senses", "senses_shuffled")
         )
-        band(axis, null, ORANGE, "drift: the same along ê without sense (95 %)")
+        band(axis, null, ORANGE, f"drift: {label('within_senses')} (95 %)")
         axis.plot(
             values(common, "depth"),
             values(common, "value"),
@@ -119,16 +118,12 @@ def meaning_and_drift(rows: Rows) -> Figure:
 
 
 def g_curves(rows: Rows) -> Figure:
-    """g by depth: a line per word, their mean, and the middle 95 % of the mean in the null models."""
+    """g by depth: a line per word, and their mean."""
     figure, axis = plt.subplots(figsize=(4.2, 3))
     for i, word in enumerate(unique(where(rows, kind="word"), "word")):
         line = where(rows, kind="word", word=word)
-        label = "a word" if i == 0 else None
-        axis.plot(values(line, "depth"), values(line, "g"), color=BLUE, alpha=0.35, linewidth=0.8, label=label)
-    for null, colour, style in ((SHUFFLED, ORANGE, "--"), (SENSELESS, GREEN, ":")):
-        line = where(rows, kind="null", word=null)
-        band(axis, line, colour)
-        axis.plot(values(line, "depth"), values(line, "g"), color=colour, linestyle=style, label=f"mean, {null} (95 %)")
+        name = "a word" if i == 0 else None
+        axis.plot(values(line, "depth"), values(line, "g"), color=BLUE, alpha=0.35, linewidth=0.8, label=name)
     mean = where(rows, kind="mean")
     axis.plot(values(mean, "depth"), values(mean, "g"), color=BLUE, linewidth=2, label="mean over words")
     axis.set(xlabel="depth l / L", ylabel="g = f / f_max")
@@ -136,11 +131,101 @@ def g_curves(rows: Rows) -> Figure:
     return figure
 
 
+def null_models(rows: Rows) -> Figure:
+    """The words' mean g (blue, in every panel) over what each null model gives: its median and its middle 95 %."""
+    models = [name for name in unique(rows, "panel") if name != "words"]
+    words = where(rows, panel="words")
+    figure, axes = panels(models)
+    for axis, model in zip(axes, models, strict=True):
+        drawn = where(rows, panel=model)
+        axis.set_title(label(model))
+        band(axis, drawn, ORANGE, "null model (95 %)")
+        axis.plot(values(drawn, "depth"), values(drawn, "value"), color=ORANGE, linestyle="--", label="its median")
+        axis.plot(values(words, "depth"), values(words, "value"), color=BLUE, linewidth=1.8, label="the words")
+    figure.supxlabel("depth l / L")
+    figure.supylabel("g = f / f_max, mean over words")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def controls(rows: Rows) -> Figure:
+    """What g is: with another h and predicted from the direction prompts alone; and the sense read at the word and at
+    the token before it (AUC of graded prompts along the layer's own direction).
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.1))
+    for axis, panel in zip(axes, ("g", "auc"), strict=True):
+        for series, colour, style in zip(
+            unique(where(rows, panel=panel), "series"), (BLUE, ORANGE, "black"), ("-", "--", ":"), strict=False
+        ):
+            line = where(rows, panel=panel, series=series)
+            axis.plot(values(line, "depth"), values(line, "value"), color=colour, linestyle=style, label=label(series))
+            if line[0]["low"] is not None:
+                what = f"{label('senses_shuffled')}, the same (95 %)" if panel == "g" else None
+                band(axis, line, colour, what)
+        axis.set(xlabel="depth l / L")
+    axes[1].axhline(0.5, color=GREY, linewidth=0.8)
+    axes[0].set_ylabel("g, mean over words")
+    axes[1].set_ylabel("AUC of sense A against B, mean over words")
+    axes[0].legend(loc="upper left")
+    axes[1].legend(loc="lower right")
+    return figure
+
+
+def depths(rows: Rows) -> Figure:
+    """On one axis of depth, per word: how well the sense can be read (AUC), how much of it follows when one direction
+    is shifted at that layer (R: what the model uses), and g.
+    """
+    words = unique(rows, "panel")
+    figure, axes = panels(words)
+    lines = (
+        ("auc", GREEN, "--", "read: AUC of clear prompts"),
+        ("response", ORANGE, "-", "used: R of one direction"),
+        ("g", BLUE, "-.", "g = f / f_max"),
+    )
+    for axis, word in zip(axes, words, strict=True):
+        for series, colour, style, name in lines:
+            line = where(rows, panel=word, series=series)
+            axis.plot(
+                values(line, "depth"),
+                values(line, "value"),
+                color=colour,
+                linestyle=style,
+                marker="o" if series == "response" else None,
+                markersize=2.5,
+                label=name,
+            )
+        axis.axhline(0.5, color=GREY, linewidth=0.5)
+    figure.supxlabel("depth l / L")
+    figure.supylabel("AUC, R, g")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def interventions(rows: Rows) -> Figure:
+    """R by the layer that is changed, mean over words: of the whole stream (transplant), of one direction, of erasing
+    it, and of the controls; in the next token, one token later, and in σ at the last layer.
+    """
+    outcomes = unique(rows, "panel")
+    figure, axes = plt.subplots(1, len(outcomes), sharey=True, figsize=(7, 3.1))
+    colours = (BLUE, ORANGE, GREEN, GREY, "black")
+    for axis, outcome in zip(axes, outcomes, strict=True):
+        mean = where(rows, panel=outcome, word="mean")
+        for series, colour, style in zip(unique(mean, "series"), colours, ("-", "--", "-.", ":", ":"), strict=True):
+            line = where(mean, series=series)
+            name = f"control: {label(series)}" if series == "within_senses" else label(series)
+            axis.plot(values(line, "depth"), values(line, "value"), color=colour, linestyle=style, label=name)
+        axis.axhline(0.5, color=GREY, linewidth=0.5)
+        axis.set(title=label(outcome), xlabel="depth l / L of the change")
+    axes[0].set_ylabel("R")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
 def decoding(rows: Rows) -> Figure:
     """AUC by depth along the layer's own and the final direction: the mean with its interval, and every word."""
     tests = {"direction": "clear contexts (leave pair out)", "gradient": "graded contexts (held out)"}
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7, 3.1))
-    for axis, (test, label) in zip(axes, tests.items(), strict=True):
+    for axis, (test, title) in zip(axes, tests.items(), strict=True):
         for along, colour, style in (("own", BLUE, "-"), ("final", ORANGE, "--")):
             for word in unique(rows, "word"):
                 line = where(rows, test=test, direction=along, word=word)
@@ -157,7 +242,7 @@ def decoding(rows: Rows) -> Figure:
                 if mean:
                     band(axis, line, colour)
         axis.axhline(0.5, color=GREY, linewidth=0.8)
-        axis.set(title=label, xlabel="depth l / L")
+        axis.set(title=title, xlabel="depth l / L")
     axes[0].set_ylabel("AUC of sense A against B")
     axes[0].legend(loc="lower right")
     return figure
@@ -186,7 +271,7 @@ def fits(rows: Rows) -> Figure:
     """The laws fitted to f and g, best first, above their residuals."""
     targets = {"f": "mean response f, without the last layer", "g": "mean g, without the excluded layers"}
     figure, axes = plt.subplots(2, 2, sharex=True, figsize=(7, 4.4), height_ratios=(2, 1))
-    for (above, below), (target, label) in zip(axes.T, targets.items(), strict=True):
+    for (above, below), (target, title) in zip(axes.T, targets.items(), strict=True):
         for i, law in enumerate(unique(where(rows, target=target), "law")):
             line = where(rows, target=target, law=law)
             style = ("-", "--", "-.", ":", (0, (1, 3)))[i]
@@ -202,49 +287,11 @@ def fits(rows: Rows) -> Figure:
             below.plot(values(line, "depth"), values(line, "residual"), color=LINES[i], linestyle=style, linewidth=1)
         below.axhline(0, color=GREY, linewidth=0.5)
         below.set(xlabel="depth l / L")
-        above.set(title=label)
+        above.set(title=title)
         above.legend(title="law, best AIC first", title_fontsize=8)
     axes[0, 0].set_ylabel("value")
     axes[1, 0].set_ylabel("residual")
     return figure
-
-
-def logit_lens(rows: Rows) -> Figure:
-    """The leading token at each layer (text) and its probability (shade), for the strong and neutral conditions."""
-    words, shown = unique(rows, "word"), ("strong_A", "neutral", "strong_B")
-    layers = unique(rows, "layer")
-    kept = [layers[i] for i in sorted({round(x) for x in np.linspace(0, len(layers) - 1, min(16, len(layers)))})]
-    figure, axis = plt.subplots(figsize=(0.62 * len(kept) + 2.2, 0.235 * len(words) * len(shown) + 1.0))
-    by_place = {(row["word"], row["condition"], row["layer"]): row for row in rows}
-    names = [(word, condition) for word in words for condition in shown]
-    shade = np.array([[by_place[*name, layer]["probability"] for layer in kept] for name in names])
-    image = axis.imshow(shade, aspect="auto", cmap="Blues", vmin=0, vmax=1)
-    for y, name in enumerate(names):
-        for x, layer in enumerate(kept):
-            axis.text(
-                x,
-                y,
-                printable(by_place[*name, layer]["token"]),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if shade[y, x] > 0.55 else "black",
-            )
-    for edge in range(len(shown), len(names), len(shown)):
-        axis.axhline(edge - 0.5, color="white", linewidth=2)
-    axis.set_yticks(range(len(names)), [f"{word}, {condition.replace('_', ' ')}" for word, condition in names])
-    axis.set_xticks(range(len(kept)), kept)
-    axis.tick_params(labelsize=6.5)
-    axis.grid(visible=False)
-    axis.set(xlabel="layer (0 is the embedding)", title="logit lens: the token that leads, and its probability")
-    figure.colorbar(image, label="probability", fraction=0.03)
-    return figure
-
-
-def printable(token: str) -> str:
-    """A token short enough for a cell, with nothing in it that a font may lack or that mathtext would read."""
-    visible = token.replace("\n", "\\n").replace("$", r"\$").strip() or repr(token)[1:-1]
-    return "".join(c if c.isascii() and c.isprintable() else "·" for c in visible)[:9]
 
 
 def revisions(rows: Rows) -> Figure:
@@ -266,8 +313,11 @@ FIGURES: dict[str, Callable[[Rows], Figure]] = {
     "sigma": sigma_fans,
     "meaning": meaning_and_drift,
     "g": g_curves,
+    "nulls": null_models,
+    "controls": controls,
+    "depths": depths,
+    "intervene": interventions,
     "decoding": decoding,
     "response": responses,
     "fits": fits,
-    "logit_lens": logit_lens,
 }

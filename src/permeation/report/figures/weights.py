@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -11,22 +10,29 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from permeation.report.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, Rows, unique, values, where
+from permeation.report.labels import label
 
-NAMES = {"score": "score metric", "score_centred": "score metric, mean key out"}
+# Heads that a spectrum is of, as the table names them: the model's, and heads of the same sizes in random directions.
+OWN, RANDOM, UNIT = "as they are", "random frames", "unit norm"
+# Beyond a ratio of 2 nobody would use the model; below a ratio of 1.0003 nobody could tell.
+HOPELESS, FLOOR = 2.0, 3e-4
 
 
 def spectra(rows: Rows) -> Figure:
-    """Cumulative share of the variance of W_QK over the heads, by number of components; random heads dashed."""
+    """How much of the variance of all heads' W_QK the first K components explain. A small shared subspace would be a
+    curve that is at 1 almost at once. Dashed: heads of the same sizes in random directions. What a solid curve lies
+    above its dashed one is what the heads share.
+    """
     figure, axes = plt.subplots(ncols=2, figsize=(7.6, 3), sharey=True)
-    for axis, norm in zip(axes, ("as they are", "unit norm"), strict=True):
+    for axis, (own, null) in zip(axes, ((OWN, RANDOM), (UNIT, f"{RANDOM}, {UNIT}")), strict=True):
         for form, colour in zip(unique(rows, "form"), (BLUE, ORANGE, GREEN, PINK), strict=False):
-            null = "random frames" if norm == "as they are" else f"random frames, {norm}"
-            for heads, style in ((norm, "-"), (null, "--")):
+            for heads, style in ((own, "-"), (null, "--")):
                 line = where(rows, form=form, heads=heads)
-                label = NAMES.get(form, f"{form} form") if heads == norm else None
-                axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=label)
-        axis.set(xlabel="principal components K", title=f"heads {norm}", ylim=(0, 1.02))
-    axes[0].plot([], [], "--", color=GREY, label="random frames")
+                name = label(form) if heads == own else None
+                axis.plot(values(line, "components"), values(line, "cumulative"), style, color=colour, label=name)
+        axis.set(xlabel="principal components K", title=f"heads {own}" if own == OWN else f"heads of {own}")
+        axis.set(ylim=(0, 1.02))
+    axes[0].plot([], [], "--", color=GREY, label=RANDOM)
     axes[0].set(ylabel="share of variance")
     axes[0].legend(loc="lower right")
     return figure
@@ -50,30 +56,63 @@ def ratio_curve(rows: Rows, x: str, label: str) -> Figure:
     return figure
 
 
+def rebuilt(rows: Rows) -> Figure:
+    """What it costs to rebuild the heads from K components: 1, the dashed line, would cost nothing, 100 makes the model
+    useless. The last point is all components, which gives the model back; whether anything short of it comes near the
+    line is the question.
+    """
+    return ratio_curve(rows, "components", "principal components K")
+
+
+def clustered(rows: Rows) -> Figure:
+    """What it costs when the heads of each of k clusters share one W_QK: the line at 1 would cost nothing. Few heads
+    share anything where k is near the number of heads.
+    """
+    return ratio_curve(rows, "k", "clusters k")
+
+
 def pareto(rows: Rows) -> Figure:
-    """Perplexity ratio against the stored share of W_Q and W_K, a line a method, with 95 % intervals."""
+    """How much more perplexity each way of storing W_Q and W_K costs, by what it takes to store them. Left and down is
+    better; below the dashed line a model loses less than 5 %. Points on the lower edge cost nothing that could be
+    measured; methods that double the perplexity at every size are named and left out.
+    """
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     methods = unique(rows, "method")
+    drawn = {method: [row for row in where(rows, method=method) if row["ratio"] is not None] for method in methods}
     colours = mpl.color_sequences["tab10"]
+    lost = []
     for i, method in enumerate(methods):
-        line = sorted(where(rows, method=method), key=lambda row: row["stored_share"])
-        ratio = values(line, "ratio")
+        line = sorted(drawn[method], key=lambda row: row["stored_share"])
+        if min((row["ratio"] for row in line), default=0) > HOPELESS:
+            lost.append(method)
+        if not line or method in lost:
+            continue
+        excess = [max(ratio - 1, FLOOR) for ratio in values(line, "ratio")]
+        low = [x - max(row["low"] - 1, FLOOR) for x, row in zip(excess, line, strict=True)]
+        high = [max(row["high"] - 1, FLOOR) - x for x, row in zip(excess, line, strict=True)]
         style: dict[str, Any] = {
             "color": colours[i % 10],
             "marker": "os^Dv"[i // 10 % 5],
-            "markersize": 4,
+            "markersize": 5,
             "capsize": 2,
         }
-        axis.errorbar(values(line, "stored_share"), ratio, yerr=margins(line), label=method, **style)
-    axis.axhline(1.05, color=GREY, linewidth=0.8, linestyle="--")
-    axis.annotate("1.05", (1.0, 1.05), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
-    axis.set(yscale="log", xlabel="stored share of W_Q and W_K (16 bits a number)", ylabel="perplexity ratio")
+        axis.errorbar(values(line, "stored_share"), excess, yerr=(low, high), label=method, **style)
+    axis.axhline(0.05, color=GREY, linewidth=0.8, linestyle="--")
+    axis.set(yscale="log", ylim=(FLOOR, HOPELESS - 1), ylabel="more perplexity than the untouched model's")
+    axis.set(xlabel="stored share of W_Q and W_K (16 bits a number)")
+    axis.yaxis.set_major_formatter(lambda excess, _: f"{100 * excess:g} %")
+    if lost:
+        axis.set_title(
+            f"left out, for they double the perplexity at least: {', '.join(lost)}", fontsize="small", color=GREY
+        )
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
 def layer_ratios(rows: Rows) -> Figure:
-    """Perplexity ratio with a single layer rebuilt, by layer."""
+    """What it costs to rebuild the heads of one layer alone. A layer far above the others is where the method fails, or
+    where the model keeps what the components leave out.
+    """
     figure, axis = plt.subplots(figsize=(4.2, 3))
     style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 3, "capsize": 2, "linestyle": "none"}
     axis.errorbar(values(rows, "layer"), values(rows, "ratio"), yerr=margins(rows), **style)
@@ -83,7 +122,9 @@ def layer_ratios(rows: Rows) -> Figure:
 
 
 def band_ratios(rows: Rows) -> Figure:
-    """Perplexity ratio with one band of components dropped, and the variance that went with it."""
+    """What it costs to drop a third (or another part) of the components, and how much variance went with them. Were
+    variance what counts, the costs would fall from left to right.
+    """
     figure, axis = plt.subplots(figsize=(4.8, 3.2))
     for replaced, colour in zip(unique(rows, "replaced"), (BLUE, ORANGE), strict=False):
         bands = where(rows, replaced=replaced)
@@ -99,7 +140,9 @@ def band_ratios(rows: Rows) -> Figure:
 
 
 def head_map(rows: Rows) -> Figure:
-    """The heads on their first two components in each form, coloured by layer (top) and by cluster (bottom)."""
+    """Each point is a head, on the first two components of W_QK. Clouds of one colour would be heads of one layer (top)
+    or of one cluster (bottom) that do much the same.
+    """
     forms = unique(rows, "form")
     size = (3 * len(forms), 5)
     figure, axes = plt.subplots(2, len(forms), figsize=size, sharex="col", sharey="col", squeeze=False)
@@ -110,7 +153,7 @@ def head_map(rows: Rows) -> Figure:
             points = axis.scatter(x, y, c=values(heads, colour), cmap=palette, s=10)
         figure.colorbar(points, ax=row, label=colour)
     for axis, form in zip(axes[0], forms, strict=True):
-        axis.set(title=NAMES.get(form, f"{form} form"))
+        axis.set(title=label(form))
     for axis in axes[1]:
         axis.set(xlabel="component 1")
     for row in axes:
@@ -121,8 +164,8 @@ def head_map(rows: Rows) -> Figure:
 # By the name of the table they are drawn from, plots/<name>.json.
 FIGURES: dict[str, Callable[[Rows], Figure]] = {
     "spectrum": spectra,
-    "perplexity": partial(ratio_curve, x="components", label="principal components K"),
-    "clusters": partial(ratio_curve, x="k", label="clusters k"),
+    "perplexity": rebuilt,
+    "clusters": clustered,
     "pareto": pareto,
     "layers": layer_ratios,
     "bands": band_ratios,

@@ -1,0 +1,43 @@
+"""What the tables' identifiers are called where people read them. Tables and code keep the identifiers."""
+
+from __future__ import annotations
+
+LABELS = {
+    # null models (permeation.meaning.nulls)
+    "senses_shuffled": "senses shuffled",
+    "within_senses": "no sense in the direction",
+    "random_direction": "random direction",
+    "free_walk": "random walk",
+    "walk_about_mean": "random walk about the mean",
+    "another_word": "another word's direction",
+    # shifts of the residual stream (permeation.meaning.intervene)
+    "one_direction": "one direction",
+    "transplant": "transplant",
+    "erasure": "erasure",
+    "random": "control: random direction",
+    # outcomes of a shift
+    "next_token": "the next token",
+    "one_later": "one token later",
+    "sigma": "σ at the last layer",
+    # controls (permeation.meaning.controls)
+    "at_word": "at the word",
+    "before": "at the token before it",
+    "predicted": "predicted from the direction prompts",
+    "final": "h = σ at the last layer",
+    "rank": "h = place in the gradient",
+    # forms of W_QK (permeation.weights.forms)
+    "gram": "gram form",
+    "circuit": "circuit form",
+    "score": "score form",
+    "score_centred": "score form, mean key out",
+    # verdicts (permeation.report.claims)
+    "holds": "holds",
+    "null_too": "holds, null too",
+    "fails": "does not hold",
+    "not_measurable": "not measurable",
+}
+
+
+def label(identifier: str) -> str:
+    """What people read for an identifier; one without a label with blanks for its underscores."""
+    return LABELS.get(identifier, identifier.replace("_", " "))

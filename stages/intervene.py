@@ -1,0 +1,44 @@
+"""When the model uses a sense: shift the residual stream at the word and see what the model then expects to follow."""
+
+from tqdm import tqdm
+
+from permeation.frame.tables import write_json, write_rows
+from permeation.meaning.activations import Activations, direction_pairs
+from permeation.meaning.measure_uses import NEUTRAL, measure_uses, spread_layers
+from permeation.meaning.residuals import tokenize
+from permeation.meaning.sigma import layer_index
+from permeation.models.load import load_model
+from permeation.models.tokenizer import load_tokenizer
+from stages import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """Write data/intervene/: summary.json, plots/intervene.json (R), plots/depths.json (AUC, R and g on one axis)."""
+    activations, config = Activations.read(stage.input("extract_activations")), stage.config
+    n_layers = activations.at_word.shape[1]
+    layers = spread_layers(config.intervene.layers, n_layers - 1)
+    model, tokenizer = load_model(stage.input("model"), stage.device), load_tokenizer(stage.input("model"))
+    sequences = tokenize(tokenizer, [p.text for p in activations.prompts], config.activations.prepend_bos)
+    (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids
+    prompts = sum(2 * len(pairs) for pairs in direction_pairs(activations.prompts).values())
+    with tqdm(total=prompts * len(layers), desc="interventions", unit="run", disable=None) as bar:
+        uses = measure_uses(
+            model,
+            after,
+            sequences,
+            activations,
+            layer_index(config.sigma.direction_layer, n_layers),
+            layers,
+            config.intervene.clean_auc,
+            config.seed,
+            bar.update,
+        )
+    with stage.output() as folder:
+        summary = uses.summary(config.decode.threshold, config.bootstrap.resamples, config.seed)
+        write_json(folder / "summary.json", summary)
+        write_rows(folder / "plots" / "intervene.json", uses.rows())
+        write_rows(folder / "plots" / "depths.json", uses.depth_rows())
+
+
+if __name__ == "__main__":
+    run(main)

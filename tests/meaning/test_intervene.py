@@ -1,0 +1,269 @@
+"""Interventions: identities, and a planted direction that is found."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from permeation.meaning.activations import Activations
+from permeation.meaning.intervene import (
+    CONTROLS,
+    KINDS,
+    MatchedPairs,
+    clean_auc,
+    half_depth,
+    lean,
+    leaning,
+    rank_agreement,
+    response_to_shift,
+)
+from permeation.meaning.measure_uses import measure_uses, spread_layers
+from permeation.meaning.shifted import read_clean, run_shifted
+from permeation.meaning.uses import Uses, WordUse
+from permeation.meaning.words import Prompt
+from permeation.models.families import blocks
+from tests.support import tiny
+
+SEQUENCES = [[1, 5, 9, 12, 7], [1, 8, 3, 30, 7], [1, 4, 4, 21, 7]]
+AFTER = 11
+
+
+def test_a_shift_of_nothing_changes_nothing(family: str) -> None:
+    """Nor does transplanting a prompt into itself, which is the same: φ_src − φ_dst = 0."""
+    model = tiny.model(family)
+    clean = read_clean(model, SEQUENCES, AFTER, repeats=2)
+    whole = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
+    torch.testing.assert_close(clean.logits, whole, atol=1e-4, rtol=1e-4)
+    for layer in range(1, tiny.LAYERS + 1):
+        logits, end = run_shifted(model, clean, layer, torch.zeros(3, 2, tiny.WIDTH))
+        torch.testing.assert_close(logits, clean.logits[:, None].expand_as(logits), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(end, clean.streams[-1, :, None, 0].expand_as(end), atol=1e-4, rtol=1e-4)
+
+
+def test_a_shift_is_what_a_hook_on_the_whole_prompt_does(family: str) -> None:
+    model, layer = tiny.model(family), 2
+    shift = torch.randn(3, 1, tiny.WIDTH)
+    found, _ = run_shifted(model, read_clean(model, SEQUENCES, AFTER, repeats=1), layer, shift)
+
+    def push(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.index_add(1, torch.tensor([4]), shift)
+
+    handle = blocks(model)[layer - 1].register_forward_hook(push)
+    whole = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
+    handle.remove()
+    torch.testing.assert_close(found[:, 0], whole, atol=1e-4, rtol=1e-4)
+    plain = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
+    assert (found[:, 0] - plain).abs().max() > 0.01
+
+
+def test_at_the_last_layer_the_transplant_is_complete(family: str) -> None:
+    """The word then predicts what the other prompt does; the token after it, which saw the clean word, is the same."""
+    model = tiny.model(family)
+    clean = read_clean(model, SEQUENCES, AFTER, repeats=1)
+    stream = clean.streams[-1, :, 0]
+    logits, _ = run_shifted(model, clean, tiny.LAYERS, (stream.roll(1, 0) - stream)[:, None])
+    torch.testing.assert_close(logits[:, 0, 0], clean.logits.roll(1, 0)[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits[:, 0, 1], clean.logits[:, 1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_is_as_it_was_when_a_run_fails(family: str) -> None:
+    model = tiny.model(family)
+    clean = read_clean(model, SEQUENCES, AFTER, repeats=1)
+    model.lm_head, head = nn.Identity(), model.get_output_embeddings()
+    model.set_output_embeddings(nn.Linear(3, 3))
+    with pytest.raises(RuntimeError):
+        run_shifted(model, clean, 2, torch.zeros(3, 1, tiny.WIDTH))
+    model.set_output_embeddings(head)
+    assert all("forward" not in vars(block) for block in blocks(model))
+    torch.testing.assert_close(read_clean(model, SEQUENCES, AFTER, repeats=1).logits, clean.logits)
+
+
+class TupleBlock(nn.Module):
+    """A block of a family that returns a tuple."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, stream: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return stream + torch.tanh(stream @ self.weight), None
+
+
+class Cache:
+    """Keys and values of a model without attention."""
+
+    def __init__(self) -> None:
+        self.layers: list[Any] = []
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.repeats = repeats
+
+
+class ToyModel(nn.Module):
+    """Two blocks without attention; the first two tokens of the vocabulary have logits ± the stream's first number.
+
+    From layer 2 on the first number is the only one that is read.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        weights = 0.1 * torch.randn(2, width, width)
+        weights[:, 1:, 0] = 0  # nothing else turns into the first number
+        trunk = nn.Module()
+        trunk.layers = nn.ModuleList(map(TupleBlock, weights))
+        trunk.norm = nn.LayerNorm(width)
+        self.base_model = trunk
+        self.embed = 0.1 * torch.randn(50, width)
+        unembed = torch.zeros(4, width)
+        unembed[0, 0], unembed[1, 0] = 2, -2
+        self.head = SimpleNamespace(weight=unembed)
+
+    def get_output_embeddings(self) -> Any:
+        return self.head
+
+    def forward(self, tokens: torch.Tensor, **_: Any) -> Any:
+        stream = self.embed[tokens]
+        for block in self.base_model.layers:
+            stream = block(stream)[0]
+        return SimpleNamespace(logits=stream @ self.head.weight.T, past_key_values=Cache())
+
+
+def toy_activations(model: ToyModel, per_sense: int = 5) -> tuple[Activations, list[list[int]]]:
+    """Two words; the last token of each prompt is one of its own, whose sense is in the first number of its stream."""
+    rng = np.random.default_rng(0)
+    roles = [("direction", sense, rank) for sense in "AB" for rank in range(per_sense)]
+    roles += [("gradient", sense, rank) for sense in "AB" for rank in range(2)]
+    roles += [("condition", f"strong_{sense}", 0) for sense in "AB"]
+    prompts, sequences = [], []
+    for word in ("one", "two"):
+        for role, sense_label, rank in roles:
+            token = len(prompts) + 1
+            model.embed[token, 0] = (1 if sense_label.endswith("A") else -1) * (1 + 0.2 * rng.normal())
+            prompts.append(Prompt(word, f"{role} {sense_label} {rank} {word}", role, sense_label, rank))
+            sequences.append([0, 0, token])
+    streams = [model.embed[[s[-1] for s in sequences]]]
+    for block in model.base_model.layers:
+        streams.append(block(streams[-1])[0])
+    at_word = torch.stack(streams, dim=1).numpy()
+    return Activations(tuple(prompts), at_word, at_word), sequences
+
+
+def toy_uses(seed: int = 0) -> Uses:
+    torch.manual_seed(seed)
+    model = ToyModel()
+    activations, sequences = toy_activations(model)
+    seen: list[int] = []
+    uses = measure_uses(model, 3, sequences, activations, 2, [1, 2], 0.9, 0, seen.append)
+    assert sum(seen) == 2 * 2 * 5 * 2  # words, senses, prompts, layers
+    return uses
+
+
+def test_a_planted_direction_is_found() -> None:
+    uses = toy_uses()
+    assert uses.measurable == ["one", "two"]
+    for kind in ("one_direction", "transplant"):
+        np.testing.assert_allclose(uses.response(kind, "next_token"), 1, atol=0.15)
+        assert (uses.response(kind, "one_later") == 0).all()  # nothing attends to the word
+    np.testing.assert_allclose(uses.response("transplant", "next_token")[:, -1], 1, atol=1e-5)
+    np.testing.assert_allclose(uses.response("erasure", "next_token"), 0.5, atol=0.15)
+    for kind in CONTROLS:
+        assert np.abs(uses.response(kind, "next_token")).max() < 0.5
+    summary = uses.summary(0.9, 20, 0)
+    assert summary["half_depth"]["one_direction"] == summary["half_depth"]["transplant"] == 0.5
+    assert summary["response"] == pytest.approx({"1": 1, "2": 1}, abs=0.15)
+    assert {row["panel"] for row in uses.depth_rows()} == {"one", "two"}
+    assert {row["word"] for row in uses.rows()} == {"one", "two", "mean"}
+
+
+def test_words_are_measured_one_by_one_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = toy_uses()
+    monkeypatch.setattr("permeation.meaning.measure_uses.MEMORY", 1)
+    for word, use in toy_uses().words.items():
+        np.testing.assert_allclose(use.response, together.words[word].response, atol=1e-5)
+
+
+def pairs(rng: np.random.Generator) -> MatchedPairs:
+    a, b = rng.normal(size=(2, 4, 3, 16))
+    return MatchedPairs.of("word", a + 1, b)
+
+
+def test_a_pairs_direction_is_made_from_the_other_pairs() -> None:
+    found = pairs(np.random.default_rng(1))
+    a, b = found.stream[1:4].mean(axis=0), found.stream[5:].mean(axis=0)
+    np.testing.assert_allclose(found.direction[0], (a - b) / np.linalg.norm(a - b, axis=-1, keepdims=True))
+    np.testing.assert_allclose(found.middle[0], (a + b) / 2)
+
+
+def test_shifts_do_what_they_are_called() -> None:
+    found = pairs(np.random.default_rng(2))
+    shifts = dict(zip(KINDS, np.moveaxis(found.shifts(2, seed=0), 1, 0), strict=True))
+    stream, direction = found.stream[:, 2], np.tile(found.direction[:, 2], (2, 1))
+    middle = np.tile(found.middle[:, 2], (2, 1))
+    twin = np.roll(stream, 4, axis=0)
+
+    def along(vectors: np.ndarray) -> np.ndarray:
+        return (vectors * direction).sum(axis=-1)
+
+    np.testing.assert_allclose(stream + shifts["transplant"], twin)
+    np.testing.assert_allclose(along(stream + shifts["one_direction"]), along(twin))
+    np.testing.assert_allclose(along(stream + shifts["erasure"] - middle), 0, atol=1e-12)
+    for control in CONTROLS:
+        np.testing.assert_allclose(along(shifts[control]), 0, atol=1e-12)
+        length = np.linalg.norm(shifts["one_direction"], axis=-1)
+        np.testing.assert_allclose(np.linalg.norm(shifts[control], axis=-1), length)
+
+
+def test_leaning_tells_apart_what_the_other_pairs_tell_apart() -> None:
+    a, b = torch.tensor([[[0.8, 0.2, 0.0]]] * 3), torch.tensor([[[0.2, 0.2, 0.6]]] * 3)
+    probabilities = torch.cat([a, b])
+    weights = leaning(probabilities)
+    expected = torch.log(torch.tensor([0.8 / 0.2, 1.0, 1e-6 / 0.6]))
+    torch.testing.assert_close(weights[1, 0], expected, atol=1e-4, rtol=1e-4)
+    leans = lean(probabilities[:, None], torch.cat([weights, weights]))[:, 0, 0].numpy()
+    assert clean_auc(leans) == 1
+    assert clean_auc(np.zeros(6)) == 0.5
+
+
+def test_a_response_counts_from_nothing_to_all() -> None:
+    clean = np.array([1.0, 3.0, -1.0, -3.0])
+    shifted = np.stack([clean, -clean, 0 * clean], axis=1)
+    np.testing.assert_allclose(response_to_shift(clean, shifted), [0, 1, 0.5])
+
+
+def test_half_depth_is_the_first_that_reaches_it() -> None:
+    assert half_depth([2, 4, 6], np.array([0.1, 0.6, 0.4]), 8) == 0.5
+    assert half_depth([2, 4, 6], np.array([0.1, 0.2, 0.4]), 8) is None
+
+
+def test_rank_agreement_needs_two_words_that_differ() -> None:
+    first = {"a": 0.1, "b": 0.2, "c": 0.3, "d": None}
+    assert rank_agreement(first, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}) == pytest.approx(1)
+    assert rank_agreement(first, {"c": 3.0, "d": 1.0}) is None
+    assert rank_agreement(first, {"a": 1.0, "b": 1.0, "c": 1.0}) is None
+
+
+def test_layers_are_spread_over_all() -> None:
+    assert spread_layers("all", 4) == [1, 2, 3, 4]
+    assert spread_layers(15, 4) == [1, 2, 3, 4]
+    assert spread_layers(3, 9) == [1, 5, 9]
+    assert spread_layers(1, 9) == [1]
+
+
+def test_words_that_cannot_be_measured_are_named() -> None:
+    uses = Uses([1, 2], 2, {"dull": WordUse(0.6, np.zeros((2, len(KINDS), 3)))}, 0.9, {"dull": np.ones(3)}, {})
+    assert uses.summary(0.9, 5, 0) == {"words": 0, "unmeasurable_words": ["dull"]}
+    assert uses.rows() == uses.depth_rows() == []
+
+
+def test_a_word_that_never_reaches_half_counts_as_beyond_the_last_layer() -> None:
+    response = np.zeros((2, len(KINDS), 3))
+    uses = Uses([1, 2], 2, {"late": WordUse(1.0, response)}, 0.9, {"late": np.ones(3)}, {})
+    half = uses.summary(0.9, 5, 0)["half_depth"]
+    assert half["one_direction"] is half["one_direction_high"] is half["g"] is None
+    assert half["decoded"] == 0
+    assert uses.depth_rows() == []
