@@ -3,20 +3,24 @@
 import numpy as np
 from tqdm import tqdm
 
+from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
-from permeation.meaning.residuals import before_word, residuals_at, tokenize
+from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
 from permeation.meaning.words import read_words
 from permeation.models.load import load_bridge
+from permeation.models.tokenizer import load_tokenizer
 from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: the prompts and their residual stream, per layer."""
     prompts = [prompt for entry in read_words(stage.project / stage.config.words) for prompt in entry.prompts]
-    bridge = load_bridge(stage.input("model"), stage.device)
-    sequences = tokenize(bridge.tokenizer, [p.text for p in prompts], stage.config.activations.prepend_bos)
-    before = before_word(bridge.tokenizer, prompts, sequences)
+    source = stage.input("model")
+    tokenizer, n_ctx = load_tokenizer(source), read_json(source / "model.json")["n_ctx"]
+    sequences = tokenize_prompts(tokenizer, prompts, stage.config.activations.prepend_bos, n_ctx)
+    before = before_word(tokenizer, prompts, sequences)
     positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
+    bridge = load_bridge(source, stage.device)
     residuals = np.empty((len(prompts), 2, bridge.cfg.n_layers + 1, bridge.cfg.d_model), np.float32)
     with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
         for batch, residual in residuals_at(bridge, sequences, positions, stage.config.activations.batch_size):

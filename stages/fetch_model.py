@@ -1,11 +1,11 @@
 """Fetch the model named in params.yaml and write it as a transformers checkpoint with a model.json next to it."""
 
+import sys
 from dataclasses import asdict
 
 from permeation.frame.sealed import sha256
 from permeation.frame.tables import write_json
-from permeation.models.families import geometry_of
-from permeation.models.load import load_model
+from permeation.models.agreement import checked_geometry
 from permeation.models.sources import fetch_model
 from stages import Stage, run
 
@@ -14,11 +14,12 @@ def main(stage: Stage) -> None:
     """Write data/model/."""
     with stage.output("model") as folder:
         origin = fetch_model(stage.place(stage.config.model), folder)
-        loaded = load_model(folder)
+        if origin.terms is not None:
+            sys.stderr.write(f"{stage.name}: {origin.terms}\n")
         facts = {
             **asdict(origin),
             "sha256": sha256(sorted(folder.glob("*.safetensors"))),
-            **asdict(geometry_of(loaded)),
+            **asdict(checked_geometry(folder)),
         }
         write_json(folder / "model.json", facts)
 

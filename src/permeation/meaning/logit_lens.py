@@ -8,16 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from permeation.models.families import blocks
-
-
-def final_norm(model: Any) -> Any:
-    """The norm between the last block and the unembedding: the trunk's one child after the blocks with a vector of
-    weights.
-    """
-    children = list(model.base_model.children())
-    after = children[children.index(blocks(model)) + 1 :]
-    return next(child for child in after if getattr(child, "weight", None) is not None and child.weight.ndim == 1)
+from permeation.models.families import final_norm, readout
 
 
 @torch.no_grad()
@@ -27,7 +18,7 @@ def probabilities(model: Any, residual: Float[np.ndarray, "*batch d_model"]) -> 
     For a LayerNorm it does not matter that the residuals come with their mean over d_model removed.
     """
     normed = final_norm(model)(torch.tensor(residual, device=model.device, dtype=model.dtype))
-    return model.get_output_embeddings()(normed).float().softmax(dim=-1)
+    return readout(model).logits(normed).float().softmax(dim=-1)
 
 
 def lead_layer(leader: Int[np.ndarray, "prompts layers"]) -> Int[np.ndarray, "prompts"]:

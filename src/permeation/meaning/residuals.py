@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -26,6 +27,54 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[li
         )
     front = [tokenizer.bos_token_id] if prepend_bos else []
     return [front + ids for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
+
+
+def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: bool, n_ctx: int) -> list[list[int]]:
+    """Token ids of each prompt, as `tokenize` gives them.
+
+    `tokenizer` is the checkpoint's own: TransformerLens gives the one in a bridge a BOS where it has none. Raises
+    PermeationError, naming the prompt, where it is longer than the model's n_ctx positions, where the prompts of a
+    word do not all end in the same tokens, and where these tokens are not the word.
+    """
+    sequences = tokenize(tokenizer, [prompt.text for prompt in prompts], prepend_bos)
+    for prompt, ids in zip(prompts, sequences, strict=True):
+        if len(ids) > n_ctx:
+            start = f"{prompt.text[:60]} …"
+            raise PermeationError(
+                f"{prompt.word}: the prompt {start!r} ({prompt.role} {prompt.label}) has {len(ids)} tokens; this model "
+                f"accepts at most {n_ctx}"
+            )
+    of_word: defaultdict[str, list[int]] = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        of_word[prompt.word].append(i)
+    for word, places in of_word.items():
+        tails = [_tail(tokenizer, sequences[i], word) for i in places]
+        usual = Counter(tails).most_common(1)[0][0]
+        if not usual:
+            raise PermeationError(
+                f"{word}: the prompts' last tokens are {_spelt(tokenizer, sequences[places[0]][-2:])}, from which the "
+                "tokenizer does not give the word back; accepted: a word that it knows"
+            )
+        for i, tail in zip(places, tails, strict=True):
+            if tail != usual:
+                raise PermeationError(
+                    f"{word}: the prompt {prompts[i].text!r} ({prompts[i].role} {prompts[i].label}) ends in the tokens "
+                    f"{_spelt(tokenizer, sequences[i][-len(usual) - 1 :])}, where others of its word end in "
+                    f"{_spelt(tokenizer, usual)}; accepted: the same tokens in all"
+                )
+    return sequences
+
+
+def _tail(tokenizer: Any, ids: Sequence[int], word: str) -> tuple[int, ...]:
+    """The fewest last tokens that hold the word; none where even all of them do not."""
+    for size in range(1, len(ids) + 1):
+        if tokenizer.decode(ids[-size:]).rstrip().casefold().endswith(word.casefold()):
+            return tuple(ids[-size:])
+    return ()
+
+
+def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
+    return " ".join(repr(tokenizer.decode([i])) for i in ids)
 
 
 def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +52,14 @@ class Word:
 
 
 def read_words(path: Path) -> tuple[Word, ...]:
-    """Read a words file.
+    """Read a words file; its letters with accents are taken in Unicode's composed form, NFC.
 
     Raises PermeationError, naming the word and the prompt, where the file is not of the form in README.md, a prompt
-    does not end with its word, or a prompt serves twice.
+    does not end with its word, has other blanks than single spaces, or serves twice.
     """
     words = tuple(_word(path, word, entry) for word, entry in read_yaml(path).items())
+    if len(named := [entry.word for entry in words]) > len(set(named)):
+        _reject(path, f"the word {next(each for each in named if named.count(each) > 1)!r} stands twice")
     seen: dict[str, Prompt] = {}
     for prompt in (p for word in words for p in word.prompts):
         if prompt.text in seen:
@@ -84,9 +87,18 @@ def _reject(path: Path, what: str) -> NoReturn:
     raise PermeationError(f"{path}: {what}")
 
 
+def _blank(text: str) -> str:
+    """The first blank of a text that is no single space between two words."""
+    odd = next((c for c in text if c.isspace() and c != " "), None)
+    if odd is None:
+        return "two spaces in a row" if "  " in text else "a space in front"
+    return f"the blank U+{ord(odd):04X} ({unicodedata.name(odd, 'no name').lower()})"
+
+
 def _word(path: Path, word: Any, entry: Any) -> Word:
     if not isinstance(word, str) or not word.strip() or word.split() != [word]:
         _reject(path, f"{word!r} is no word; accepted: one word without blanks (quote yes, no, on, off and numbers)")
+    word = unicodedata.normalize("NFC", word)
     parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)))
     senses = _mapping(path, f"{word}.senses", parts["senses"], SENSES)
     for sense, name in senses.items():
@@ -114,8 +126,11 @@ def _prompts(path: Path, word: str, parts: Any) -> Iterator[Prompt]:
             for rank, text in enumerate(texts):
                 if not isinstance(text, str) or not text.strip():
                     _reject(path, f"{where}[{rank}]: found {text!r}; accepted: a sentence that ends with {word!r}")
+                text = unicodedata.normalize("NFC", text)
                 if text.split()[-1] != word or not text.endswith(word):
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} does not end with the word {word!r}")
                 if len(text.split()) < 2:
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} is the bare word, without any context")
+                if text != " ".join(text.split()):
+                    _reject(path, f"{where}[{rank}]: the prompt {text!r} has {_blank(text)}; accepted: single spaces")
                 yield Prompt(word, text, role, label, rank)

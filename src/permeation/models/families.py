@@ -1,11 +1,19 @@
-"""Where each family keeps its attention weights, seen through views of the shape that the field uses."""
+"""Where a model keeps its attention weights, as TransformerLens' adapters say, seen in the shape that the field uses.
+
+`transformer_lens.model_bridge.supported_architectures` names for each architecture where its blocks, norms and
+projections are. What it does not say, how a fused projection is divided, stands in FUSED, one record each
+(docs/models.md, Families).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,12 +50,25 @@ class AttentionViews:
     """One attention layer's input side as views of the model's parameters; writing into a view changes the model.
 
     Attributes:
-        norm: the norm in front of the layer.
+        reads: the projection whose input is what W_Q and W_K read.
+        norm: the norm in front of the layer, None where there is none to fold (OLMo 2, and where it stands behind).
+        norm_offset: what is added to norm.weight to scale with, 1 in the Gemma family. centres: whether the norm
+            takes the mean over d_model out. also_read_by: what else reads the norm's output (a parallel MLP).
+        projections: of queries, keys and values; three times the same where they are fused.
+        q_norm, k_norm: the norms of queries and keys, none in most families. qk_norm_offset: as norm_offset.
         W_Q: (n_heads, d_model, d_head). W_K, W_V: (n_kv_heads, d_model, d_head).
         b_Q, b_K, b_V: (heads, d_head), or None in a family without biases.
     """
 
+    reads: nn.Module
     norm: Any
+    norm_offset: float
+    centres: bool
+    also_read_by: tuple[nn.Module, ...]
+    projections: tuple[nn.Module, nn.Module, nn.Module]
+    q_norm: tuple[nn.Module, ...]
+    k_norm: tuple[nn.Module, ...]
+    qk_norm_offset: float
     W_Q: Float[Tensor, "heads d_model d_head"]
     W_K: Float[Tensor, "kv_heads d_model d_head"]
     W_V: Float[Tensor, "kv_heads d_model d_head"]
@@ -56,72 +77,284 @@ class AttentionViews:
     b_V: Float[Tensor, "kv_heads d_head"] | None
 
 
-def _gpt2(block: Any) -> AttentionViews:
-    attention = block.attn
-    shape = (3, attention.num_heads, attention.head_dim)
-    weights = attention.c_attn.weight.unflatten(1, shape).permute(1, 2, 0, 3)  # Conv1D keeps (in, out)
-    return AttentionViews(block.ln_1, *weights, *attention.c_attn.bias.unflatten(0, shape))
-
-
-def _llama(block: Any) -> AttentionViews:
-    attention = block.self_attn
-    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-    shape = (-1, attention.head_dim)
-    weights = (linear.weight.unflatten(0, shape).transpose(1, 2) for linear in linears)
-    biases = (None if linear.bias is None else linear.bias.unflatten(0, shape) for linear in linears)
-    return AttentionViews(block.input_layernorm, *weights, *biases)
-
-
-def _gpt_neox(block: Any) -> AttentionViews:
-    attention = block.attention
-    if attention.query_key_value.bias is None:
-        raise PermeationError("the model is a gpt_neox whose attention_bias is false; accepted: true")
-    shape = (-1, 3, attention.head_size)  # the three of a head stand together
-    weights = attention.query_key_value.weight.unflatten(0, shape).permute(1, 0, 3, 2)
-    biases = attention.query_key_value.bias.unflatten(0, shape).transpose(0, 1)
-    return AttentionViews(block.input_layernorm, *weights, *biases)
-
-
-FAMILIES: dict[str, Callable[[Any], AttentionViews]] = {
-    "gpt2": _gpt2,
-    "llama": _llama,
-    "mistral": _llama,
-    "qwen2": _llama,
-    "gpt_neox": _gpt_neox,
+# How the rows of a fused projection stand: all queries, then all keys, then all values; or for each key head its
+# queries, then its key, then its value. Each record names the line of transformers' forward pass that it follows;
+# tests/models/test_families.py holds all of them against TransformerLens' own division.
+FUSED: dict[str, Literal["stacked", "by key head"]] = {
+    "gpt2": "stacked",  # GPT2Attention: self.c_attn(hidden_states).split(self.split_size, dim=2)
+    "gpt_neox": "by key head",  # GPTNeoXAttention: .view(*, -1, 3 * self.head_size).chunk(3, dim=-1)
+    "bloom": "by key head",  # BloomAttention._reshape: .view(*, self.num_heads, 3, self.head_dim)
+    "falcon": "by key head",  # FalconAttention._split_heads: .view(*, -1, heads // kv_heads + 2, self.head_dim)
+    "phi3": "stacked",  # Phi3Attention: query_pos = heads * head_dim, then two of kv_heads * head_dim
 }
+
+
+def unsupported(config: Any) -> str | None:
+    """Why a model of this configuration cannot be looked at, in one line; None where it can.
+
+    Attention has to be softmax(q kᵀ) over the past, with q and k linear in what the layer reads, in every block of
+    one decoder that reads text.
+    """
+    from transformer_lens.model_bridge.generalized_components import AttentionBridge, MLAAttentionBridge
+
+    said = f"the model is of the family {config.model_type!r}"
+    if config.is_encoder_decoder:
+        return f"{said}, an encoder-decoder; accepted: decoders"
+    if config.get_text_config() is not config:
+        return f"{said}, which reads more than text; accepted: models of text alone"
+    try:
+        layout = _layout(config)
+    except PermeationError as error:
+        return str(error)
+    attention = layout.attention
+    parts = getattr(attention, "submodules", {})
+    if layout.mixed or not isinstance(attention, AttentionBridge) or attention.optional:
+        return f"{said}, which has linear attention, convolution or state space in it; accepted: attention alone"
+    if isinstance(attention, MLAAttentionBridge):
+        return f"{said}, whose latent attention has no W_Q and W_K of its own; accepted: separate or grouped heads"
+    if any(part in parts and parts[part].optional for part in "qkv"):
+        return f"{said}, some of whose layers borrow their keys from others; accepted: keys of its own in each layer"
+    if not {"q", "k", "v"} <= parts.keys() or ("qkv" in parts and config.model_type not in FUSED):
+        return (
+            f"{said}, whose queries, keys and values come from one projection that is not known here; accepted: "
+            f"separate projections, and those of {', '.join(FUSED)} (src/permeation/models/families.py, FUSED)"
+        )
+    return None
+
+
+def check_family(model_type: object, config: Any = None) -> None:
+    """Raise PermeationError unless there are views for transformers' `model_type`, or for a whole configuration."""
+    from transformers.models.auto import modeling_auto as known
+
+    if model_type not in list(supported_types()):
+        said = f"the model is of the family {model_type!r}"
+        if model_type in list(known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
+            raise PermeationError(f"{said}, an encoder-decoder; accepted: decoders")
+        if model_type in list(known.MODEL_FOR_MASKED_LM_MAPPING_NAMES):
+            raise PermeationError(f"{said}, which reads in both directions; accepted: decoders")
+        raise PermeationError(
+            f"{said}; supported: gpt2, llama and whatever else both transformers and TransformerLens know as a decoder "
+            "(docs/models.md)"
+        )
+    if config is not None and (reason := unsupported(config)) is not None:
+        raise PermeationError(reason)
+
+
+def supported_types() -> dict[str, str]:
+    """transformers' model types of decoders that TransformerLens has an adapter for, with their classes' names."""
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+    from transformers.models.auto import modeling_auto as known
+
+    return {
+        kind: name
+        for kind, name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
+        if name in SUPPORTED_ARCHITECTURES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    }
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What an adapter says of an architecture; the components are TransformerLens' descriptions, without weights."""
+
+    adapter: Any
+    blocks: str
+    norm: Any
+    attention: Any
+    shared: tuple[str, ...]
+    mixed: bool
+
+    @property
+    def rotary(self) -> bool:
+        return self.adapter.cfg.positional_embedding_type == "rotary"
+
+
+_LAYOUTS: WeakKeyDictionary[Any, _Layout] = WeakKeyDictionary()
+
+
+def _layout_of(model: Any) -> _Layout:
+    if model not in _LAYOUTS:
+        _LAYOUTS[model] = _layout(model.config)
+    return _LAYOUTS[model]
+
+
+def _layout(config: Any) -> _Layout:
+    from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+    from transformer_lens.model_bridge import generalized_components as components
+    from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
+
+    architecture = supported_types()[config.model_type]
+    try:
+        told = build_bridge_config_from_hf(config, architecture, architecture, torch.float32)
+        adapter = ArchitectureAdapterFactory.select_architecture_adapter(told)
+        mapping: Any = adapter.component_mapping
+        block = mapping["blocks"]
+    except Exception as error:
+        raise PermeationError(
+            f"the model is of the family {config.model_type!r}, which TransformerLens cannot describe: {error}"
+        ) from error
+    parts = block.submodules
+    # OPT-350M names ln1 what stands behind its attention.
+    in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
+    mixers = (components.SSMMixerBridge, components.SSM2MixerBridge, components.GatedDeltaNetBridge)
+    alone = isinstance(block, components.ParallelBlockBridge) and "ln2" not in parts
+    return _Layout(
+        adapter=adapter,
+        blocks=block.name,
+        norm=parts["ln1"] if in_front else None,
+        attention=parts.get("attn"),
+        shared=(parts["mlp"].name,) if alone else (),
+        mixed=any(isinstance(part, mixers) for part in parts.values()),
+    )
 
 
 def blocks(model: Any) -> nn.ModuleList:
     """The transformer blocks of a causal language model, whatever its family calls them."""
-    trunk = model.base_model
-    return next(child for child in trunk.children() if isinstance(child, nn.ModuleList))
+    return _at(model, _layout_of(model).blocks)
+
+
+def final_norm(model: Any) -> Callable[[Tensor], Tensor]:
+    """What stands between the last block and the unembedding: a norm, OPT-350M's projection, or nothing."""
+    mapping = _layout_of(model).adapter.component_mapping
+    last = mapping.get("ln_final", mapping.get("project_out"))
+    return nn.Identity() if last is None else _at(model, last.name)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """logits = transform(x Wᵀ + b), with x what the trunk gives.
+
+    Attributes:
+        W: (d_vocab, d_model). b: (d_vocab,), or None. transform: what the family does to each logit alone: a soft cap,
+            a scale.
+    """
+
+    W: Float[Tensor, "d_vocab d_model"]
+    b: Float[Tensor, "d_vocab"] | None
+    transform: Callable[[Tensor], Tensor]
+
+    def __getitem__(self, rows: slice) -> Readout:
+        """The readout of some of the vocabulary's tokens."""
+        return Readout(self.W[rows], None if self.b is None else self.b[rows], self.transform)
+
+    def logits(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
+        """The logits of all tokens of the vocabulary."""
+        return self.transform(nn.functional.linear(x, self.W, self.b))
+
+
+def readout(model: Any) -> Readout:
+    """How a model makes logits of its trunk's output; `permeation.models.agreement` checks it for each model."""
+    head, adapter = model.get_output_embeddings(), _layout_of(model).adapter
+    return Readout(head.weight, getattr(head, "bias", None), adapter.apply_output_logits_transform)
 
 
 def attention_views(model: Any) -> Iterator[AttentionViews]:
     """The attention layers' views, first block first."""
-    return map(FAMILIES[model.config.model_type], blocks(model))
+    layout = _layout_of(model)
+    return (_views(block, layout, model.config.model_type) for block in _at(model, layout.blocks))
 
 
-def check_family(family: object) -> None:
-    """Raise PermeationError unless transformers' `model_type` is one that FAMILIES has views for."""
-    if family not in list(FAMILIES):
-        raise PermeationError(f"the model is of the family {family!r}; supported: {', '.join(FAMILIES)}")
+def _views(block: Any, layout: _Layout, family: str) -> AttentionViews:
+    attention, named, cfg = _at(block, layout.attention.name), layout.attention.submodules, layout.adapter.cfg
+    n_heads, d_head = cfg.n_heads, cfg.d_head
+    norm = None if layout.norm is None else _at(block, layout.norm.name)
+    offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
+    if "qkv" in named:
+        fused = _at(attention, named["qkv"].name)
+        projections = (fused, fused, fused)
+        weights = _divided(fused, "weight", FUSED[family], n_heads, d_head)
+        biases: Any = (None,) * 3
+        if fused.bias is not None:
+            biases = _divided(fused, "bias", FUSED[family], n_heads, d_head)
+    else:
+        projections = tuple(_at(attention, named[part].name) for part in "qkv")  # type: ignore[assignment]
+        weights = tuple(each.weight.unflatten(0, (-1, d_head)).transpose(1, 2) for each in projections)
+        biases = tuple(None if each.bias is None else each.bias.unflatten(0, (-1, d_head)) for each in projections)
+    centred = layout.norm is not None and not _is_rms(norm, cfg)
+    return AttentionViews(
+        projections[0],
+        norm,
+        1.0 if layout.norm is not None and _has_offset(layout.norm, norm, offset, centred) else 0.0,
+        centred,
+        tuple(_at(block, path) for path in layout.shared),
+        projections,
+        *(_norms(attention, named.get(part)) for part in ("q_norm", "k_norm")),
+        1.0 if offset else 0.0,
+        *weights,
+        *biases,
+    )
+
+
+def _is_rms(norm: Any, cfg: Any) -> bool:
+    # As NormalizationBridge.uses_rms_norm, which can tell only for the module that a bridge has taken in.
+    if isinstance(norm, nn.LayerNorm):
+        return False
+    return "RMSNorm" in type(norm).__name__ or bool(getattr(cfg, "uses_rms_norm", False))
+
+
+def _has_offset(component: Any, norm: Any, offset: bool, centred: bool) -> bool:
+    explicit = getattr(component, "_uses_weight_offset_override", None)
+    return (offset and not centred) if explicit is None else bool(explicit)
+
+
+def _norms(attention: Any, named: Any) -> tuple[nn.Module, ...]:
+    """The norm of queries or keys; where each head has its own, all of them; none where the model has none."""
+    module = None if named is None else getattr(attention, named.name, None)
+    if module is None:
+        return ()
+    return (module,) if hasattr(module, "weight") else tuple(child for child in module.modules() if _scaled(child))
+
+
+def _scaled(module: nn.Module) -> bool:
+    return getattr(module, "weight", None) is not None
+
+
+def _divided(
+    fused: nn.Module, name: str, order: Literal["stacked", "by key head"], n_heads: int, d_head: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of a fused weight (heads, d_model, d_head) or bias (heads, d_head)."""
+    whole: Tensor = getattr(fused, name)
+    if not isinstance(fused, nn.Linear) and whole.dim() == 2:
+        whole = whole.T  # GPT-2's Conv1D keeps (in, out)
+    rows = whole.unflatten(0, (-1, d_head))
+    n_kv_heads = (len(rows) - n_heads) // 2
+    if order == "stacked":
+        parts = rows.split((n_heads, n_kv_heads, n_kv_heads))
+    else:
+        group = n_heads // n_kv_heads
+        if group > 1 and n_kv_heads > 1:  # Falcon 40B, which TransformerLens cannot run either
+            raise PermeationError(
+                f"the queries of {n_kv_heads} key heads stand among keys and values, so that no view has them all; "
+                "accepted: one key head, or one for each query head"
+            )
+        each = rows.unflatten(0, (n_kv_heads, group + 2))
+        parts = (each[:, :group], each[:, -2:-1], each[:, -1:])
+        parts = tuple(part.view(-1, *part.shape[2:]) for part in parts)
+    return tuple(part.transpose(1, 2) if part.dim() == 3 else part for part in parts)  # type: ignore[return-value]
+
+
+def longest_context(config: Any) -> int:
+    """The longest context of a model in tokens; for one whose positions have no end (BLOOM), TransformerLens' figure."""
+    known = getattr(config, "max_position_embeddings", None)
+    return int(_layout(config).adapter.cfg.n_ctx if known is None else known)
 
 
 def geometry_of(model: Any) -> Geometry:
     """The sizes of a loaded model."""
     first = next(attention_views(model))
     n_heads, d_model, d_head = first.W_Q.shape
-    config = model.config
     return Geometry(
-        family=config.model_type,
+        family=model.config.model_type,
         n_layers=len(blocks(model)),
         n_heads=n_heads,
         n_kv_heads=first.W_K.shape[0],
         d_model=d_model,
         d_head=d_head,
         d_vocab=model.get_output_embeddings().weight.shape[0],
-        n_ctx=config.max_position_embeddings,
+        n_ctx=longest_context(model.config),
         n_parameters=model.num_parameters(),
-        rotary=any("rotary" in name for name, _ in model.named_modules()),
+        rotary=_layout_of(model).rotary,
     )
+
+
+def _at(module: Any, path: str) -> Any:
+    return reduce(getattr, path.split("."), module)

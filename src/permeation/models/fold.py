@@ -1,32 +1,90 @@
-"""Folding the norm in front of an attention layer into its weights."""
+"""Folding the norms of an attention layer into its weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from permeation.models.families import attention_views
+from permeation.models.families import AttentionViews, attention_views
 
 
 @torch.no_grad()
 def fold_norms(model: Any) -> None:
-    """Fold the scale and shift of each attention layer's norm into W_Q, W_K, W_V; the model's function stays.
+    """Fold the scales and shifts of each attention layer's norms into its weights; the model's function stays.
 
-    W ← γ ∘ W and b ← b + β W, then γ = 1 and β = 0. A LayerNorm's output has mean zero over d_model, so W's mean
-    over d_model never acts and is removed too (DESIGN.md, Weights; TransformerLens' compatibility mode does the
-    same). An RMSNorm does not centre, so its weights are not centred.
+    In front of the layer: W ← γ ∘ W and b ← b + β W, then γ = 1 and β = 0. A LayerNorm's output has mean zero over
+    d_model, so W's mean over d_model never acts and is removed too (docs/models.md, Folding; TransformerLens'
+    compatibility mode does the same). An RMSNorm does not centre, so its weights are not centred. What else reads the
+    norm, as a parallel MLP does, is given γ ∘ x + β of what it reads now. OLMo 2 has no norm there.
+
+    Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
+    scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Norms of queries and
+    keys).
     """
-    for layer in attention_views(model):
-        gamma, beta = layer.norm.weight, getattr(layer.norm, "bias", None)
+    for i, views in enumerate(attention_views(model)):
+        layer = views
+        gamma = _scale(layer.norm, layer.norm_offset)
+        beta = getattr(layer.norm, "bias", None)
+        if beta is not None and layer.b_Q is None:
+            _add_biases(layer)
+            layer = list(attention_views(model))[i]
         for W, b in ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)):
             if beta is not None:
-                assert b is not None, "every supported family with a LayerNorm has attention biases"
+                assert b is not None, "they were added above"
                 b += beta @ W
-            W *= gamma[:, None]
-            if isinstance(layer.norm, nn.LayerNorm):
+            if gamma is not None:
+                W *= gamma[:, None]
+            if layer.centres:
                 W -= W.mean(dim=1, keepdim=True)
-        gamma.fill_(1.0)
+        if gamma is not None:
+            for reader in layer.also_read_by:
+                _give_back(reader, gamma, None if beta is None else beta.clone())
+            layer.norm.weight.fill_(1.0 - layer.norm_offset)
         if beta is not None:
             beta.zero_()
+        _fold_inner(layer.q_norm, layer.qk_norm_offset, layer.W_Q, layer.b_Q)
+        _fold_inner(layer.k_norm, layer.qk_norm_offset, layer.W_K, layer.b_K)
+
+
+def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:
+    weight = getattr(norm, "weight", None)
+    return None if weight is None else weight + offset
+
+
+def _add_biases(layer: AttentionViews) -> None:
+    """Give projections without a bias one of zeros: β W needs a place."""
+    for projection in dict.fromkeys(layer.projections):
+        weight: Any = projection.weight
+        width = weight.shape[0] if isinstance(projection, nn.Linear) else weight.shape[1]
+        projection.bias = nn.Parameter(weight.new_zeros(width), requires_grad=False)
+
+
+def _give_back(reader: nn.Module, gamma: Tensor, beta: Tensor | None) -> None:
+    def scaled(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = inputs[0] * gamma.to(inputs[0])
+        return (x if beta is None else x + beta.to(x), *inputs[1:])
+
+    reader.register_forward_pre_hook(scaled)
+
+
+def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
+    """Fold the scale of the norm (or of each head's own) of queries or keys into their weights."""
+    scales = [_undoable(scale) for norm in norms if (scale := _scale(norm, offset)) is not None]
+    if not scales:
+        return
+    # Of d_head numbers for all heads, of all heads' together, or of each head.
+    gamma = torch.stack(scales).view(-1, W.shape[2])
+    W *= gamma[:, None]
+    if b is not None:
+        b *= gamma
+    for norm, scale in zip(norms, scales, strict=True):
+        norm.register_forward_pre_hook(lambda _module, inputs, scale=scale: (inputs[0] / scale.to(inputs[0]),))
+
+
+def _undoable(scale: Float[Tensor, "*heads d_head"]) -> Float[Tensor, "*heads d_head"]:
+    """The scale with its smallest other value in place of each 0."""
+    least = torch.where(scale == 0, torch.inf, scale.abs()).min()
+    return torch.where(scale == 0, least if least.isfinite() else torch.ones_like(least), scale)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import safe_open
+from transformers import AttentionInterface
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
@@ -26,8 +27,16 @@ WEIGHTS = "model.safetensors"
 LAYER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a weight
 
 
+DEPTHS = ("num_hidden_layers", "num_layers", "n_layer")  # what families call their number of blocks
+
+
 # What a config.json may say to make transformers read other files (with torch.load, too) or run a hub's kernels.
-DETOURS = ("transformers_weights", "quantization_config", "attn_implementation", "_attn_implementation")
+DETOURS = {
+    "transformers_weights": "weights in the folder's own model.safetensors",
+    "quantization_config": "plain, unquantised weights",
+    "attn_implementation": "an attention of transformers' own, or none named",
+    "_attn_implementation": "an attention of transformers' own, or none named",
+}
 
 
 def skeleton(config: Any, shapes: Shapes, name: str) -> Any:
@@ -77,10 +86,13 @@ def read_config(folder: Path) -> Any:
     if not isinstance(said, dict):
         raise PermeationError(f"{name} has no usable config.json: found {type(said).__name__}; accepted: an object")
     check_family(said.get("model_type"))
-    if leading_away := [key for key in DETOURS if said.get(key) is not None]:
-        raise PermeationError(f"{name} has {leading_away[0]} in its config.json; accepted: plain, unquantised weights")
+    own = {"eager", *AttentionInterface().valid_keys()}
+    for key, accepted in DETOURS.items():
+        value = said.get(key)
+        if value is not None and not ("attn" in key and isinstance(value, str) and value in own):
+            raise PermeationError(f"{name} has {key} in its config.json ({value!r}); accepted: {accepted}")
     # Before the configuration is made: Qwen2's makes a list of so many entries.
-    check_layers([said[key] for key in ("num_hidden_layers", "n_layer") if key in said], weight_shapes(folder), name)
+    check_layers([said[key] for key in DEPTHS if key in said], weight_shapes(folder), name)
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder,
@@ -88,9 +100,10 @@ def read_config(folder: Path) -> Any:
             trust_remote_code=False,
             num_labels=2,  # a classifier's, of which transformers would make a dictionary
         )
+        config._attn_implementation = None  # the device decides
     except Exception as error:
         raise PermeationError(f"{name} has no usable config.json: {one_line(error)}") from error
-    check_family(config.model_type)
+    check_family(config.model_type, config)
     return config
 
 

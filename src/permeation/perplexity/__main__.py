@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from permeation.frame.device import DEVICES, find_device
 from permeation.frame.errors import PermeationError
+from permeation.models.families import longest_context
 from permeation.models.guard import read_config
 from permeation.models.load import load_model
 from permeation.models.sources import fetch_corpus
@@ -42,8 +43,8 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     """What the command prints."""
     device, folder, context = find_device(arguments.device), arguments.model, arguments.context
     config = read_config(folder)
-    if not 2 <= context <= config.max_position_embeddings:
-        raise PermeationError(f"--context is {context}; this model accepts 2 to {config.max_position_embeddings}")
+    if not 2 <= context <= (longest := longest_context(config)):
+        raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
     text = Text.tokenize(load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
     check_tokens(text.tokens, config.vocab_size)
     windows = text.spread(context, arguments.max_tokens).tokens

@@ -33,6 +33,7 @@ def causal_blocks(
     value: Float[Tensor, "batch kv_heads tokens d_head"],
     attention_mask: Tensor | None,
     scaling: float,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "batch tokens heads d_head"], None]:
     """softmax(q kᵀ · scaling) v over the past, a block of queries at a time, as transformers' attention interface.
@@ -53,6 +54,8 @@ def causal_blocks(
     for start in range(0, tokens, ROWS):
         end = min(start + ROWS, tokens)
         scores = torch.bmm(queries[:, :, start:end].flatten(1, 2), keys[:, :, :end])
+        if softcap is not None:  # Gemma 2
+            scores = softcap * (scores / softcap).tanh()
         future = torch.ones(end - start, end - start, dtype=torch.bool, device=scores.device).triu(1)
         scores.unflatten(1, (group, -1))[..., start:].masked_fill_(future, -torch.inf)
         past = torch.bmm(scores.softmax(dim=-1), values[:, :end])
@@ -69,12 +72,11 @@ def prepare_for_scoring(model: Any, dtype: str, context: int) -> Any:
     sliding = getattr(model.config, "sliding_window", None)
     if model.device.type == "cpu" and (sliding is None or sliding >= context):
         model.set_attn_implementation("causal_blocks")
-    for block in blocks(model):
+    for part in list(blocks(model).modules()):
         # transformers writes GPT-2's activation as eight operations; torch has the same function as one.
-        mlp: Any = block.mlp
-        for name, child in mlp.named_children():
+        for name, child in part.named_children():
             if isinstance(child, NewGELUActivation):
-                setattr(mlp, name, nn.GELU(approximate="tanh"))
+                setattr(part, name, nn.GELU(approximate="tanh"))
     return model.to(getattr(torch, dtype))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from permeation.frame.device import fast_products, total_memory
 from permeation.frame.errors import PermeationError
+from permeation.models.families import Readout, readout
 
 # The tile of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers)
 # stays in the cache; a GPU wants larger products.
@@ -56,11 +57,11 @@ def window_nll(
     Raises PermeationError for a loss that is not finite, with the window: it is never skipped.
     """
     done = 0
-    unembedding = model.get_output_embeddings().weight
+    head = readout(model)
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
         with fast_products():
             hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
-            nll = token_nll(hidden, unembedding, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
+            nll = token_nll(hidden, head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
             window = done + int(finite.int().argmin()) + 1
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
@@ -70,19 +71,21 @@ def window_nll(
 
 def token_nll(
     hidden: Float[Tensor, "positions d_model"],
-    unembedding: Float[Tensor, "d_vocab d_model"],
+    head: Readout,
     targets: Int[Tensor, "positions"],
 ) -> Float[Tensor, "positions"]:
-    """log Σ_v exp(w_v · x) − w_target · x at each position, in nats and float64, on the CPU.
+    """log Σ_v exp z_v − z_target with z = `head`'s logits at each position, in nats and float64, on the CPU.
 
     Tile by tile over the vocabulary: the logits of all positions and tokens never exist at once.
     """
     partial = []
-    for tile in unembedding.split(VOCABULARY_TILE[hidden.device.type]):
-        logits = hidden @ tile.T
+    size = VOCABULARY_TILE[hidden.device.type]
+    for start in range(0, len(head.W), size):
+        logits = head[start : start + size].logits(hidden)
         # z₀ − log softmax(z)₀ is the tile's log Σ exp z. torch computes a log-softmax in one pass, a logsumexp in four.
         partial.append(logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0])
-    target_logit = torch.einsum("pd,pd->p", hidden.float(), unembedding[targets].float())
+    target_logit = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
+    target_logit = head.transform(target_logit if head.b is None else target_logit + head.b[targets].float())
     # Not every device has float64.
     return torch.stack(partial).cpu().double().logsumexp(dim=0) - target_logit.cpu().double()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -129,7 +129,7 @@ def sizes_within(rival: Rival | None, shares: Sequence[float], original: int) ->
     ]
 
 
-def stored(rival: Rival | None, size: int | None, original: int) -> dict[str, float | None]:
+def stored(rival: Rival | None, size: int | None, original: int) -> dict[str, Any]:
     """What a rival stores at a size: numbers, bytes, share of the original bytes; None where it does not fit."""
     if rival is None or size is None:
         return dict.fromkeys(("stored_parameters", "stored_bytes", "stored_share"))

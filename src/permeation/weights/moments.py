@@ -119,7 +119,7 @@ def roots(S: Float[Tensor, "*layers d d"]) -> tuple[Float[Tensor, "*layers d d"]
 def collect(
     model: Any, windows: Int[Tensor, "windows context"], batch_size: int, progress: Callable[[int], object]
 ) -> Moments:
-    """Run the model over the windows and add up the moments of the attention norms' outputs; memory is O(L d²).
+    """Run the model over the windows and add up the moments of what W_Q and W_K read; memory is O(L d²).
 
     With folded norms (permeation.models.fold) this is the input of the folded weights. Raises PermeationError
     where an activation is not finite.
@@ -133,9 +133,9 @@ def collect(
     ]
     mean, second, third, fourth = zeros
 
-    def hook(layer: int) -> Callable[[Any, Any, Tensor], None]:
-        def add(_module: Any, _inputs: Any, output: Tensor) -> None:
-            x = output.flatten(0, -2).to(home).double()
+    def hook(layer: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
+        def add(_module: Any, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].flatten(0, -2).to(home).double()
             norm = x.square().sum(1)
             mean[layer] += x.sum(0)
             second[layer] += x.T @ x
@@ -144,7 +144,7 @@ def collect(
 
         return add
 
-    handles = [layer.norm.register_forward_hook(hook(i)) for i, layer in enumerate(layers)]
+    handles = [layer.reads.register_forward_pre_hook(hook(i)) for i, layer in enumerate(layers)]
     try:
         for batch in windows.to(model.device).split(batch_size):
             with fast_products():
