@@ -8,9 +8,9 @@ import torch
 
 from permeation.frame.device import total_memory
 from permeation.frame.errors import PermeationError
+from permeation.models.families import Readout
 from permeation.models.load import load_model
 from permeation.perplexity import nll as nll_module
-from permeation.models.families import Readout
 from permeation.perplexity.nll import VOCABULARY_TILE, perplexity, token_nll, window_nll, windows_per_batch
 from tests.support import tiny
 

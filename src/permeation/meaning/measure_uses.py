@@ -21,9 +21,9 @@ from permeation.meaning.intervene import (
     leaning,
     response_to_shift,
 )
-from permeation.meaning.logit_lens import final_norm
 from permeation.meaning.shifted import CleanRun, read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
+from permeation.models.families import final_norm
 
 NEUTRAL = ","  # what follows the word where the second outcome is measured
 MEMORY = 2**30  # bytes that the clean distributions of the words in hand may take
