@@ -1,7 +1,6 @@
 """Cut the text into windows and score the untouched model on them, once for all that compare with it."""
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
@@ -22,7 +21,7 @@ def main(stage: Stage) -> None:
         load_folded(folder, config.wqk.fold_norm, stage.device), settings.dtype, settings.context
     )
     journal = stage.journal(folder, settings=(config.wqk, settings.dtype))
-    with tqdm(total=windows.tokens.numel(), desc="untouched model", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=windows.tokens.numel(), desc="untouched model", unit="tok") as bar:
         baseline = Baseline(windows, untouched_nll(model, windows, settings, journal, bar.update))
     found = baseline.perplexity
     with stage.output() as out:

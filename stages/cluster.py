@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json, write_rows
 from permeation.weights.cluster import agreements, head_rows, k_means, silhouettes
@@ -57,7 +57,7 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = len(groups) * len(REPLACED) * context.tokens_per_job
-    with tqdm(total=total, desc="k clusters", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=total, desc="k clusters", unit="tok") as bar:
         measured = list(measure_all(jobs(), context, bar.update))
 
     labels = {str(k): {form: found.labels for form, found in each.items()} for k, each in groups.items()}

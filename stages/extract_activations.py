@@ -1,8 +1,8 @@
 """Run every prompt through the model and keep the residual stream at the word that ends it, and before the word."""
 
 import numpy as np
-from tqdm import tqdm
 
+from permeation.frame import progress
 from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
@@ -22,7 +22,7 @@ def main(stage: Stage) -> None:
     positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
     bridge = load_bridge(source, stage.device)
     residuals = np.empty((len(prompts), 2, bridge.cfg.n_layers + 1, bridge.cfg.d_model), np.float32)
-    with tqdm(total=sum(map(len, sequences)), desc="residual stream", unit="tok", disable=None) as bar:
+    with progress.bar(total=sum(map(len, sequences)), desc="residual stream", unit="tok") as bar:
         for batch, residual in residuals_at(bridge, sequences, positions, stage.config.activations.batch_size):
             residuals[batch] = residual
             bar.update(sum(len(sequences[i]) for i in batch))

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json, write_rows
 from permeation.weights.heads import Heads
@@ -55,7 +54,7 @@ def main(stage: Stage) -> None:
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     few_windows = context.first(settings.windows)
     total = n_layers * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
-    with tqdm(total=total, desc="layers and bands", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=total, desc="layers and bands", unit="tok") as bar:
         layers = list(measure_all(layer_jobs(), few_windows, bar.update))
         bands = list(measure_all(band_jobs(), context, bar.update))
     with stage.output() as out:

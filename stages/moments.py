@@ -1,7 +1,6 @@
 """Second moments of what the attention layers read, from calibration text on which nothing is measured."""
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
@@ -18,7 +17,7 @@ def main(stage: Stage) -> None:
         raise PermeationError(f"moments.context is {settings.context}; this model accepts at most {longest}")
     model = load_folded(folder, stage.config.wqk.fold_norm, stage.device)
     tokens = Text.read(stage.input("tokenize_corpus")).calibration(settings.context, settings.tokens).tokens
-    with tqdm(total=tokens.numel(), desc="moments", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=tokens.numel(), desc="moments", unit="tok") as bar:
         batch_size = windows_per_batch(stage.config.perplexity.batch_size, settings.context, model)
         moments = collect(model, tokens, batch_size, bar.update)
     with stage.output() as out:

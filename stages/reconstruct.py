@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json, write_rows
 from permeation.weights.heads import Heads
@@ -48,7 +47,7 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = sum(number is not None for number in numbers.values()) * len(REPLACED) * context.tokens_per_job
-    with tqdm(total=total, desc="K components", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=total, desc="K components", unit="tok") as bar:
         measured = list(measure_all(jobs(), context, bar.update))
     with stage.output() as folder:
         write_measured(folder, measured, context.baseline)

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.rivals.base import BYTES_PER_NUMBER, Problem, Rival, original_parameters, sizes_within, stored
@@ -47,7 +46,7 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = len(settings.methods) * len(settings.shares) * context.tokens_per_job
-    with tqdm(total=total, desc="rivals", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=total, desc="rivals", unit="tok") as bar:
         measured = list(measure_all(jobs(), context, bar.update))
 
     rows, runs = [each.row for each in measured], [each.row for each in measured if each.there]

@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.device import DEVICES, find_device
 from permeation.frame.errors import PermeationError
 from permeation.models.families import longest_context
@@ -52,7 +51,7 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     model = prepare_for_scoring(load_model(folder, device), dtype, context)
     next(window_nll(model, windows[:1]))
     start, nll = time.perf_counter(), 0.0
-    with tqdm(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok", unit_scale=True, disable=None) as bar:
+    with progress.bar(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok") as bar:
         for batch in window_nll(model, windows):
             nll += float(batch.sum())
             bar.update(len(batch) * context)
