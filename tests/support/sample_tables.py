@@ -10,7 +10,8 @@ WORDS = ("zinc", "bank", "alto")  # not in alphabetical order, as in a words fil
 CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
 DEPTH = np.linspace(0, 1, 7).tolist()
 FORMS = ("gram", "circuit")
-NULLS = ("senses shuffled", "no sense in the direction")
+NULLS = ("senses_shuffled", "within_senses")
+KINDS = ("one_direction", "transplant", "erasure", "within_senses", "random")
 REPLACED = ("all layers", "all layers but the first")
 INTERVAL_OF_RATIO = (0.9, 1.2)
 
@@ -33,6 +34,23 @@ def sample_tables(seed: int) -> dict[str, Rows]:
             _banded({"word": word, "depth": x, "part": part}, "value", scale * x**steep, 0.1 * x)
             for word in WORDS
             for part, scale in (("common", 0.1), ("sense", 1.0), (NULLS[0], 0.3), (NULLS[1], 0.1), ("excess", 0.8))
+            for x in DEPTH
+        ],
+        "nulls": [_series(panel, "g", x, x**steep) for panel in ("words", *NULLS) for x in DEPTH],
+        "controls": [
+            _series(panel, series, x, x**steep)
+            for panel, names in (("g", ("final", "rank", "predicted")), ("auc", ("at_word", "before")))
+            for series in names
+            for x in DEPTH
+        ],
+        "depths": [
+            _series(word, series, x, x**steep) for word in WORDS for series in ("auc", "response", "g") for x in DEPTH
+        ],
+        "intervene": [
+            _series(panel, series, x, x**steep) | {"word": word}
+            for panel in ("next_token", "one_later", "sigma")
+            for series in KINDS
+            for word in (*WORDS, "mean")
             for x in DEPTH
         ],
         "response": [
@@ -114,29 +132,24 @@ def sample_tables(seed: int) -> dict[str, Rows]:
 
 def _g(steep: float) -> Rows:
     curves = [("word", word, 1 + i / 2) for i, word in enumerate(WORDS)] + [("mean", "mean", 1.5)]
-    rows = [
-        {"kind": kind, "word": word, "depth": x, "g": x ** (steep * power), "low": None, "high": None}
+    return [
+        {"kind": kind, "word": word, "depth": x, "g": x ** (steep * power)}
         for kind, word, power in curves
         for x in DEPTH
     ]
-    nulls = [_banded({"kind": "null", "word": null, "depth": x}, "g", x**2, 0.1 * x) for null in NULLS for x in DEPTH]
-    return rows + nulls
 
 
 def _sigma(steep: float) -> Rows:
-    fan = [
+    return [
         {"word": word, "condition": condition, "depth": x, "sigma": lean * x**steep, "centred_sigma": lean * x}
         for word in WORDS
         for condition, lean in zip(CONDITIONS, (0.5, 0.2, 0.0, -0.2, -0.5), strict=True)
         for x in DEPTH
     ]
-    null = [
-        _banded({"word": word, "condition": null, "depth": x}, "sigma", 0.0, 0.2 * x) | {"centred_sigma": 0.0}
-        for word in WORDS
-        for null in NULLS
-        for x in DEPTH
-    ]
-    return [row | {"low": None, "high": None} for row in fan] + null
+
+
+def _series(panel: str, series: str, x: float, value: float) -> dict[str, Any]:
+    return _banded({"panel": panel, "series": series, "depth": x}, "value", value, 0.1 * x)
 
 
 def _banded(keys: dict[str, Any], name: str, value: float, half: float) -> dict[str, Any]:
@@ -164,24 +177,69 @@ def sample_metrics() -> dict[str, Any]:
         "sigma": {
             "n_words": 3,
             "ordered_words": 2,
+            "order_tau": 0.8,
+            "collapse_variance": 1.2,
+            "few_direction_prompts": 0,
+            "without_gradient": 0,
+            "repeated_prompts": 0,
             "words": {word: {"separation": 0.1 * i} for i, word in enumerate(WORDS)},
         },
         "g": {
             "word_correlation_min": 0.5,
             "word_correlation_mean": 0.8,
+            "increment_correlation_mean": 0.6,
             "null_correlation_mean": 0.2,
-            "null": {"within_senses": {"word_correlation_mean": 0.2}},
+            "null_correlation_low": 0.1,
+            "null_correlation_high": 0.3,
+            "null_increment_correlation": 0.1,
+            "null_r2_drift_out": 0.5,
+            "rank": {"word_correlation_mean": 0.75, "null_correlation_mean": 0.25},
+            "null": {"within_senses": {"word_correlation_mean": 0.2, "decomposition_r2_drift_out": 0.4}},
+            "predicted_correlation_min": 0.99,
+            "before": {"rank_correlation_mean": 0.7},
+            "auc_at_word": {"1": 0.9, "3": 0.9},
+            "auc_before": {"1": 0.5, "3": 0.9},
             "peak_depth": 0.9,
             "final_drop": 0.1,
             "alpha": 2.0,
             "best_model": "power",
             "decomposition_r2": 0.7,
+            "decomposition_r2_drift_out": 0.8,
             "f_max": dict.fromkeys(WORDS, 0.3),
-            "p": {"senses_shuffled": {"word_correlation_mean": 0.02}},
-            "auc_gradient_own": 0.9,
-            "auc_gradient_own_low": 0.8,
-            "auc_gradient_own_high": 0.95,
-            "auc_gradient_own_p": 0.002,
+            "p": {
+                "rank.word_correlation_mean": 0.002,
+                "final.word_correlation_mean": 0.02,
+                "final.increment_correlation_mean": 0.03,
+                "final.decomposition_r2_drift_out": 0.04,
+                "auc.gradient_own": 0.005,
+            },
+        },
+        "decode": {"gradient_own": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95}},
+        "intervene": {
+            "words": 2,
+            "unmeasurable_words": ["alto"],
+            "half_depth": {
+                "one_direction": 0.5,
+                "one_direction_low": 0.3,
+                "one_direction_high": None,
+                "transplant": 0.4,
+                "decoded": 0.2,
+                "g": 0.9,
+            },
+            "response": {"1": 0.1, "3": 1.0},
+            "control_max": 0.1,
+            "tau": {"decoded": 0.3, "g": None},
+        },
+        "claims": {
+            "alpha": {"published": "0.9", "found": 2.0, "low": 1.5, "high": 2.5, "null": 2.1, "verdict": "fails"},
+            "f_max": {
+                "published": "0.30 to 0.79",
+                "found": [0.3, 0.4],
+                "low": None,
+                "high": None,
+                "null": None,
+                "verdict": "holds",
+            },
         },
         "pca": {
             "n_heads": 12,
