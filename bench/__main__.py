@@ -26,6 +26,7 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
+from bench.tables import table
 from permeation.frame.device import fast_products, onednn_is_exact
 from permeation.frame.tables import read_json
 from permeation.models.families import geometry_of
@@ -183,32 +184,6 @@ def rounding(folder: Path, windows: torch.Tensor) -> list[dict[str, Any]]:
 
 def _rounded(_module: Any, _inputs: Any, output: Any) -> Any:
     return output.bfloat16().float() if isinstance(output, torch.Tensor) else None
-
-
-def table(found: dict[str, Any]) -> str:
-    """One processor's results in Markdown."""
-    lines = [
-        "| model | scorer | library | × labels= | range | share of the best ceiling | NLL − float32 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, model in found["models"].items():
-        exact = model["candidates"]["ours, float32"]["nll_per_token"]
-        lines += [
-            f"| {name} | {scorer} | {row['library']} | {row['ratio']:.2f} | "
-            f"{row['ratio_low']:.2f} – {row['ratio_high']:.2f} | "
-            f"{100 * row['share_of_ceiling']:.0f} % | {row['nll_per_token'] - exact:+.1e} |"
-            for scorer, row in model["candidates"].items()
-        ]
-    lines += ["", "| model | matmul ceiling | GFLOP/s |", "|---|---|---|"]
-    for name, model in found["models"].items():
-        peaks = model["matmul_flops_per_second"].items()
-        lines += [f"| {name} | {which} | {speed / 1e9:,.0f} |" for which, speed in peaks]
-    if found["rounding"]:
-        lines += ["", "| | float32 | bfloat16 | bfloat16 / float32 − 1 |", "|---|---|---|---|"]
-    for row in found["rounding"]:
-        exact, rounded = row["float32"], row["bfloat16"]
-        lines.append(f"| {row['what']} | {exact:.4f} | {rounded:.4f} | {rounded / exact - 1:+.1e} |")
-    return "\n".join(lines)
 
 
 def main() -> None:

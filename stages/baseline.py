@@ -21,7 +21,7 @@ def main(stage: Stage) -> None:
         load_folded(folder, config.wqk.fold_norm, stage.device), settings.dtype, settings.context
     )
     journal = stage.journal(folder, settings=(config.wqk, settings.dtype))
-    with progress.bar(total=windows.tokens.numel(), desc="untouched model", unit="tok") as bar:
+    with progress.bar(windows.tokens.numel(), "untouched model", "tok") as bar:
         baseline = Baseline(windows, untouched_nll(model, windows, settings, journal, bar.update))
     found = baseline.perplexity
     with stage.output() as out:

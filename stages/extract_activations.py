@@ -1,5 +1,7 @@
 """Run every prompt through the model and keep the residual stream at the word that ends it, and before the word."""
 
+from pathlib import Path
+
 import numpy as np
 
 from permeation.frame import progress
@@ -14,7 +16,7 @@ from stages import Stage, run
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: the prompts and their residual stream, per layer."""
-    prompts = [prompt for entry in read_words(stage.project / stage.config.words) for prompt in entry.prompts]
+    prompts = [prompt for entry in read_words(Path(stage.place(stage.config.words))) for prompt in entry.prompts]
     source = stage.input("model")
     tokenizer, n_ctx = load_tokenizer(source), read_json(source / "model.json")["n_ctx"]
     sequences = tokenize_prompts(tokenizer, prompts, stage.config.activations.prepend_bos, n_ctx)
@@ -22,7 +24,7 @@ def main(stage: Stage) -> None:
     positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
     bridge = load_bridge(source, stage.device)
     residuals = np.empty((len(prompts), 2, bridge.cfg.n_layers + 1, bridge.cfg.d_model), np.float32)
-    with progress.bar(total=sum(map(len, sequences)), desc="residual stream", unit="tok") as bar:
+    with progress.bar(sum(map(len, sequences)), "residual stream", "tok") as bar:
         for batch, residual in residuals_at(bridge, sequences, positions, stage.config.activations.batch_size):
             residuals[batch] = residual
             bar.update(sum(len(sequences[i]) for i in batch))

@@ -54,7 +54,7 @@ def main(stage: Stage) -> None:
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     few_windows = context.first(settings.windows)
     total = n_layers * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total=total, desc="layers and bands", unit="tok") as bar:
+    with progress.bar(total, "layers and bands", "tok") as bar:
         layers = list(measure_all(layer_jobs(), few_windows, bar.update))
         bands = list(measure_all(band_jobs(), context, bar.update))
     with stage.output() as out:

@@ -17,7 +17,7 @@ def main(stage: Stage) -> None:
         raise PermeationError(f"moments.context is {settings.context}; this model accepts at most {longest}")
     model = load_folded(folder, stage.config.wqk.fold_norm, stage.device)
     tokens = Text.read(stage.input("tokenize_corpus")).calibration(settings.context, settings.tokens).tokens
-    with progress.bar(total=tokens.numel(), desc="moments", unit="tok") as bar:
+    with progress.bar(tokens.numel(), "moments", "tok") as bar:
         batch_size = windows_per_batch(stage.config.perplexity.batch_size, settings.context, model)
         moments = collect(model, tokens, batch_size, bar.update)
     with stage.output() as out:

@@ -47,7 +47,7 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = sum(number is not None for number in numbers.values()) * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total=total, desc="K components", unit="tok") as bar:
+    with progress.bar(total, "K components", "tok") as bar:
         measured = list(measure_all(jobs(), context, bar.update))
     with stage.output() as folder:
         write_measured(folder, measured, context.baseline)

@@ -33,12 +33,33 @@ from permeation.weights.settings import Cluster, Locate, Moments, Pca, Reconstru
 class Config(Settings):
     """The whole of params.yaml."""
 
-    model: str = checked(text)
-    corpus: str = checked(text)
-    words: str = checked(text)
-    device: str = checked(choice(*DEVICES))
-    seed: int = checked(integer(0, 2**32 - 1))  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
-    quick: bool = checked(boolean)
+    model: str = checked(
+        text,
+        "The model: smollm2-135m, a name on the Hugging Face hub (gpt2, org/name, org/name@revision), a "
+        "folder, or a .gguf file.",
+    )
+    corpus: str = checked(
+        text,
+        "The text that perplexity is measured on: wiki-sample, wikitext-2, or a .txt file of your own.",
+    )
+    words: str = checked(
+        text,
+        "The ambiguous words and their prompts; copy data/words.yaml and edit it for words of your own.",
+    )
+    device: str = checked(
+        choice(*DEVICES),
+        "Where to compute: auto (CUDA before MPS before the CPU), cpu, cuda or mps. It changes no result and "
+        "runs nothing again.",
+    )
+    seed: int = checked(
+        integer(0, 2**32 - 1),  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
+        "Start of every random draw: bootstrap, null models, k-means. Another one shows what chance does to a result.",
+    )
+    quick: bool = checked(
+        boolean,
+        "Whether what is shown of the run says that it was a quick one. `make quick` sets it, with little text and "
+        "short lists.",
+    )
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))

@@ -605,7 +605,7 @@ def test_perplexity_of_weights_that_are_not_finite_names_the_weight(
         bench, checkpoints["llama"], lambda t: t["model.layers.1.mlp.up_proj.weight"][0].fill_(torch.inf)
     )
     arguments = Namespace(
-        model=folder, text=tmp_path / "text.txt", max_tokens=None, context=16, dtype="float32", device="cpu"
+        model=folder, text=tmp_path / "text.txt", max_tokens=None, context=16, dtype="auto", device="cpu"
     )
     with pytest.raises(PermeationError, match=r"layers\.1\.mlp\.up_proj\.weight holds values that are not finite"):
         score(arguments)

@@ -166,6 +166,6 @@ def test_a_clone_shows_metrics_and_plots_without_any_data(project: Path, tmp_pat
 
 def test_an_error_in_a_parameter_stops_the_pipeline(project: Path) -> None:
     output = call(project, "dvc", "exp", "run", "-S", "cluster.k=[99]", check=False)
-    assert "cluster: cluster.k asks for 99; this model has 12 heads" in output
+    assert "cluster: cluster.k is [99]; this model has 12 heads" in output
     call(project, "git", "checkout", "-q", ".")
     call(project, "dvc", "checkout", "--force")

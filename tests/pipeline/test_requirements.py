@@ -1,14 +1,15 @@
 """requirements.lock pins everything that pyproject.toml asks for, down to the last dependency, and is what runs."""
 
+import subprocess
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.audit import AUDITED, NOT_AUDITED, VULNERABLE, verdict
 from tests.conftest import PROJECT
 
 LOCKED = [
@@ -23,6 +24,7 @@ DIRECT = [
     *PYPROJECT["project"]["dependencies"],
     *PYPROJECT["project"]["optional-dependencies"]["dev"],
 ]
+UNPINNED = {("torch", "cuda-bindings"), ("pip-api", "pip")}
 
 
 def is_exact(requirement: Requirement) -> bool:
@@ -55,12 +57,15 @@ def test_what_the_project_asks_for_is_pinned_at_a_version_that_satisfies_it(aske
 
 
 def test_what_the_pinned_packages_ask_for_is_pinned_too() -> None:
-    """Or pinned by them, exactly: torch's builds for CUDA bring libraries of their own that way, all but one."""
+    """Or pinned by them, exactly: torch's builds for CUDA bring libraries of their own that way, all but one.
+
+    pip is the environment's own.
+    """
     lacking = {
         f"{each} (of {name})"
         for name in PINS
         for each in needed(name)
-        if not (is_locked(each) or is_exact(each) or (name, each.name) == ("torch", "cuda-bindings"))
+        if not (is_locked(each) or is_exact(each) or (name, each.name) in UNPINNED)
     }
     assert lacking == set()
 
@@ -83,13 +88,22 @@ def test_a_fresh_environment_holds_nothing_else() -> None:
     assert installed - PINS.keys() - names == {"pip", canonicalize_name(PYPROJECT["project"]["name"])}
 
 
-def test_an_audit_passes_only_where_every_package_was_looked_up() -> None:
-    clean = {"name": "numpy", "version": "2.4.6", "vulns": []}
-    broken = {"name": "jinja2", "version": "3.1.6", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1.7"]}]}
-    unknown = {"name": "torch", "skip_reason": "Dependency not found on PyPI and could not be audited: torch (2.13.0)"}
-    assert verdict([clean, clean]) == (AUDITED, "2 packages audited, no known vulnerability")
-    assert verdict([clean, broken, unknown]) == (VULNERABLE, "jinja2 3.1.6: PYSEC-1, fixed in 3.1.7")
-    code, said = verdict([clean, unknown])
-    assert code == NOT_AUDITED
-    assert said.startswith("NOT AUDITED: 1 of 2 packages could not be looked up: Dependency not found on PyPI")
-    assert verdict([])[0] == NOT_AUDITED
+@pytest.mark.parametrize(
+    ("pip_audit", "code", "said"),
+    [
+        ("echo 'No known vulnerabilities found' >&2", 0, "No known vulnerabilities found"),
+        ("echo 'Name Skip Reason'; echo 'torch not found'", 0, "torch not found"),
+        ("echo 'jinja2 3.1.5 PYSEC-1 3.1.6'; exit 1", 2, "jinja2 3.1.5 PYSEC-1 3.1.6"),
+        ("echo 'ConnectionError' >&2; exit 1", 0, "not audited: pip-audit could not reach its service"),
+    ],
+)
+def test_an_audit_fails_on_a_finding_and_says_what_was_not_looked_up(
+    tmp_path: Path, pip_audit: str, code: int, said: str
+) -> None:
+    program = tmp_path / "pip-audit"
+    program.write_text(f"#!/bin/sh\n{pip_audit}\n")
+    program.chmod(0o755)
+    make = ["make", "-o", ".venv/ready", f"BIN={tmp_path}", "audit"]
+    done = subprocess.run(make, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr

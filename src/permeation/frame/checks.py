@@ -16,6 +16,7 @@ S = TypeVar("S", bound="Settings")
 
 
 def reject(key: str, value: object, accepts: str) -> NoReturn:
+    """Raise PermeationError that names the key, what was found, and what is accepted."""
     raise PermeationError(f"params.yaml: {key} is {value!r}; accepted: {accepts}")
 
 
@@ -27,7 +28,7 @@ def text(key: str, value: Any) -> str:
 
 
 def boolean(key: str, value: Any) -> bool:
-    """true or false, and nothing that merely looks like it."""
+    """true or false; 0, 1 and texts are neither."""
     if not isinstance(value, bool):
         reject(key, value, "true or false")
     return value
@@ -52,7 +53,7 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Check:
 
 
 def number(above: float, below: float = float("inf"), or_equal: bool = False) -> Check:
-    """A finite number strictly between `above` and `below`, or equal to `above` where that is said."""
+    """A finite number strictly between `above` and `below`; with `or_equal`, also `above` itself."""
     accepts = f"a number {'of at least' if or_equal else 'above'} {above:g}"
     accepts += f" and below {below:g}" if below < float("inf") else ""
 
@@ -99,7 +100,7 @@ count_or_all = count_or("all")
 
 
 def rising(check: Check) -> Check:
-    """A non-empty list, strictly rising, with `all` (where `check` lets it through) last."""
+    """A non-empty list, strictly rising; where `check` accepts the word `all`, it may come last."""
     accepts = "a non-empty list in rising order without repeats" + (
         ", of whole numbers of at least 1 (all may come last)" if check is count_or_all else ""
     )
@@ -130,14 +131,18 @@ def distinct(check: Check) -> Check:
     return check_list
 
 
-def checked(check: Check) -> Any:
-    """A dataclass field whose value must pass `check`."""
-    return field(metadata={"check": check})
+def checked(check: Check, about: str = "") -> Any:
+    """A dataclass field whose value must pass `check`.
+
+    `about` says in a line what the setting does and when one would change it; tools/reference.py makes
+    docs/parameters.md and the comments of params.yaml of it.
+    """
+    return field(metadata={"check": check, "about": about})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A group of keys; `prefix` is how its keys are written in messages."""
+    """A group of keys; `prefix` stands in front of them in messages."""
 
     prefix: ClassVar[str] = ""
 
@@ -148,6 +153,10 @@ def section(cls: type[Settings]) -> Check:
 
 
 def build(cls: type[S], mapping: Any) -> S:
+    """The settings that a mapping holds.
+
+    Raises PermeationError for an unknown or a missing key, and for a value that its check rejects.
+    """
     where = cls.prefix.rstrip(".") or "the file"
     checks: dict[str, Check] = {each.name: each.metadata["check"] for each in fields(cls)}
     if not isinstance(mapping, Mapping):

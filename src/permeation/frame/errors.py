@@ -1,5 +1,5 @@
-"""The one exception a person who runs the pipeline is meant to read."""
+"""The one exception whose message is for the person who runs the pipeline."""
 
 
 class PermeationError(Exception):
-    """Bad input or a bad state, said in one line: the key or the file, what was found, what is accepted."""
+    """Something is wrong with the input; one line names the key or the file, what was found and what is accepted."""

@@ -1,6 +1,6 @@
 """What a long stage has measured so far, kept outside its outputs, so that an interrupted run goes on where it was.
 
-An entry is keyed by everything its value depends on. Whatever cannot be read back whole is measured again.
+An entry's key holds everything that its value depends on. An entry that cannot be read back whole is measured again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _check(identity: str, value: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, identity: str) -> dict[str, Any] | None:
-    """The value in an entry, or None where it is missing, damaged or another key's."""
+    """The value in an entry, or None where the entry is missing, damaged or of another key."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         value = entry["value"]

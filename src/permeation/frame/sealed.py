@@ -23,8 +23,8 @@ SEAL = "SHA256SUMS"
 def replacing(target: Path) -> Iterator[Path]:
     """A new folder that takes the place of `target` when the block ends well, and vanishes when it does not.
 
-    Of two at once each has a folder of its own, and what the last to end wrote stays. Raises PermeationError that
-    names `target` where the disk takes no more.
+    Two processes may do this at once: each writes into a folder of its own, and the one that ends last is kept. Raises
+    PermeationError that names `target` where it cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as in_use:
@@ -42,12 +42,12 @@ def replacing(target: Path) -> Iterator[Path]:
                 raise
             raise _unwritable(target, error) from error
         finally:
-            shutil.rmtree(draft, ignore_errors=True)  # nothing is there any more when it was moved
+            shutil.rmtree(draft, ignore_errors=True)  # after the move there is nothing to remove
 
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock on a folder, which the system lets go of when the process ends, however that happens.
+    """Hold the lock on a folder. The system releases it when the process ends, however it ends.
 
     Raises BlockingIOError where another process has it, unless told to wait.
     """
@@ -85,7 +85,7 @@ def _unwritable(target: Path, error: Exception) -> PermeationError:
 
 
 def write_whole(path: Path, content: str) -> None:
-    """Write a text file that is there whole or not at all; raises PermeationError where the disk takes no more."""
+    """Write a text file that is there whole or not at all; raises PermeationError where it cannot be written."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
@@ -105,7 +105,7 @@ def sha256(paths: Iterable[Path]) -> str:
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file's bytes, which is what DVC calls it by."""
+    """The MD5 of a file's bytes, by which DVC names it in its cache."""
     return _digest(hashlib.md5(usedforsecurity=False), [path])
 
 
@@ -139,7 +139,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def discard(damaged: list[Path], root: Path) -> None:
-    """Remove damaged files, and from the cache of the DVC project at `root`, if there is one, what they came from."""
+    """Remove damaged files, and their copies in the cache of the DVC project at `root`, if there is one."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
@@ -152,6 +152,6 @@ def discard(damaged: list[Path], root: Path) -> None:
         cache = Path(Repo(str(root)).cache.local.path)
     except NotDvcRepoError:
         return
-    for kept in cache.glob("??/*"):  # called by the MD5 of what is in it
+    for kept in cache.glob("??/*"):  # a cached file's name is the MD5 of its content
         if kept.stat().st_size in sizes and ((found := md5(kept)) in contents or found != kept.parent.name + kept.stem):
             kept.unlink()

@@ -51,7 +51,7 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     model = prepare_for_scoring(load_model(folder, device), dtype, context)
     next(window_nll(model, windows[:1]))
     start, nll = time.perf_counter(), 0.0
-    with progress.bar(total=windows.numel(), desc=f"scoring in {dtype}", unit="tok") as bar:
+    with progress.bar(windows.numel(), f"scoring in {dtype}", "tok") as bar:
         for batch in window_nll(model, windows):
             nll += float(batch.sum())
             bar.update(len(batch) * context)

@@ -12,6 +12,7 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import replacing, write_whole
 from permeation.frame.tables import as_json, read_json, write_rows
 from permeation.report.axes import Axis, collect, headlines
+from permeation.report.digits import settled
 from permeation.report.figures import meaning, style, weights
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
@@ -36,15 +37,16 @@ def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: 
     files = collect(axis, {stage: read_json(outputs[stage] / "summary.json") for stage in axis.stages})
     about = {name: read_json(outputs[name] / f"{name}.json") for name in axis.about}
     files |= {axis.name: headlines(axis, files), axis.run: about | {"parameters": parameters, "versions": versions()}}
-    written = {name: as_json(content) for name, content in files.items()}
+    written = {name: as_json(settled(root / "metrics" / f"{name}.json", content)) for name, content in files.items()}
 
     style.use_style()
-    with replacing(root / "plots" / axis.name) as folder:
+    earlier = root / "plots" / axis.name
+    with replacing(earlier) as folder:
         for stage in axis.stages:
             for table in sorted((outputs[stage] / "plots").glob("*.json")):
                 if (folder / table.name).exists():
                     raise PermeationError(f"plots/{axis.name}/{table.name}: two stages write it, the second is {stage}")
-                write_rows(folder / table.name, rows := read_json(table))
+                write_rows(folder / table.name, rows := settled(earlier / table.name, read_json(table)))
                 if rows and (draw := FIGURES[axis.name].get(table.stem)) is not None:
                     style.save(draw(rows), folder / f"{table.stem}.png")
     write_metrics(root, written)

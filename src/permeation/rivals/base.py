@@ -1,9 +1,7 @@
 """What a rival is given, what it gives, and how storage is counted.
 
-A rival is fitted once (`fit(problem)` gives a frozen `Rival`) and then applied at any of its sizes. Storage is counted
-in numbers that have to be kept to write the model's W_Q, W_K and their biases back: means, scales, coefficients and
-indices included; of what can be chosen freely, nothing. What a rival leaves as it is counts in full. A number takes 16
-bits (models are published in bfloat16), a quantised one as many bits as it has; an index counts as a number.
+A rival is fitted once (`fit(problem)` gives a frozen `Rival`) and then applied at any of its sizes. How storage is
+counted: docs/weights.md, Storage.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ class Problem:
 
 @runtime_checkable
 class Rival(Protocol):
-    """A fitted rival. `largest` is the size at which it gives the model back, or the one size that it has."""
+    """A fitted rival. At `largest` it gives the model back, unless that is its only size."""
 
     @property
     def smallest(self) -> int:
@@ -51,7 +49,7 @@ class Rival(Protocol):
         """The largest size there is."""
 
     def stored_parameters(self, size: int) -> int:
-        """Numbers kept at this size; never falling with it."""
+        """Numbers kept at this size; a larger size never keeps fewer."""
 
     def stored_bytes(self, size: int) -> int:
         """The bytes they take."""
@@ -61,10 +59,10 @@ class Rival(Protocol):
 
 
 class Numbers:
-    """stored_bytes for rivals whose numbers all take 16 bits."""
+    """For rivals whose numbers all take 16 bits."""
 
     def stored_parameters(self, size: int) -> int:
-        """Numbers kept at this size."""
+        """Numbers kept at this size, by the formula in the rival's own docstring."""
         raise NotImplementedError
 
     def stored_bytes(self, size: int) -> int:
@@ -85,16 +83,19 @@ def bias_parameters(heads: Heads) -> int:
 def low_rank_parameters(rows: int, columns: int, rank: int) -> int:
     """Numbers that hold a rows × columns matrix of rank r: r (rows + columns − r) + min(r, rows − r), or all of it.
 
-    Such a matrix is (1; T) B up to the order of its rows, with r of its own rows as B and the (rows − r) × r matrix T
-    that makes the others from them; which rows these are takes the shorter of two lists of indices. Two plain factors,
-    r (rows + columns), are larger than the matrix from r = rows columns / (rows + columns) on; this never is (where the
-    indices would make it so, the matrix itself is kept).
+    B is r of the matrix's own rows, and a (rows − r) × r matrix T makes the other rows of B. Which rows B has is a list
+    of indices, of the rows in it or of those that are not, whichever is shorter. Two plain factors, r (rows + columns),
+    are larger than the matrix from r = rows columns / (rows + columns) on; here the matrix itself is kept where that
+    takes less.
     """
     return min(rows * columns, rank * (rows + columns - rank) + min(rank, rows - rank))
 
 
 def frame_parameters(rows: int, rank: int) -> int:
-    """Numbers that hold the span of r columns in so many rows, a frame (1; T): r (rows − r) + min(r, rows − r)."""
+    """Numbers that hold an r-dimensional subspace of `rows` dimensions: r (rows − r) + min(r, rows − r).
+
+    As in low_rank_parameters, without B: r rows of a basis can be made the identity.
+    """
     return rank * (rows - rank) + min(rank, rows - rank)
 
 
@@ -108,7 +109,7 @@ def kept_values(S: Float[Tensor, "matrices rank"], size: int, greedy: bool) -> F
 
 
 def size_within(rival: Rival, budget_bytes: int) -> int | None:
-    """The largest size that takes at most so many bytes; None where the smallest does not fit."""
+    """The largest size that takes at most `budget_bytes`; None where the smallest does not fit."""
     low, high = rival.smallest, rival.largest
     if rival.stored_bytes(low) > budget_bytes:
         return None

@@ -21,16 +21,17 @@ class CircuitRanks(Numbers):
     S^½ W_Q W_Kᵀ S^½ with the biases as one more row of each (Moments.augmented), mapped back by S^−½: the least mean
     squared error of attention scores. `equal` and greedy ranks as in HeadRanks.
 
-    It puts queries and keys into other coordinates, which positions that rotate them do not survive, even at full
-    rank; so rotary models are refused.
+    Queries and keys get other coordinates. Rotary positions turn pairs of the old ones, so that rotary models are
+    refused, even at full rank.
 
     Stored: Σ_key heads r (g d + d − r) + min(r, g d − r) [+ 1 where greedy], d = d_model (+ 1 in a family with biases:
-    they live in the coordinates that change, so they are rows in the plain SVD too). At full rank d_head this is
-    d_head² − d_head a key head less than W_Q and W_K: their choice of coordinates, which nobody needs to know.
+    their coordinates change too, so that they are rows of W in the plain SVD as well). At full rank d_head this is
+    d_head² − d_head numbers a key head less than W_Q and W_K have, because their coordinates need not be stored.
 
     Attributes:
         heads: the untouched weights. left: (groups, g d, d_head) and right: (groups, d, d_head), S^−½ U and S^−½ V.
-        S: singular values of each group, falling. greedy: how ranks are given out.
+        S: singular values of each group, falling. greedy: whether the largest singular values of all groups are kept,
+            instead of as many of each.
     """
 
     heads: Heads
@@ -72,7 +73,6 @@ class CircuitRanks(Numbers):
         return self.S.numel() if self.greedy else self.S.shape[1]
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         rows, columns = self.left.shape[1], self.right.shape[1]
         ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
         return sum(low_rank_parameters(rows, columns, rank) for rank in ranks) + self.greedy * len(ranks)

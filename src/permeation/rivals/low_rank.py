@@ -61,7 +61,7 @@ class HeadRanks(Numbers):
 
     Attributes:
         heads: the untouched weights. U, S, Vh: SVD of S^½ W of the matrices, layer by layer, U unwhitened by S^−½.
-        greedy: how ranks are given out.
+        greedy: whether the largest singular values of all matrices are kept, instead of as many of each.
     """
 
     heads: Heads
@@ -91,7 +91,6 @@ class HeadRanks(Numbers):
         return self.S.numel() if self.greedy else self.S.shape[1]
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         rows, columns = self.U.shape[1:]
         ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
         total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
@@ -146,7 +145,6 @@ class LayerSubspace(Numbers):
         return self.P.shape[2]
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         layers, d_model, _ = self.P.shape
         return layers * low_rank_parameters(d_model, self.B.shape[2], size) + bias_parameters(self.heads)
 
@@ -195,7 +193,6 @@ class ModelSubspace(Numbers):
         return self.P.shape[0]
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         layers, d_model, columns = self.W.shape
         return frame_parameters(d_model, size) + layers * size * columns + bias_parameters(self.heads)
 

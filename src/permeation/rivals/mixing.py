@@ -1,8 +1,8 @@
 """Heads rebuilt from what they share: principal components of W_QK, random ones, the mean head, clusters.
 
-All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own and need W_Q that have M̂ as their form. The
-keys are kept as they are (and counted), which also keeps the coordinates in which rotary positions act: at R = 1 every
-model comes back, and else M̂ is met at distance 0 and turned by the positions as the keys are.
+All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own, and look for the W_Q that give M̂ with the
+keys as they are; the keys count as stored. So the coordinates in which rotary positions act stay, too: at R = 1 every
+model comes back, and at other R the model has M̂ at distance 0, turned by the positions as the keys are turned.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class GramComponents(Numbers):
 
     What the gram form does not see of W_Q, its part outside the span of W_K, has to be stored as well, (d_model −
     d_head) d_head numbers a head. Stored: W_K + n (d_model − d_head) d_head + (K + 1) d_head² + n K + biases, with the
-    mean as the + 1. Even with nothing but the mean this is all but n d_head² − d_head² of the original (92 % for
-    SmolLM2-135M), and it breaks even at K = (n − 1) d_head² / (d_head² + n).
+    mean as the + 1. With the mean alone that is n d_head² − d_head² numbers less than the original (92 % are left for
+    SmolLM2-135M); from K = (n − 1) d_head² / (d_head² + n) on it is more than the original.
     """
 
     injection: GramInjection
@@ -56,7 +56,6 @@ class GramComponents(Numbers):
         return self.pca.count - 1
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         heads = self.injection.heads
         n, d_model, d_head = heads.queries.shape
         outside = n * (d_model - d_head) * d_head
@@ -78,11 +77,13 @@ class CircuitMixing(Numbers):
 
     Stored, with d = d_model (+ 1 with bias rows), n heads, and W_K with its biases (and b_Q where it is no row) in
     each: K components and the mean (K + 1) d² + n K; k centroids k d² + n; k medoids k d d_head + n. A d × d component
-    costs as much as d / d_head W_Qs, which is where this form loses: it breaks even at about n d_head / d components.
+    costs as much as the W_Q of d / d_head heads, so that from about n d_head / d components on it is more than the
+    original.
 
     Attributes:
         heads: the untouched weights. queries, keys: of every head, (n, d, d_head), bias rows included.
-        dual: C W_K (W_Kᵀ C W_K)⁻¹. mixing: R by size. cost: numbers by size beside what stays.
+        dual: C W_K (W_Kᵀ C W_K)⁻¹. mixing: gives R for a size. cost: gives the numbers of a size, without those of
+            what stays as it is.
     """
 
     heads: Heads
@@ -119,7 +120,6 @@ class CircuitMixing(Numbers):
         return cls(heads, queries, keys, dual, pca.mixing, lambda k: (k + 1) * d * d + n * k, 0, largest)
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         as_rows = self.queries.shape[1] > self.heads.W_Q.shape[2]
         stays = bias_parameters(self.heads) - (self.heads.W_Q[..., 0, :].numel() if as_rows else 0)  # b_Q is in W_Q
         return self.heads.W_K.numel() + stays + self.cost(size)

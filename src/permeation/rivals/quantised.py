@@ -15,8 +15,8 @@ from permeation.weights.heads import Heads
 class Quantised:
     """Every weight as an integer of b bits times a scale of its column, max |w| / (2^(b−1) − 1); biases stay.
 
-    Stored: the numbers of W_Q and W_K at b bits, and at 16 bits one scale a column (a head's coordinate) and the
-    biases. It has one size, b.
+    Stored: the numbers of W_Q and W_K at b bits, and at 16 bits one scale a column (a coordinate of a head) and the
+    biases. The only size is b.
     """
 
     heads: Heads
@@ -29,12 +29,12 @@ class Quantised:
 
     @property
     def smallest(self) -> int:
-        """Its bits."""
+        """b, the only size."""
         return self.bits
 
     @property
     def largest(self) -> int:
-        """Its bits."""
+        """b, the only size."""
         return self.bits
 
     def _extra(self) -> int:
@@ -46,7 +46,7 @@ class Quantised:
         return self.heads.W_Q.numel() + self.heads.W_K.numel() + self._extra()
 
     def stored_bytes(self, size: int) -> int:
-        """As in the class's formula, rounded up to whole bytes."""
+        """The integers in whole bytes, and two bytes for each scale and bias."""
         integers = self.heads.W_Q.numel() + self.heads.W_K.numel()
         return -(-integers * size // 8) + BYTES_PER_NUMBER * self._extra()
 

@@ -22,10 +22,10 @@ class Tucker(Numbers):
     """T ≈ core ×₁ U ×₂ P ×₃ V for T = W_Q and W_K of a group of heads, (heads + kv_heads, d_model, d_head).
 
     Truncated higher-order SVD (De Lathauwer, De Moor and Vandewalle 2000): each frame holds the leading singular
-    vectors of an unfolding of T. The ranks follow from one number, the size: all singular values σ of all unfoldings
-    and groups are lined up by σ² per number that the dimension costs at full ranks, and the first `size` are kept, of
-    each unfolding at least one. In the score metric T is S^½ W (of the whole model: S̄^½ W with the mean S of its
-    layers, as one frame needs one metric) and P is mapped back by S^−½.
+    vectors of an unfolding of T. One number, the size, gives all ranks: the singular values σ of all unfoldings and
+    groups stand in one line, ordered by σ² over the numbers that a dimension costs at full ranks, the largest first.
+    The first `size` of the line are kept, and of each unfolding at least one. In the score metric T is S^½ W (of the
+    whole model: S̄^½ W with the mean S of its layers, as one frame needs one metric) and P is mapped back by S^−½.
 
     It approximates the weights as they are and leaves the coordinates of queries and keys alone, so it is exact for
     rotary models at full size. Stored: Σ_groups r₁ r₂ r₃ + frame(h, r₁) + frame(d_model, r₂) + frame(d_head, r₃), with
@@ -34,7 +34,7 @@ class Tucker(Numbers):
     Attributes:
         heads: the untouched weights. tensor: T of the groups. frames: of the three modes, all vectors.
         inverse: S^−½ of the groups.
-        order: where in the line each (group, mode, index) stands: an entry is kept while it is below the size.
+        order: the place of each (group, mode, index) in the line; it is kept where its place is below the size.
     """
 
     heads: Heads
@@ -77,7 +77,6 @@ class Tucker(Numbers):
         return sum(part.numel() for part in self.order)
 
     def stored_parameters(self, size: int) -> int:
-        """As in the class's formula."""
         total = bias_parameters(self.heads)
         shape = self.tensor.shape[1:]
         for ranks in zip(*((part < size).sum(1).tolist() for part in self.order), strict=True):

@@ -72,7 +72,7 @@ def biases_as_rows(heads: Heads) -> Heads:
 
 
 def read_heads(model: Any) -> Heads:
-    """Copies of the heads' weights, on the CPU, as the model holds them (fold the norms first for the folded ones)."""
+    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded."""
     layers = list(attention_views(model))
 
     def stack(name: str) -> Tensor | None:
@@ -83,7 +83,7 @@ def read_heads(model: Any) -> Heads:
 
 
 def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
-    """W_Qᵀ W_K of every head in float64 (DESIGN.md, W_QK, gram form).
+    """W_Qᵀ W_K of every head in float64 (docs/weights.md, Forms of W_QK).
 
     Not a property of the model: W_Q R and W_K R with the same orthogonal R give the same attention and
     Rᵀ W_Qᵀ W_K R here.

@@ -20,7 +20,7 @@ MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its small
 
 @dataclass(frozen=True)
 class GramInjection:
-    """Finds the W_Q that gives the heads a wanted gram form with the W_K they have (DESIGN.md, Injection).
+    """Finds the W_Q that gives the heads a wanted gram form with the W_K they have (docs/weights.md, Injection).
 
     W_Q ← W_Q + W_K (W_Kᵀ W_K)⁻¹ (M̂ − M)ᵀ in float64: then W_Qᵀ W_K = M̂, and what W_Q does outside the span of W_K,
     which the gram form does not see, stays as it is.

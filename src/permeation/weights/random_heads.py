@@ -58,7 +58,7 @@ def random_score_kernel(
 
     The frames are drawn before the heads are whitened: what heads have in common because they read inputs with the same
     few strong directions, random heads have too. Heads that each turn to the strong directions of their own input beat
-    this null without sharing anything. A bias is one row among d_model + 1 here, however large it is in the heads.
+    this null without sharing anything. A bias is one of d_model + 1 equal rows here; in the heads it may be larger.
     """
     null = whitened(random_heads(biases_as_rows(heads), generator), moments, mean_key)
     norm = own.diagonal().sqrt()

@@ -47,39 +47,60 @@ def _rank(item: object) -> tuple[int, float] | None:
 @dataclass(frozen=True)
 class Wqk(Settings):
     prefix = "wqk."
-    fold_norm: bool = checked(boolean)
+    fold_norm: bool = checked(
+        boolean,
+        "Fold the scales of the norm in front into W_Q and W_K, as is usual. Choose false to see what folding does.",
+    )
 
 
 @dataclass(frozen=True)
 class Moments(Settings):
     prefix = "moments."
-    tokens: int = checked(integer(2))
-    context: int = checked(integer(2))
+    tokens: int = checked(
+        integer(2),
+        "Text from which the second moments of the attention layers' inputs are taken; rivals and locate "
+        "never measure on it.",
+    )
+    context: int = checked(integer(2), "Tokens of a window of that text.")
 
 
 @dataclass(frozen=True)
 class Pca(Settings):
     prefix = "pca."
-    center: bool = checked(boolean)
+    center: bool = checked(boolean, "Take the mean head out before the decomposition.")
 
 
 @dataclass(frozen=True)
 class Reconstruct(Settings):
     prefix = "reconstruct."
-    components: tuple[Components, ...] = checked(components)
+    components: tuple[Components, ...] = checked(
+        components,
+        "How many components W_QK is rebuilt from: counts, then shares of the variance as text, then all, which "
+        "gives the model back and checks the injection.",
+    )
 
 
 @dataclass(frozen=True)
 class Locate(Settings):
     prefix = "locate."
-    components: float = checked(number(0.0, 1.0))
-    bands: int = checked(integer(2))
-    windows: int = checked(integer(2))
+    components: float = checked(
+        number(0.0, 1.0),
+        "The share of the components that is kept where a single layer is rebuilt.",
+    )
+    bands: int = checked(
+        integer(2),
+        "Groups of components of equal number, from the largest variance to the smallest; each is dropped from "
+        "all layers in turn.",
+    )
+    windows: int = checked(integer(2), "Windows that each single layer is measured on, always as many.")
 
 
 @dataclass(frozen=True)
 class Cluster(Settings):
     prefix = "cluster."
-    k: tuple[int, ...] = checked(rising(integer(1)))
-    share: Literal["centroid", "medoid"] = checked(choice("centroid", "medoid"))
-    components: Count = checked(count_or_all)
+    k: tuple[int, ...] = checked(rising(integer(1)), "Numbers of clusters into which all heads are grouped.")
+    share: Literal["centroid", "medoid"] = checked(
+        choice("centroid", "medoid"),
+        "The W_QK that a cluster's heads get: centroid (their mean) or medoid (that of the head nearest to it).",
+    )
+    components: Count = checked(count_or_all, "How many PCA coefficients of a head k-means sees; all, or a count.")
