@@ -4,11 +4,11 @@ BIN := .venv/bin
 # A process for each processor (up to eight: a process that has torch loaded takes half a gigabyte), one thread in each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8
 
-# The numbers of a quick run: one window of text for each question, short lists, two rivals.
-QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 decode.permutations=100 \
-	moments.tokens=2048 perplexity.max_tokens=1024 reconstruct.components=[64,all] cluster.k=[32] \
-	rivals.methods=[int8,layer_subspace_score] rivals.shares=[0.5] rivals.max_tokens=1024 \
-	locate.bands=2 locate.max_tokens=1024
+# What a quick run does less of.
+QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 controls.permutations=200 decode.permutations=200 \
+	intervene.layers=3 moments.tokens=2048 moments.context=256 perplexity.context=256 perplexity.max_tokens=1024 \
+	reconstruct.components=[64,all] cluster.k=[32] rivals.methods=[int8,layer_subspace_score] rivals.shares=[0.75] \
+	locate.bands=2 locate.windows=2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro meaning quick back report test coverage lint audit bench clean elsewhere
@@ -27,7 +27,7 @@ meaning: .venv/ready  ## the meaning axis alone, with words of your own: make me
 	$(BIN)/permeation summary
 
 quick: .venv/ready  ## the whole pipeline on little text, as the experiment `quick`; what is committed stays as it is
-	$(BIN)/dvc exp run --temp --force --name quick $(addprefix -S ,$(QUICK))
+	$(BIN)/dvc exp run --temp --force --name quick $(foreach setting,$(QUICK),-S '$(setting)')
 	$(BIN)/permeation summary quick
 
 back: .venv/ready  ## back to the committed parameters and their results, whatever was run since; recomputes nothing

@@ -1,7 +1,6 @@
 """Decode a prompt's sense at every layer along directions that other prompts gave: AUC, d′, p-values."""
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations
 from permeation.meaning.decode_words import DIRECTIONS, TESTS, decode_words, write_decoding_p
@@ -14,7 +13,7 @@ def main(stage: Stage) -> None:
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     layer = layer_index(config.sigma.direction_layer, activations.at_word.shape[1])
     draws = config.decode.permutations, config.bootstrap.resamples, config.seed
-    bar = tqdm([(test, along) for test in TESTS for along in DIRECTIONS], desc="decoding", disable=None)
+    bar = progress.each([(test, along) for test in TESTS for along in DIRECTIONS], desc="decoding")
     decoded = [decode_words(activations, layer, test, along, *draws) for test, along in bar]
     with stage.output() as folder:
         write_decoding_p(folder, decoded)

@@ -1,7 +1,6 @@
 """When the model uses a sense: shift the residual stream at the word and see what the model then expects to follow."""
 
-from tqdm import tqdm
-
+from permeation.frame import progress
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.measure_uses import NEUTRAL, measure_uses, spread_layers
@@ -21,7 +20,7 @@ def main(stage: Stage) -> None:
     sequences = tokenize(tokenizer, [p.text for p in activations.prompts], config.activations.prepend_bos)
     (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids
     prompts = sum(2 * len(pairs) for pairs in direction_pairs(activations.prompts).values())
-    with tqdm(total=prompts * len(layers), desc="interventions", unit="run", disable=None) as bar:
+    with progress.bar(total=prompts * len(layers), desc="interventions", unit="run") as bar:
         uses = measure_uses(
             model,
             after,

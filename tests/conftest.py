@@ -54,6 +54,7 @@ def config() -> Config:
         g=replace(shipped.g, exclude_final=1),
         bootstrap=replace(shipped.bootstrap, resamples=5),
         nulls=replace(shipped.nulls, draws=3),
+        controls=replace(shipped.controls, permutations=3),
         decode=replace(shipped.decode, permutations=3),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
         moments=replace(shipped.moments, context=16, tokens=128),

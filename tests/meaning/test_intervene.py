@@ -1,5 +1,6 @@
 """Interventions: identities, and a planted direction that is found."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -257,7 +258,10 @@ def test_layers_are_spread_over_all() -> None:
 def test_words_that_cannot_be_measured_are_named() -> None:
     uses = Uses([1, 2], 2, {"dull": WordUse(0.6, np.zeros((2, len(KINDS), 3)))}, 0.9, {"dull": np.ones(3)}, {})
     assert uses.summary(0.9, 5, 0) == {"words": 0, "unmeasurable_words": ["dull"]}
-    assert uses.rows() == uses.depth_rows() == []
+    assert {(row["word"], row["value"]) for row in uses.rows()} == {("mean", None)}
+    assert uses.depth_rows() == []
+    graded = replace(uses, g={"dull": np.ones(3)})
+    assert {row["series"] for row in graded.depth_rows()} == {"auc", "g"}
 
 
 def test_a_word_that_never_reaches_half_counts_as_beyond_the_last_layer() -> None:

@@ -47,9 +47,11 @@ def test_folding_and_all_components_leave_the_logits_and_a_view_changes_them(fam
     fold_norms(network)
     close(network(WINDOWS).logits, before)
     layer = next(attention_views(network))
-    assert layer.norm is None or getattr(layer.norm, "weight", None) is None or (
-        layer.norm.weight + layer.norm_offset == 1
-    ).all()
+    assert (
+        layer.norm is None
+        or getattr(layer.norm, "weight", None) is None
+        or (layer.norm.weight + layer.norm_offset == 1).all()
+    )
     injection = GramInjection.fit(read_heads(network))
     assert torch.equal(injection.heads.W_Q, own.W_Q) is False
     with injected(network, injection.queries(injection.own)):
@@ -170,7 +172,9 @@ def test_what_the_bridge_cannot_run_is_named(tmp_path: Path) -> None:
     config.attention_bias = False
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(PermeationError, match="TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"):
+    with pytest.raises(
+        PermeationError, match="TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"
+    ):
         checked_geometry(tmp_path)
 
 

@@ -31,7 +31,11 @@ def test_results_are_committed_and_heavy_outputs_are_not(project: Path) -> None:
     tracked = call(project, "git", "ls-files").splitlines()
     assert "metrics/g.json" in tracked
     assert "plots/meaning/g.json" in tracked
-    assert [name for name in tracked if name.startswith("data/")] == ["data/words.yaml"]
+    assert [name for name in tracked if name.startswith("data/")] == [
+        "data/published.yaml",
+        "data/words-confirm.yaml",
+        "data/words.yaml",
+    ]
 
 
 def test_one_parameter_runs_what_depends_on_it_and_nothing_else(project: Path) -> None:
@@ -162,6 +166,6 @@ def test_a_clone_shows_metrics_and_plots_without_any_data(project: Path, tmp_pat
 
 def test_an_error_in_a_parameter_stops_the_pipeline(project: Path) -> None:
     output = call(project, "dvc", "exp", "run", "-S", "cluster.k=[99]", check=False)
-    assert "cluster: cluster.k asks for 99; this model has 12 heads" in output
+    assert "cluster: cluster.k is [99]; this model has 12 heads" in output
     call(project, "git", "checkout", "-q", ".")
     call(project, "dvc", "checkout", "--force")

@@ -211,6 +211,7 @@ def test_two_runs_at_once_end_in_the_same_results(finished_project: Path, projec
 def test_the_same_inputs_give_the_same_bytes(finished_project: Path, project: Path) -> None:
     """The stages that no test above runs again; other bytes in their outputs would make DVC run their readers too."""
     again = {"fetch_corpus", "tokenize_corpus", "moments", "compute_sigma", "nulls", "decode", "logit_lens"}
+    again |= {"controls", "intervene"}
     forget(project, *again)
     assert set(stages_run(call(project, "dvc", "repro"))) == again
     assert results(project) == results(finished_project)

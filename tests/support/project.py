@@ -86,6 +86,7 @@ def create(root: Path) -> Path:
         "context: 512": "context: 16",
         "exclude_final: 2": "exclude_final: 1",  # of four layers: two points more than 0 are what a x^α needs
         "draws: 200": "draws: 3",
+        "permutations: 2000": "permutations: 9",
         "tokens: 8192": "tokens: 128",
         "max_tokens: 16384": "max_tokens: 128",
         '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",

@@ -1,6 +1,6 @@
 """What g is: the headline figures again with another h, without drift, before the word, and predicted from geometry.
 
-docs/meaning.md, Controls, says which statistic is the primary one; the others are corrected for their number.
+docs/meaning.md, p-values, says which statistic is the primary one; the others are corrected for their number.
 """
 
 from __future__ import annotations

@@ -35,19 +35,28 @@ class Drift:
     factors: Mapping[str, WordFactors]
 
     def summary(self, exclude_final: int) -> dict[str, Any]:
-        """null: the median of each headline in each null model. excess_final: at the last layer, per word.
-        sense_depth: from which depth on a word's sense part stays above 97.5 % of the shuffles (null: never).
+        """null: the median of each headline in each null model. excess_final: at the last layer, mean over words.
+        sense_depth: from which depth on the sense part stays above 97.5 % of the shuffles, median over words (a word
+        for which it never does counts as beyond the last layer; null where the median is such).
         """
-        found: dict[str, Any] = {"null": {}, "excess_final": {}, "sense_depth": {}}
+        null = {}
         for name, factors in self.factors.items():
             statistics = factors.statistics(exclude_final)
-            found["null"][name] = {key: float(np.median(statistics[key])) for key in HEADLINES if key in statistics}
-        for i, (name, word) in enumerate(self.words.items()):
-            (sense,), null = (common_and_sense(word, sigma)[1] for sigma in (self.sigma[i], self._shown(1, i)))
-            found["excess_final"][name] = float(excess(sense, null)[-1])
-            _, shuffled = common_and_sense(word, self._shown(0, i))
-            found["sense_depth"][name] = lasting_depth(sense > np.quantile(shuffled, QUANTILES[2], axis=0))
-        return found
+            null[name] = {key: float(np.median(statistics[key])) for key in HEADLINES if key in statistics}
+        excesses, depths = [], []
+        for i, word in enumerate(self.words.values()):
+            (sense,), shuffled, senseless = (
+                common_and_sense(word, sigma)[1] for sigma in (self.sigma[i], self._shown(0, i), self._shown(1, i))
+            )
+            excesses.append(excess(sense, senseless)[-1])
+            depth = lasting_depth(sense > np.quantile(shuffled, QUANTILES[2], axis=0))
+            depths.append(np.inf if depth is None else depth)
+        middle = float(np.median(depths))
+        return {
+            "null": null,
+            "excess_final": float(np.mean(excesses)),
+            "sense_depth": middle if np.isfinite(middle) else None,
+        }
 
     def null_rows(self) -> list[dict[str, Any]]:
         """The words' mean g, and the median and the middle 95 % of what each null model gives, for plots/nulls.json."""

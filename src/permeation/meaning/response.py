@@ -50,7 +50,7 @@ def context_field(
 ) -> tuple[Float[np.ndarray, "*draws rows"], Float[np.ndarray, "*draws rows layers"]]:
     """h of each gradient prompt and the σ that goes with it; rows are prompts, once per fold.
 
-    `final`: h = σ(L) / max |σ(L)| (docs/meaning.md, h). R² is 1 at L by construction.
+    `final`: h = σ(L) / max |σ(L)| (docs/meaning.md, h, f and g). R² is 1 at L by construction.
     `rank`: h is the prompt's place in its list, in (0, 1] for sense A and in [−1, 0) for B. Nothing measured enters.
     `heldout`: two folds, σ along directions from two disjoint halves of the direction prompts; σ of one fold is set
     against h = σ(L) / max |σ(L)| of the other. Each prompt stands in two rows, so standard errors are too small by

@@ -15,6 +15,16 @@ from permeation.meaning.laws import F_LAWS, G_LAWS, LawFit, fit_law, fit_laws
 from permeation.meaning.response import Response, breakdown_field, context_field
 from permeation.meaning.seeds import named_generator
 
+# The figures that the metrics have an interval of.
+INTERVALS = (
+    "word_correlation_mean",
+    "peak_depth",
+    "final_drop",
+    "alpha",
+    "decomposition_r2",
+    "decomposition_r2_drift_out",
+)
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -49,19 +59,25 @@ class Shape:
         return {"g": self.real.factors.mean_g[0], "f": f}
 
     def summary(self) -> dict[str, Any]:
-        """The headline figures, with the middle 95 % of the bootstrap as <name>_low and <name>_high."""
+        """The headline figures, those of INTERVALS with the middle 95 % of the bootstrap as <name>_low and <name>_high;
+        of f_max the intervals of the smallest and the largest.
+        """
         statistics = {name: float(value[0]) for name, value in self.real.statistics(self.exclude_final).items()}
         found: dict[str, Any] = {"word_correlation_mean": None, "word_correlation_min": None, **statistics}
-        for name, draws in self.resampled.statistics(self.exclude_final).items():
-            found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(draws))
-        low, high = bootstrap.interval(self.resampled.factors.f_max)
+        resampled = self.resampled.statistics(self.exclude_final)
+        for name in (each for each in INTERVALS if each in resampled):
+            found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(resampled[name]))
+        f_max = {word: response.f_max.item() for word, response in self.responses.items()}
+        ends = {choose(f_max, key=lambda word: f_max[word]) for choose in (min, max)}
+        bounds = [dict(zip(f_max, each, strict=True)) for each in bootstrap.interval(self.resampled.factors.f_max)]
+        low, high = ({word: float(bound[word]) for word in f_max if word in ends} for bound in bounds)
         return found | {
             "best_model": next(iter(self.laws["g"])),
             "best_response_model": next(iter(self.laws["f"])),
             "beta": {"min": min(self.beta.values()), "max": max(self.beta.values())},
-            "f_max": {word: response.f_max.item() for word, response in self.responses.items()},
-            "f_max_low": dict(zip(self.responses, map(float, low), strict=True)),
-            "f_max_high": dict(zip(self.responses, map(float, high), strict=True)),
+            "f_max": f_max,
+            "f_max_low": low,
+            "f_max_high": high,
         }
 
     def g_rows(self) -> list[dict[str, Any]]:

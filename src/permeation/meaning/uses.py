@@ -14,8 +14,6 @@ from permeation.meaning.decode import first_depth
 from permeation.meaning.intervene import CONTROLS, KINDS, OUTCOMES, half_depth, rank_agreement
 from permeation.meaning.seeds import named_generator
 
-NO_BAND = {"low": None, "high": None}
-
 
 @dataclass(frozen=True)
 class WordUse:
@@ -101,44 +99,32 @@ class Uses:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """R per outcome, kind, word (and the mean of the measurable) and layer, for plots/intervene.json."""
+        """R per outcome, kind, measurable word (and their mean, null without any) and layer: plots/intervene.json."""
         rows: list[dict[str, Any]] = []
         for outcome in OUTCOMES:
             for kind in KINDS:
-                curves = dict(zip(self.measurable, self.response(kind, outcome), strict=True))
-                if curves:
-                    curves["mean"] = np.mean(list(curves.values()), axis=0)
-                rows += [
-                    {
-                        "panel": outcome,
-                        "series": kind,
-                        "word": word,
-                        "depth": layer / self.last,
-                        "value": value,
-                        **NO_BAND,
-                    }
-                    for word, curve in curves.items()
-                    for layer, value in zip(self.layers, curve, strict=True)
-                ]
+                curves: dict[str, Any] = dict(zip(self.measurable, self.response(kind, outcome), strict=True))
+                mean = np.mean(list(curves.values()), axis=0) if curves else [None] * len(self.layers)
+                for word, curve in {**curves, "mean": mean}.items():
+                    rows += [row | {"word": word} for row in self._curve(outcome, kind, self.layers, curve)]
         return rows
 
     def depth_rows(self) -> list[dict[str, Any]]:
-        """AUC, R of one direction and g of each word that has all three, on one axis, for plots/depths.json."""
-        rows: list[dict[str, Any]] = []
-        for word, response in zip(self.measurable, self.response("one_direction", "next_token"), strict=True):
-            if word in self.g:
-                every: Sequence[int] = range(self.last + 1)
-                curves = {
-                    "auc": (every, self.auc[word]),
-                    "response": (self.layers, response),
-                    "g": (every, self.g[word]),
-                }
-                rows += [
-                    {"panel": word, "series": measure, "depth": layer / self.last, "value": value, **NO_BAND}
-                    for measure, (layers, values) in curves.items()
-                    for layer, value in zip(layers, values, strict=True)
-                ]
+        """AUC, g and, of measurable words, R of one direction on one axis, for plots/depths.json."""
+        used = dict(zip(self.measurable, self.response("one_direction", "next_token"), strict=True))
+        every, rows = range(self.last + 1), []
+        for word in (each for each in self.words if each in self.g):
+            rows += self._curve(word, "auc", every, self.auc[word])
+            rows += self._curve(word, "response", self.layers, used[word]) if word in used else []
+            rows += self._curve(word, "g", every, self.g[word])
         return rows
+
+    def _curve(self, panel: str, series: str, layers: Sequence[int], values: Any) -> list[dict[str, Any]]:
+        """A row a layer, as the charts of several panels have them."""
+        return [
+            {"panel": panel, "series": series, "depth": layer / self.last, "value": value, "low": None, "high": None}
+            for layer, value in zip(layers, values, strict=True)
+        ]
 
 
 def _finite(value: float) -> float | None:
@@ -147,8 +133,5 @@ def _finite(value: float) -> float | None:
 
 def _median(depths: Mapping[str, float | None]) -> float | None:
     """The median, with what is never reached beyond all depths; None of no words."""
-    return (
-        None
-        if not depths
-        else _finite(float(np.median([np.inf if depth is None else depth for depth in depths.values()])))
-    )
+    known = [np.inf if depth is None else depth for depth in depths.values()]
+    return _finite(float(np.median(known))) if known else None

@@ -76,7 +76,9 @@ def _explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
         elif found[errors.RevisionNotFoundError] is not None:
             reason = f"the Hugging Face hub has {name}, but no revision {revision!r} of it"
         elif status in (401, 403):
-            reason = f"the Hugging Face hub does not let you read it: log in (hf auth login) or set HF_TOKEN; see {page}"
+            reason = (
+                f"the Hugging Face hub does not let you read it: log in (hf auth login) or set HF_TOKEN; see {page}"
+            )
         elif status is not None:
             reason = f"the Hugging Face hub answers with {status}; try again later, or {OFFLINE}"
         elif isinstance(error, (errors.HFValidationError, ValueError)):

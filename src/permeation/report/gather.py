@@ -47,7 +47,7 @@ def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: 
                 if (folder / table.name).exists():
                     raise PermeationError(f"plots/{axis.name}/{table.name}: two stages write it, the second is {stage}")
                 write_rows(folder / table.name, rows := settled(earlier / table.name, read_json(table)))
-                if (draw := FIGURES[axis.name].get(table.stem)) is not None:
+                if rows and (draw := FIGURES[axis.name].get(table.stem)) is not None:
                     style.save(draw(rows), folder / f"{table.stem}.png")
     write_metrics(root, written)
 

@@ -41,7 +41,9 @@ def panels(words: list[str], width: float = 2.4, height: float = 2.0, **options:
 
 
 def sigma_fans(rows: Rows) -> Figure:
-    """σ by depth for the five conditions, a panel per word."""
+    """σ at the word after each layer, in five contexts. Where a context settles the sense its line leaves the others
+    and stays away: upwards for sense A, downwards for sense B, and the weak contexts between the strong ones.
+    """
     words = unique(rows, "word")
     figure, axes = panels(words)
     for axis, word in zip(axes, words, strict=True):
@@ -69,7 +71,9 @@ def band(axis: Any, rows: Rows, colour: str, name: str | None = None) -> None:
 
 
 def meaning_and_drift(rows: Rows) -> Figure:
-    """σ of the strong conditions taken apart: what both senses share, and what tells them apart, over its null band."""
+    """σ of the strong contexts taken apart. The dashed line is what both senses share: drift, and no meaning. The blue
+    line is what tells them apart; only what stands above the orange band is meaning.
+    """
     words = unique(rows, "word")
     figure, axes = panels(words)
     for axis, word in zip(axes, words, strict=True):
@@ -118,7 +122,9 @@ def meaning_and_drift(rows: Rows) -> Figure:
 
 
 def g_curves(rows: Rows) -> Figure:
-    """g by depth: a line per word, and their mean."""
+    """g, the shape of the response over depth, a line per word. The more alike the lines, the better one curve stands
+    for all words; how alike they are without any sense, the next figure says.
+    """
     figure, axis = plt.subplots(figsize=(4.2, 3))
     for i, word in enumerate(unique(where(rows, kind="word"), "word")):
         line = where(rows, kind="word", word=word)
@@ -132,7 +138,9 @@ def g_curves(rows: Rows) -> Figure:
 
 
 def null_models(rows: Rows) -> Figure:
-    """The words' mean g (blue, in every panel) over what each null model gives: its median and its middle 95 %."""
+    """The words' mean g (blue, in every panel) over what null models give: the median and the middle 95 %. Where the
+    blue line runs inside the band, the shape says nothing about meaning.
+    """
     models = [name for name in unique(rows, "panel") if name != "words"]
     words = where(rows, panel="words")
     figure, axes = panels(models)
@@ -173,7 +181,8 @@ def controls(rows: Rows) -> Figure:
 
 def depths(rows: Rows) -> Figure:
     """On one axis of depth, per word: how well the sense can be read (AUC), how much of it follows when one direction
-    is shifted at that layer (R: what the model uses), and g.
+    is shifted at that layer (R: what the model uses), and g. The sense can be read long before g rises; R says when
+    the model takes it up.
     """
     words = unique(rows, "panel")
     figure, axes = panels(words)
@@ -222,7 +231,9 @@ def interventions(rows: Rows) -> Figure:
 
 
 def decoding(rows: Rows) -> Figure:
-    """AUC by depth along the layer's own and the final direction: the mean with its interval, and every word."""
+    """From which layer on the sense can be read: 0.5 is chance, 1 is every prompt right. Bold: the mean over words with
+    its interval; thin: each word; blue along the layer's own direction, orange along that of the last layer.
+    """
     tests = {"direction": "clear contexts (leave pair out)", "gradient": "graded contexts (held out)"}
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7, 3.1))
     for axis, (test, title) in zip(axes, tests.items(), strict=True):
@@ -249,7 +260,9 @@ def decoding(rows: Rows) -> Figure:
 
 
 def responses(rows: Rows) -> Figure:
-    """f with its standard error, and R² of σ on h, by depth; a line per word."""
+    """How strongly σ follows the context (f, left) and how well a straight line describes that (R², right), a line per
+    word. Where R² is low, f and g stand for little.
+    """
     figure, axes = plt.subplots(1, 2, sharex=True, figsize=(7, 3))
     words = unique(rows, "word")
     colours = plt.colormaps["viridis"](np.linspace(0, 0.9, len(words)))
@@ -268,7 +281,9 @@ def responses(rows: Rows) -> Figure:
 
 
 def fits(rows: Rows) -> Figure:
-    """The laws fitted to f and g, best first, above their residuals."""
+    """Laws fitted to f and g, best first. What is left below has no pattern where a law is right; a wave that all laws
+    leave means that none of them is.
+    """
     targets = {"f": "mean response f, without the last layer", "g": "mean g, without the excluded layers"}
     figure, axes = plt.subplots(2, 2, sharex=True, figsize=(7, 4.4), height_ratios=(2, 1))
     for (above, below), (target, title) in zip(axes.T, targets.items(), strict=True):
