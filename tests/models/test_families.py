@@ -47,9 +47,11 @@ def test_folding_and_all_components_leave_the_logits_and_a_view_changes_them(fam
     fold_norms(network)
     close(network(WINDOWS).logits, before)
     layer = next(attention_views(network))
-    assert layer.norm is None or getattr(layer.norm, "weight", None) is None or (
-        layer.norm.weight + layer.norm_offset == 1
-    ).all()
+    assert (
+        layer.norm is None
+        or getattr(layer.norm, "weight", None) is None
+        or (layer.norm.weight + layer.norm_offset == 1).all()
+    )
     injection = GramInjection.fit(read_heads(network))
     assert torch.equal(injection.heads.W_Q, own.W_Q) is False
     with injected(network, injection.queries(injection.own)):
@@ -161,7 +163,7 @@ def test_a_scale_that_the_bridge_ignores_is_named(tmp_path: Path) -> None:
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(PermeationError, match=r"TransformerLens' bridge does not compute .* behind block 1 of 3"):
         checked_geometry(tmp_path)
-    with pytest.raises(PermeationError, match="unusual in its config.json: scale_attn_weights: False"):
+    with pytest.raises(PermeationError, match=r"unusual in its config.json: scale_attn_weights: False"):
         checked_geometry(tmp_path)
 
 
@@ -170,11 +172,13 @@ def test_what_the_bridge_cannot_run_is_named(tmp_path: Path) -> None:
     config.attention_bias = False
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(PermeationError, match="TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"):
+    with pytest.raises(
+        PermeationError, match=r"TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"
+    ):
         checked_geometry(tmp_path)
 
 
-def test_a_model_that_reads_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_reads_ahead_is_refused() -> None:
     network = tiny.model("llama")
     block = network.model.layers[1]
     own = block.forward
@@ -198,7 +202,7 @@ def test_losses_that_differ_are_said_so() -> None:
     with pytest.raises(PermeationError, match=r"A does not compute what B does: a token's NLL differs by 1\.0e\+00"):
         agreement.compare(other, found, "A", "B", network.config)
     layer = agreement.Trace(found.residuals * torch.tensor([2.0, 1, 1, 1])[:, None, None], found.nll)
-    with pytest.raises(PermeationError, match="A does not compute what B does: .* at the embedding"):
+    with pytest.raises(PermeationError, match=r"A does not compute what B does: .* at the embedding"):
         agreement.compare(layer, found, "A", "B", network.config)
 
 

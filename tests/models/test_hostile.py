@@ -29,7 +29,7 @@ from permeation.config import Config
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, read_yaml
 from permeation.meaning.words import read_words
-from permeation.models import sources, wheels
+from permeation.models import wheels
 from permeation.models.families import geometry_of
 from permeation.models.load import load_bridge, load_folded, load_model
 from permeation.models.sources import fetch_corpus, fetch_model

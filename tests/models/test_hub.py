@@ -36,7 +36,11 @@ ROWS = [{"body": "One bank.\r\nIts end."}, {"body": " "}, {"body": "Another cafÃ
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repository]:
     root = tmp_path_factory.mktemp("hub")
     first, later = (contents(tiny.checkpoint(root / family, family)) for family in ("gpt2", "llama"))
-    strangers = {"consolidated.safetensors": b"x" * 9, "pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
+    strangers = {
+        "consolidated.safetensors": b"x" * 9,
+        "pytorch_model.bin": b"pickle",
+        "modeling.py": b"raise SystemExit",
+    }
     rows = "\n".join(json.dumps(row) for row in ROWS).encode()
     return {
         "some/model": Repository({"main": later | strangers, "step1000": first}),
@@ -87,11 +91,14 @@ def test_a_revision_is_resolved_to_its_commit(told: dict[str, object], repositor
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("some/gated", "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF_"),
+        (
+            "some/gated",
+            "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF_",
+        ),
         ("some/terms", "is gated: accept its terms on huggingface.co/some/terms"),
         ("some/unknown", "has no some/unknown that everyone may see: check the name, or, if it is private, log in"),
         ("some/model@step9", "has some/model, but no revision 'step9' of it"),
-        ("some/forbidden", "does not let you read it: log in (hf auth login) or set HF_TOKEN"),
+        ("some/forbidden", "does not let you read it: log in (hf auth login), or set HF_TOKEN"),
         ("some/broken", "answers with 500; try again later, or use a folder that holds it"),
         ("some/short", "a file arrived cut short; run it again"),
         ("some/pickle", "some/pickle: there is no model.safetensors in it; accepted: a transformers checkpoint"),

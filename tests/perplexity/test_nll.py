@@ -8,9 +8,9 @@ import torch
 
 from permeation.frame.device import total_memory
 from permeation.frame.errors import PermeationError
+from permeation.models.families import Readout
 from permeation.models.load import load_model
 from permeation.perplexity import nll as nll_module
-from permeation.models.families import Readout
 from permeation.perplexity.nll import VOCABULARY_TILE, perplexity, token_nll, window_nll, windows_per_batch
 from tests.support import tiny
 
@@ -30,7 +30,9 @@ def test_nll_by_tiles_is_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> N
     hidden, unembedding = torch.randn(11, 5), 3 * torch.randn(30, 5)
     targets = torch.randint(30, (11,))
     expected = torch.nn.functional.cross_entropy(hidden.double() @ unembedding.double().T, targets, reduction="none")
-    torch.testing.assert_close(token_nll(hidden, Readout(unembedding, None, torch.nn.Identity()), targets), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        token_nll(hidden, Readout(unembedding, None, torch.nn.Identity()), targets), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:

@@ -46,8 +46,6 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-
-
 def _sizes(vocab: int, *without: str) -> dict[str, Any]:
     """The sizes under the names that most families have for them; two query heads share a key head."""
     sizes = {

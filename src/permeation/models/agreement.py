@@ -112,8 +112,7 @@ def compare(found: Trace, expected: Trace, what: str, reference: str, config: An
             )
     if (far := float((found.nll - expected.nll).abs().max())) > 100 * TOLERANCE:
         raise PermeationError(
-            f"{what} does not compute what {reference} does: a token's NLL differs by {far:.1e} nats"
-            f"{_unusual(config)}"
+            f"{what} does not compute what {reference} does: a token's NLL differs by {far:.1e} nats{_unusual(config)}"
         )
 
 
@@ -149,7 +148,9 @@ def checked_geometry(folder: Path) -> Geometry:
         raise
     except Exception as error:
         reason = one_line(error)
-        raise PermeationError(f"TransformerLens cannot run this {config.model_type}: {reason}{_unusual(config)}") from error
+        raise PermeationError(
+            f"TransformerLens cannot run this {config.model_type}: {reason}{_unusual(config)}"
+        ) from error
     compare(found, expected, "TransformerLens' bridge", "the model in transformers", config)
     return geometry
 

@@ -198,7 +198,9 @@ def _carry_positions(metadata: Mapping[str, Any], factors: Mapping[str, list[flo
         return
     parameters = getattr(config, "rope_parameters", None)
     if not isinstance(parameters, dict):
-        raise PermeationError(f"it says {prefix}{next(iter(said), FREQUENCIES)}, and {config.model_type} rotates nothing")
+        raise PermeationError(
+            f"it says {prefix}{next(iter(said), FREQUENCIES)}, and {config.model_type} rotates nothing"
+        )
     parameters = parameters.get("full_attention", parameters)  # Gemma 3 has others for its sliding windows
     if BASE in said and not _same(parameters.get("rope_theta"), said[BASE]):
         parameters["rope_theta"] = said[BASE]
@@ -214,9 +216,7 @@ def _carry_positions(metadata: Mapping[str, Any], factors: Mapping[str, list[flo
     parameters.update(_scaling(scaling, factors, config.max_position_embeddings, d_head))
 
 
-def _scaling(
-    said: Mapping[str, Any], factors: Mapping[str, list[float]], n_ctx: int, d_head: int
-) -> dict[str, Any]:
+def _scaling(said: Mapping[str, Any], factors: Mapping[str, list[float]], n_ctx: int, d_head: int) -> dict[str, Any]:
     """transformers' rope_parameters for a file's rope.scaling.* and its tensors of factors.
 
     Factors for each frequency are what transformers calls longrope, whatever rule they once came from; Llama 3.1's

@@ -29,7 +29,7 @@ def snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
-def documents(name: str, subset: str, split: str, column: str, asked: str) -> tuple[list[str], str]:
+def documents(asked: str, name: str, subset: str, split: str, column: str) -> tuple[list[str], str]:
     """The first texts of one column of a dataset, CHARACTERS of them or all there are, and the dataset's commit."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
@@ -76,7 +76,7 @@ def _explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
         elif found[errors.RevisionNotFoundError] is not None:
             reason = f"the Hugging Face hub has {name}, but no revision {revision!r} of it"
         elif status in (401, 403):
-            reason = f"the Hugging Face hub does not let you read it: log in (hf auth login) or set HF_TOKEN; see {page}"
+            reason = f"the Hugging Face hub does not let you read it: log in (hf auth login), or set HF_TOKEN ({page})"
         elif status is not None:
             reason = f"the Hugging Face hub answers with {status}; try again later, or {OFFLINE}"
         elif isinstance(error, (errors.HFValidationError, ValueError)):

@@ -1,7 +1,7 @@
 """A model made ready for scoring: its number format, and an attention that does only the causal half of the work.
 
-What is here changes the speed of `permeation.perplexity`, not its answer; tests/perplexity/test_fast.py holds it to plain
-transformers.
+What is here changes the speed of `permeation.perplexity`, not its answer; tests/perplexity/test_fast.py holds it to
+plain transformers.
 """
 
 from __future__ import annotations
