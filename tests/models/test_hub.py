@@ -93,7 +93,7 @@ def test_a_revision_is_resolved_to_its_commit(told: dict[str, object], repositor
     [
         (
             "some/gated",
-            "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF_",
+            "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF",
         ),
         ("some/terms", "is gated: accept its terms on huggingface.co/some/terms"),
         ("some/unknown", "has no some/unknown that everyone may see: check the name, or, if it is private, log in"),
