@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from permeation.frame.errors import PermeationError
 from permeation.meaning.residuals import tokenize_prompts
@@ -17,14 +15,7 @@ SHIPPED = [prompt for word in read_words(WORDS_FILE) for prompt in word.prompts]
 
 @pytest.fixture(scope="module")
 def bpe() -> Any:
-    """A byte-level tokenizer as most models have, for which " bank" and "bank" are two tokens."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<s>"], initial_alphabet=alphabet)
-    core.train_from_iterator([prompt.text for prompt in SHIPPED], trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+    return tiny.byte_tokenizer()
 
 
 def prompts(*texts: str, word: str = "bank") -> list[Prompt]:
