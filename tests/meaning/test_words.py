@@ -1,10 +1,11 @@
 """data/words.yaml keeps its rules, and a file that breaks one is told which word and which prompt."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -73,6 +74,10 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         (set_prompt("We like hard rock."), "does not end with the word 'rock'"),
         (set_prompt("We like shamrock"), "does not end with the word 'rock'"),
         (set_prompt("rock"), "is the bare word"),
+        (set_prompt("We like hard\u00a0rock"), "has the blank U+00A0 (no-break space); accepted: single spaces"),
+        (set_prompt("We like\thard rock"), "has the blank U+0009 (no name)"),
+        (set_prompt("We like  hard rock"), "has two spaces in a row"),
+        (set_prompt(" We like hard rock"), "has a space in front"),
         (set_prompt(None), "rock.gradient.B[4]: found None"),
         (set_prompt(""), "rock.gradient.B[4]: found ''"),
         (
@@ -118,3 +123,25 @@ def test_select_keeps_the_order_of_the_labels() -> None:
     prompts = SHIPPED[0].prompts
     labels = [prompts[i].label for i in select(prompts, "bank", "gradient", "B", "A")]
     assert labels == ["B"] * 10 + ["A"] * 10
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_is_read_however_it_is_written(tmp_path: Path, form: Literal["NFC", "NFD"], mark: str, end: str) -> None:
+    """The key composed, the prompts in either form."""
+    own = yaml.safe_load(WORDS_FILE.read_text())["rock"]
+    text = yaml.safe_dump(own, width=9999).replace("rock", "Bänke")
+    body = unicodedata.normalize(form, "".join(f"  {line}\n" for line in text.splitlines()))
+    (tmp_path / "w.yaml").write_bytes((mark + ("Bänke:\n" + body).replace("\n", end)).encode())
+    (entry,) = read_words(tmp_path / "w.yaml")
+    assert entry.word == "Bänke"
+    assert all(prompt.text.endswith(" Bänke") and prompt.word == "Bänke" for prompt in entry.prompts)
+
+
+def test_two_forms_of_one_word_are_that_word_twice(tmp_path: Path) -> None:
+    path = write(tmp_path, lambda _: None)
+    text = path.read_text().replace("rock", "Bänke")
+    path.write_text(text + unicodedata.normalize("NFD", text))
+    with pytest.raises(PermeationError, match="the word 'Bänke' stands twice"):
+        read_words(path)

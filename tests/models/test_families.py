@@ -163,7 +163,7 @@ def test_a_scale_that_the_bridge_ignores_is_named(tmp_path: Path) -> None:
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(PermeationError, match=r"TransformerLens' bridge does not compute .* behind block 1 of 3"):
         checked_geometry(tmp_path)
-    with pytest.raises(PermeationError, match="unusual in its config.json: scale_attn_weights: False"):
+    with pytest.raises(PermeationError, match=r"unusual in its config.json: scale_attn_weights: False"):
         checked_geometry(tmp_path)
 
 
@@ -173,12 +173,12 @@ def test_what_the_bridge_cannot_run_is_named(tmp_path: Path) -> None:
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(
-        PermeationError, match="TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"
+        PermeationError, match=r"TransformerLens cannot run this gpt_neox: AssertionError; .*attention_b"
     ):
         checked_geometry(tmp_path)
 
 
-def test_a_model_that_reads_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_reads_ahead_is_refused() -> None:
     network = tiny.model("llama")
     block = network.model.layers[1]
     own = block.forward
@@ -202,7 +202,7 @@ def test_losses_that_differ_are_said_so() -> None:
     with pytest.raises(PermeationError, match=r"A does not compute what B does: a token's NLL differs by 1\.0e\+00"):
         agreement.compare(other, found, "A", "B", network.config)
     layer = agreement.Trace(found.residuals * torch.tensor([2.0, 1, 1, 1])[:, None, None], found.nll)
-    with pytest.raises(PermeationError, match="A does not compute what B does: .* at the embedding"):
+    with pytest.raises(PermeationError, match=r"A does not compute what B does: .* at the embedding"):
         agreement.compare(layer, found, "A", "B", network.config)
 
 

@@ -93,12 +93,12 @@ def test_a_revision_is_resolved_to_its_commit(told: dict[str, object], repositor
     [
         (
             "some/gated",
-            "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF_",
+            "is gated: accept its terms on huggingface.co/some/gated and log in (hf auth login), or set HF",
         ),
         ("some/terms", "is gated: accept its terms on huggingface.co/some/terms"),
         ("some/unknown", "has no some/unknown that everyone may see: check the name, or, if it is private, log in"),
         ("some/model@step9", "has some/model, but no revision 'step9' of it"),
-        ("some/forbidden", "does not let you read it: log in (hf auth login) or set HF_TOKEN"),
+        ("some/forbidden", "does not let you read it: log in (hf auth login), or set HF_TOKEN"),
         ("some/broken", "answers with 500; try again later, or use a folder that holds it"),
         ("some/short", "a file arrived cut short; run it again"),
         ("some/pickle", "some/pickle: there is no model.safetensors in it; accepted: a transformers checkpoint"),

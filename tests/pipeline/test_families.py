@@ -1,0 +1,35 @@
+"""The stages on families that differ in what the stages touch; `-m end_to_end` runs all of docs/models.md."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from permeation.config import Config
+from permeation.report.findings import read_metrics
+from tests.conftest import PROJECT
+from tests.pipeline.test_stages import ORDER
+from tests.support import tiny
+
+# No norm in front and norms of queries and keys; offsets, sliding windows; a shift without a bias, parallel; experts.
+SOME = ("olmo2", "gemma3_text", "gptj", "qwen3_moe")
+EVERY = [
+    pytest.param(family, marks=() if family in SOME else pytest.mark.end_to_end)
+    for family in tiny.ALL_CONFIGS
+    if family not in tiny.CONFIGS
+]
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_every_stage_runs(
+    family: str, config: Config, run_stage: Callable[[str, Config], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
+    model = tiny.checkpoint(tmp_path / "model", family)
+    settings = replace(config, model=str(model), corpus=str(tmp_path / "text.txt"))
+    for name in ORDER:
+        run_stage(name, settings)
+    metrics = read_metrics(tmp_path)
+    assert metrics["perplexity"]["ratio"]["all"] == pytest.approx(1, abs=1e-4)
+    assert metrics["perplexity"]["ratio"]["1"] != pytest.approx(1, abs=1e-4)
