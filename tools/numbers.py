@@ -276,8 +276,8 @@ def controls(read: Read) -> str:
 
 def before(read: Read) -> str:
     """The AUC at the word, and at the token in front of it, by layer."""
-    found = read("controls")
-    if found is None:
+    found = read("controls") or _there(read, "g")
+    if "auc_at_word" not in found:
         return NOT_THERE
     layers = list(found["auc_at_word"])
     rows = {"at the word": found["auc_at_word"], "at the token in front of it": found["auc_before"]}
