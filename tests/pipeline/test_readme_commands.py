@@ -113,7 +113,7 @@ FENCED = re.compile(r"```.*?```", re.DOTALL)
 def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was run once, with .venv in it, as the README's commands have it."""
     copy = duplicate(finished_project, tmp_path_factory.mktemp("readme"))
-    if not (copy / ".venv").is_symlink():
+    if not (copy / ".venv").exists():
         (copy / ".venv").symlink_to(sys.prefix)
     return copy
 
