@@ -59,7 +59,7 @@ def test_a_citation_of_a_page_names_a_section_that_it_has() -> None:
     lost = []
     for path in CODE:
         text = re.sub(r"\s*\n\s*(# )?", " ", path.read_text(encoding="utf-8"))
-        for page, section in re.findall(r"docs/(\w+)\.md(?:, (?!docs/)([\w ]+))?", text):
+        for page, section in re.findall(r"docs/(\w+)\.md(?:, (?!docs/)([^).;:]+))?", text):
             place = PROJECT / "docs" / f"{page}.md"
             if not place.is_file() or (section and not any(section.startswith(each) for each in headings(place))):
                 lost.append(f"{path.relative_to(PROJECT)}: docs/{page}.md, {section}")

@@ -64,6 +64,11 @@ COMMANDS = {
         f"dvc exp run -S 'cluster.k=[2]' && python -m tools.reference && grep mean params.yaml && {BACK}",
         "# The W_QK that a cluster's heads get: centroid (their mean)",
     ),
+    ".venv/bin/dvc exp run -S intervene.layers=all": (
+        f".venv/bin/dvc exp run -S intervene.layers=all && {BACK}",
+        "Running stage 'intervene'",
+    ),
+    "permeation summary": (None, "Look at: report.html"),
     "make help": (None, "run the whole pipeline"),
     "dvc repro": (None, "Data and pipelines are up to date"),
     "dvc repro --force fetch_model": (None, "Running stage 'fetch_model'"),
