@@ -180,7 +180,7 @@ def by_replaced(name: str, key: str, label: str) -> Callable[[Read], str]:
     """A table of ratios with all layers replaced and with the first layer left alone, one row a key."""
 
     def table(read: Read) -> str:
-        rows = _there(read, f"plots/{name}")
+        rows = _there(read, f"plots/weights/{name}")
         cell = {(_asked(row, key), row["replaced"]): ratio_text(row) for row in rows}
         columns = list(dict.fromkeys(replaced for _, replaced in cell))
         asked = dict.fromkeys(name for name, _ in cell)
@@ -197,7 +197,7 @@ def _asked(row: Mapping[str, Any], key: str) -> str:
 
 def bands(read: Read) -> str:
     """What dropping each band of components costs."""
-    rows = _there(read, "plots/bands")
+    rows = _there(read, "plots/weights/bands")
     columns = list(dict.fromkeys(row["replaced"] for row in rows))
     spans = list(dict.fromkeys((row["first"], row["last"], row["variance"]) for row in rows))
     cell = {(row["first"], row["replaced"]): ratio_text(row) for row in rows}
@@ -212,13 +212,13 @@ def bands(read: Read) -> str:
 
 def layers(read: Read) -> str:
     """The three layers that cost most when they alone are rebuilt."""
-    rows = sorted(_there(read, "plots/layers"), key=lambda row: -row["ratio"])[:3]
+    rows = sorted(_there(read, "plots/weights/layers"), key=lambda row: -row["ratio"])[:3]
     return grid(["layer rebuilt", "ratio"], ([str(row["layer"]), ratio_text(row)] for row in rows))
 
 
 def rivals(read: Read) -> str:
     """Every measured run: method, what it stores, what it costs."""
-    rows = _there(read, "plots/pareto")
+    rows = _there(read, "plots/weights/pareto")
     return grid(
         ["method", "stored share of W_Q and W_K", "ratio"],
         ([row["method"], f"{100 * row['stored_share']:.1f} %", ratio_text(row)] for row in rows),
