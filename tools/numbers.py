@@ -25,7 +25,7 @@ from typing import Any
 import bench.stages
 import bench.tables
 from permeation.frame.errors import PermeationError
-from permeation.frame.tables import read_json
+from permeation.frame.tables import read_json, read_yaml
 
 PROJECT = Path(__file__).parents[1]
 MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
@@ -133,19 +133,28 @@ VERDICTS = {"null_too": "holds, null too", "fails": "does not hold", "not_measur
 
 
 def claims(read: Read) -> str:
-    """Claim, published, found with interval, null, verdict."""
-    found = read("claims")
-    if found is None:
+    """Claim by its short name, published, found with interval, null, verdict."""
+    if (found := read("claims")) is None:
         return NOT_THERE
+    header = ["claim", "published", "found here", "null model", "verdict"]
+    return grid(header, ([name.replace("_", " "), *_checked(claim)] for name, claim in found.items()))
 
-    def cells(name: str, claim: Mapping[str, Any]) -> list[str]:
-        here = _plain(claim["found"])
-        if claim["low"] is not None and not isinstance(claim["found"], list):
-            here += f" [{_plain(claim['low'])}, {_plain(claim['high'])}]"
-        verdict = VERDICTS.get(claim["verdict"], claim["verdict"])
-        return [name.replace("_", " "), _plain(claim["published"]), here, _plain(claim["null"]), verdict]
 
-    return grid(["claim", "published", "found here", "null model", "verdict"], (cells(*item) for item in found.items()))
+def claims_in_full(read: Read) -> str:
+    """The same with each claim in words, from data/published.yaml."""
+    if (found := read("claims")) is None:
+        return NOT_THERE
+    said = read_yaml(PROJECT / "data" / "published.yaml")
+    rows = ([said[name]["claim"], said[name]["model"], *_checked(claim)] for name, claim in found.items())
+    return grid(["claim", "said of", "published", "found here", "null model", "verdict"], rows)
+
+
+def _checked(claim: Mapping[str, Any]) -> list[str]:
+    found = _plain(claim["found"])
+    if claim["low"] is not None and not isinstance(claim["found"], list):
+        found += f" [{_plain(claim['low'])}, {_plain(claim['high'])}]"
+    verdict = VERDICTS.get(claim["verdict"], claim["verdict"])
+    return [_plain(claim["published"]), found, _plain(claim["null"]), verdict]
 
 
 def _plain(value: Any) -> str:
@@ -180,7 +189,7 @@ def by_replaced(name: str, key: str, label: str) -> Callable[[Read], str]:
     """A table of ratios with all layers replaced and with the first layer left alone, one row a key."""
 
     def table(read: Read) -> str:
-        rows = _there(read, f"plots/{name}")
+        rows = _there(read, f"plots/weights/{name}")
         cell = {(_asked(row, key), row["replaced"]): ratio_text(row) for row in rows}
         columns = list(dict.fromkeys(replaced for _, replaced in cell))
         asked = dict.fromkeys(name for name, _ in cell)
@@ -197,7 +206,7 @@ def _asked(row: Mapping[str, Any], key: str) -> str:
 
 def bands(read: Read) -> str:
     """What dropping each band of components costs."""
-    rows = _there(read, "plots/bands")
+    rows = _there(read, "plots/weights/bands")
     columns = list(dict.fromkeys(row["replaced"] for row in rows))
     spans = list(dict.fromkeys((row["first"], row["last"], row["variance"]) for row in rows))
     cell = {(row["first"], row["replaced"]): ratio_text(row) for row in rows}
@@ -212,13 +221,13 @@ def bands(read: Read) -> str:
 
 def layers(read: Read) -> str:
     """The three layers that cost most when they alone are rebuilt."""
-    rows = sorted(_there(read, "plots/layers"), key=lambda row: -row["ratio"])[:3]
+    rows = sorted(_there(read, "plots/weights/layers"), key=lambda row: -row["ratio"])[:3]
     return grid(["layer rebuilt", "ratio"], ([str(row["layer"]), ratio_text(row)] for row in rows))
 
 
 def rivals(read: Read) -> str:
     """Every measured run: method, what it stores, what it costs."""
-    rows = _there(read, "plots/pareto")
+    rows = _there(read, "plots/weights/pareto")
     return grid(
         ["method", "stored share of W_Q and W_K", "ratio"],
         ([row["method"], f"{100 * row['stored_share']:.1f} %", ratio_text(row)] for row in rows),
@@ -236,14 +245,23 @@ def proxies(read: Read) -> str:
 
 
 def nulls(read: Read) -> str:
-    """The headline statistics beside those of every null model (medians over its draws)."""
+    """The headline statistics beside those of every null model (medians over its draws), as far as it has them."""
     g = _there(read, "g")
     models = (read("nulls") or g)["null"]
-    keys = {"word_correlation_mean": ".3f", "decomposition_r2": ".3f", "alpha": ".2f", "separation_mean": "z.3f"}
+    columns = {
+        "word_correlation_mean": ("correlation of g between words", ".3f"),
+        "decomposition_r2": ("R²", ".3f"),
+        "alpha": ("α", ".2f"),
+        "separation_mean": ("separation", "z.3f"),
+    }
+    columns = {key: column for key, column in columns.items() if any(key in found for found in models.values())}
     rows = {"as measured": g} | {name.replace("_", " "): found for name, found in models.items()}
     return grid(
-        ["directions", "correlation of g between words", "R²", "α", "separation"],
-        ([name, *(text_of(found.get(key), spec) for key, spec in keys.items())] for name, found in rows.items()),
+        ["directions", *(title for title, _ in columns.values())],
+        (
+            [name, *(text_of(found.get(key), spec) for key, (_, spec) in columns.items())]
+            for name, found in rows.items()
+        ),
     )
 
 
@@ -276,8 +294,8 @@ def controls(read: Read) -> str:
 
 def before(read: Read) -> str:
     """The AUC at the word, and at the token in front of it, by layer."""
-    found = read("controls")
-    if found is None:
+    found = read("controls") or _there(read, "g")
+    if "auc_at_word" not in found:
         return NOT_THERE
     layers = list(found["auc_at_word"])
     rows = {"at the word": found["auc_at_word"], "at the token in front of it": found["auc_before"]}
@@ -309,6 +327,7 @@ def _there(read: Read, name: str) -> Any:
 
 TABLES: dict[str, Callable[[Read], str]] = {
     "claims": claims,
+    "claims in full": claims_in_full,
     "controls": controls,
     "nulls": nulls,
     "before": before,

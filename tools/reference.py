@@ -33,6 +33,8 @@ Every key of `params.yaml`. Change one in the file, or for a single run with `dv
 that depend on it run again. `dvc exp run` strips the comments from `params.yaml`; `python -m tools.reference` writes
 them back and keeps the values. This page is made from the settings' own descriptions by the same command.
 """
+HEAD = """# What each key accepts: docs/parameters.md. `dvc exp run -S key=value` takes these comments away, which
+# `python -m tools.reference` writes; `make back` brings the committed file and its results back."""
 STAGES = """# Stages
 
 What `dvc stage list` prints, with the parameters of each stage. A stage writes its folder under `data/`; the report
@@ -103,7 +105,7 @@ def _cell(text: str) -> str:
 
 def commented(params: Mapping[str, Any]) -> str:
     """params.yaml with these values, and above each key what it does."""
-    lines = ["# What each key accepts: docs/parameters.md. These comments are made by `python -m tools.reference`."]
+    lines = HEAD.splitlines()
     for each, section in settings_of(Config):
         if section is None:
             lines += _entry(each, params[each.name], "")

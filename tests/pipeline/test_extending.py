@@ -68,4 +68,5 @@ def test_a_rival_takes_three_files_and_makes_only_rivals_and_the_reports_stale(
 
     output = call(project, "dvc", "repro")
     assert [name for name in stages_run(output) if not name.startswith("report")] == ["rivals"]
-    assert '"method": "pruned"' in (project / "plots" / "pareto.json").read_text()
+    (pareto,) = (project / "plots").rglob("pareto.json")
+    assert '"method": "pruned"' in pareto.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / 
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
 PROGRAMS = ("make", "dvc", "git", "permeation", "python", "pre-commit", ".ci/run", ".venv/bin/")
 MAKE = "make -o .venv/ready"  # the environment is there
-BACK = "git checkout params.yaml dvc.lock metrics plots && .venv/bin/dvc checkout"
+BACK = f"{MAKE} back"
 
 # What is run, and what its output must show. Most commands run as they stand; the others have the reason beside them.
 COMMANDS = {
@@ -28,6 +28,7 @@ COMMANDS = {
     "make test": (f"{MAKE} -n test", ".venv/bin/pytest"),
     "make coverage": (f"{MAKE} -n coverage", ".venv/bin/pytest"),
     "make audit": (f"{MAKE} -n audit", "pip-audit"),
+    "make quick": (f"{MAKE} -n quick", "-S quick=true"),
     "make lint": (f"{MAKE} -n lint", ".venv/bin/mypy"),
     ".ci/run": ("sh -n -v .ci/run", "make clean setup"),
     # Needs the default model, fast processors and minutes.
@@ -38,12 +39,12 @@ COMMANDS = {
         f"HF_HUB_OFFLINE=1 .venv/bin/dvc exp run -S model=gpt2-medium; {BACK}",
         "fetch_model: model is 'gpt2-medium'; it is no folder here and the Hugging Face hub did not give it",
     ),
-    ".venv/bin/dvc exp run -S words=mine.yaml": (
-        f"cp data/words.yaml mine.yaml && .venv/bin/dvc exp run -S words=mine.yaml && {BACK}",
+    "make meaning WORDS=mine.yaml": (
+        f"cp data/words.yaml mine.yaml && {MAKE} meaning WORDS=mine.yaml && {BACK}",
         "Running stage 'extract_activations'",
     ),
-    ".venv/bin/dvc exp run -S response.field=rank": (
-        f".venv/bin/dvc exp run -S response.field=rank && {BACK}",
+    ".venv/bin/dvc exp run -S response.field=rank report_meaning": (
+        f".venv/bin/dvc exp run -S response.field=rank report_meaning && {BACK}",
         "Running stage 'fit_g'",
     ),
     ".venv/bin/dvc exp run -S wqk.fold_norm=false reconstruct": (
@@ -54,7 +55,7 @@ COMMANDS = {
         f"dvc exp run -S 'rivals.methods=[svd_plain,int4]' && {BACK}",
         "Running stage 'rivals'",
     ),
-    "git checkout params.yaml dvc.lock metrics plots && .venv/bin/dvc checkout": (
+    "make back": (
         f".venv/bin/dvc exp run -S 'cluster.k=[2]' && {BACK} && .venv/bin/dvc repro",
         "Data and pipelines are up to date",
     ),
@@ -63,6 +64,11 @@ COMMANDS = {
         f"dvc exp run -S 'cluster.k=[2]' && python -m tools.reference && grep mean params.yaml && {BACK}",
         "# The W_QK that a cluster's heads get: centroid (their mean)",
     ),
+    ".venv/bin/dvc exp run -S intervene.layers=all": (
+        f".venv/bin/dvc exp run -S intervene.layers=all && {BACK}",
+        "Running stage 'intervene'",
+    ),
+    "permeation summary": (None, "Look at: report.html"),
     "make help": (None, "run the whole pipeline"),
     "dvc repro": (None, "Data and pipelines are up to date"),
     "dvc repro --force fetch_model": (None, "Running stage 'fetch_model'"),
@@ -70,8 +76,7 @@ COMMANDS = {
     "dvc stage list": (None, "perplexity with all heads rebuilt from K components"),
     "dvc dag": (None, "report"),
     ".venv/bin/dvc plots diff HEAD workspace": (None, "index.html"),
-    # Nothing has changed, so that without --all there is nothing to show.
-    ".venv/bin/dvc metrics diff": (".venv/bin/dvc metrics diff --all", "word_correlation_mean"),
+    ".venv/bin/permeation experiments": (None, "model"),
     ".venv/bin/permeation compare HEAD workspace": (None, "1.000"),
     ".venv/bin/python -m stages.pca --help": (None, "--output-dir"),
     # The small model has 64 positions.
@@ -113,7 +118,8 @@ FENCED = re.compile(r"```.*?```", re.DOTALL)
 def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was run once, with .venv in it, as the README's commands have it."""
     copy = duplicate(finished_project, tmp_path_factory.mktemp("readme"))
-    (copy / ".venv").symlink_to(sys.prefix)
+    if not (copy / ".venv").exists():
+        (copy / ".venv").symlink_to(sys.prefix)
     return copy
 
 

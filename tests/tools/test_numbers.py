@@ -94,7 +94,7 @@ def test_the_table_of_controls_has_what_the_run_has() -> None:
 def test_a_table_of_ratios_names_what_was_asked_for() -> None:
     row = {"replaced": "all layers", "ratio": 1.5, "low": 1.4, "high": 1.6}
     rows = [row | {"components": 64, "asked": "64"}, row | {"components": 164, "asked": "90%"}]
-    found = rewrite("<!--table:ratios-->\n<!--end-->", {"plots/perplexity": rows})
+    found = rewrite("<!--table:ratios-->\n<!--end-->", {"plots/weights/perplexity": rows})
     assert found.splitlines()[3:-1] == ["|64|1.5000 [1.4000, 1.6000]|", "|90% (164)|1.5000 [1.4000, 1.6000]|"]
 
 
