@@ -54,7 +54,7 @@ def test_folding_and_all_components_leave_the_logits_and_a_view_changes_them(fam
     )
     injection = GramInjection.fit(read_heads(network))
     assert torch.equal(injection.heads.W_Q, own.W_Q) is False
-    with injected(network, injection.queries(injection.own)):
+    with injected(network, injection.queries_for(injection.own)):
         close(network(WINDOWS).logits, before)
     with injected(network, injection.queries(injection.own.roll(1, 0))):
         assert not torch.allclose(network(WINDOWS).logits, before, atol=1e-2)

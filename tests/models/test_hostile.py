@@ -13,7 +13,7 @@ import sys
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -573,15 +573,14 @@ def test_neither_token_nor_home_lands_in_an_output(
         settings = replace(config, model=model, corpus="~/mine.txt", words=str(home / "mine.yaml"))
         run_stage("fetch_model", settings)
         run_stage("fetch_corpus", settings)
-        from stages.report import parameters
+        from permeation.frame.asked import asked_of
 
         written = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
-        written.append(json.dumps(parameters(settings)).encode())
+        written.append(json.dumps(asked_of(PROJECT, settings)).encode())
         assert len(written) >= 7
         for secret in (b"home-of-somebody", b"hf_secret"):
             assert not any(secret in content for content in written)
-        assert parameters(settings)["model"] == Path(model).name
-    assert parameters(config) == {key: value for key, value in asdict(config).items() if key != "device"}
+        assert asked_of(PROJECT, settings)["model"] == Path(model).name
 
 
 # ---- Numbers
@@ -628,11 +627,11 @@ def overflowing(bench: Path, source: Path) -> Path:
 
 
 def test_an_activation_that_is_not_finite_stops_with_its_layer(bench: Path, checkpoints: dict[str, Path]) -> None:
-    from permeation.meaning.residuals import last_token_residuals
+    from permeation.meaning.residuals import residuals_at
 
     bridge = load_bridge(overflowing(bench, checkpoints["llama"]), torch.device("cpu"))
     with pytest.raises(PermeationError, match="residual stream holds values that are not finite, first at layer 2"):
-        list(last_token_residuals(bridge, [[2, 3, 4]], batch_size=1))
+        list(residuals_at(bridge, [[2, 3, 4]], [[2]], batch_size=1))
 
 
 def test_a_moment_that_is_not_finite_stops_with_its_layer(bench: Path, checkpoints: dict[str, Path]) -> None:
