@@ -56,7 +56,7 @@ def test_folding_and_all_components_leave_the_logits_and_a_view_changes_them(fam
     assert torch.equal(injection.heads.W_Q, own.W_Q) is False
     with injected(network, injection.queries_for(injection.own)):
         close(network(WINDOWS).logits, before)
-    with injected(network, injection.queries(injection.own.roll(1, 0))):
+    with injected(network, injection.queries_for(injection.own.roll(1, 0))):
         assert not torch.allclose(network(WINDOWS).logits, before, atol=1e-2)
     for name in ("W_Q", "W_K", "W_V"):
         view = getattr(layer, name)
