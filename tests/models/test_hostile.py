@@ -627,11 +627,11 @@ def overflowing(bench: Path, source: Path) -> Path:
 
 
 def test_an_activation_that_is_not_finite_stops_with_its_layer(bench: Path, checkpoints: dict[str, Path]) -> None:
-    from permeation.meaning.residuals import last_token_residuals
+    from permeation.meaning.residuals import residuals_at
 
     bridge = load_bridge(overflowing(bench, checkpoints["llama"]), torch.device("cpu"))
     with pytest.raises(PermeationError, match="residual stream holds values that are not finite, first at layer 2"):
-        list(last_token_residuals(bridge, [[2, 3, 4]], batch_size=1))
+        list(residuals_at(bridge, [[2, 3, 4]], [[2]], batch_size=1))
 
 
 def test_a_moment_that_is_not_finite_stops_with_its_layer(bench: Path, checkpoints: dict[str, Path]) -> None:
