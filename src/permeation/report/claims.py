@@ -1,8 +1,9 @@
 """The table of claims: what was published, what this run found, what the null model gives, and the verdict by one rule.
 
 The rule. A figure with a 95 % interval *meets* a claim where the interval and what the claim accepts overlap; one
-without an interval, where it lies in what the claim accepts; of a mapping its smallest and largest value do. A bootstrap adds its
-noise to the data's, so that the interval of a correlation may lie below its estimate; it is taken to reach it.
+without an interval, where it lies in what the claim accepts; of a mapping, where its smallest and its largest value do.
+A bootstrap adds its noise to the data's, so that the interval of a correlation may lie below its estimate; it is taken
+to reach it.
 
 A claim whose figure meets it `holds`; if the null model's figure meets it as well, it holds and so does the null
 (`null_too`), and then it says nothing. A claim whose figure does not meet it `fails`. Without a figure it is
