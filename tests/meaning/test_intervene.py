@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations
 from permeation.meaning.intervene import (
     CONTROLS,
@@ -186,6 +187,23 @@ def test_words_are_measured_one_by_one_where_memory_is_short(monkeypatch: pytest
     monkeypatch.setattr("permeation.meaning.measure_uses.MEMORY", 1)
     for word, use in toy_uses().words.items():
         np.testing.assert_allclose(use.response, together.words[word].response, atol=1e-5)
+
+
+def test_a_distribution_that_is_not_finite_is_an_error() -> None:
+    torch.manual_seed(0)
+    model = ToyModel()
+    activations, sequences = toy_activations(model)
+    model.head.weight[0] = torch.inf
+    with pytest.raises(PermeationError, match="the next-token distributions hold values that are not finite"):
+        measure_uses(model, 3, sequences, activations, 2, [1], 0.9, 0, lambda _: None)
+
+
+def test_a_list_without_pairs_is_an_error() -> None:
+    torch.manual_seed(0)
+    model = ToyModel()
+    activations, sequences = toy_activations(model, per_sense=2)
+    with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
+        measure_uses(model, 3, sequences, activations, 2, [1], 0.9, 0, lambda _: None)
 
 
 def pairs(rng: np.random.Generator) -> MatchedPairs:

@@ -56,6 +56,11 @@ def test_an_interval_overlaps_with_what_is_accepted() -> None:
     assert verdict(**interval, accepts={"at_least": 0.6})["verdict"] == "holds"
 
 
+def test_an_interval_reaches_its_estimate() -> None:
+    found = verdict(metric="g.high", low="g.low", high="g.figure", accepts={"above": 0.55})
+    assert (found["found"], found["low"], found["high"], found["verdict"]) == (0.6, 0.4, 0.6, "holds")
+
+
 def test_what_the_null_model_meets_as_well_says_nothing() -> None:
     null = {"null_model": "g.null", "null_low": "g.null_low", "null_high": "g.null_high"}
     found = verdict(metric="g.figure", **null, accepts={"at_least": 0.4})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.decode_words import decode_words
 from permeation.meaning.factors import factorise_words, real_sigmas, word_residuals
@@ -49,7 +50,7 @@ def measure_uses(
 
     sequences: the tokens of each prompt, in the order of the activations. after: the token one later. advance: told
     how many prompts went through how many layers.
-    Raises PermeationError where no word has matched pairs.
+    Raises PermeationError where no word has matched pairs, or a distribution is not finite.
     """
     found: dict[str, WordUse] = {}
     pairs = direction_pairs(activations.prompts)
@@ -121,6 +122,10 @@ def _measure_words(
             shifted[at, group, :, :2] = lean(logits.float().softmax(dim=-1), own).cpu().numpy()
             ends[at, group] = end.float().cpu().numpy()
             advance(len(group))
+    if not (np.isfinite(clean).all() and np.isfinite(shifted[..., :2]).all()):
+        raise PermeationError(
+            "the next-token distributions hold values that are not finite, where the stream is shifted"
+        )
     if isinstance(final_norm(model), torch.nn.LayerNorm):  # as in `residuals_at`: the model cannot see the mean
         ends -= ends.mean(axis=-1, keepdims=True)
     for each, chosen in zip(matched, of_word, strict=True):

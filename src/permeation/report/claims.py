@@ -1,9 +1,13 @@
 """The table of claims: what was published, what this run found, what the null model gives, and the verdict by one rule.
 
 The rule. A figure with a 95 % interval *meets* a claim where the interval and what the claim accepts overlap; one
-without an interval, where it lies in what the claim accepts; of a mapping, where each value does. A claim whose figure
-meets it `holds`; if the null model's figure meets it as well, it holds and so does the null (`null_too`), and then it
-says nothing. A claim whose figure does not meet it `fails`. Without a figure it is `not_measurable`.
+without an interval, where it lies in what the claim accepts; of a mapping, where its smallest and its largest value do.
+A bootstrap adds its noise to the data's, so that the interval of a correlation may lie below its estimate; it is taken
+to reach it.
+
+A claim whose figure meets it `holds`; if the null model's figure meets it as well, it holds and so does the null
+(`null_too`), and then it says nothing. A claim whose figure does not meet it `fails`. Without a figure it is
+`not_measurable`.
 """
 
 from __future__ import annotations
@@ -123,7 +127,7 @@ def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tuple[float, float, float]]:
-    """The figure and the ends of its interval, once for each value of a mapping; none where it was not measured."""
+    """The figure and the ends of its interval, of a mapping its smallest and its largest; none where not measured."""
     figure, low, high = (_look_up(metrics, claim.get(key)) for key in keys)
     if figure is None or (size := _look_up(metrics, claim["per"]) if "per" in claim else 1) is None:
         return []
@@ -134,11 +138,12 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
         figure, low, high = min(within, default=size), None, None
     if not isinstance(figure, Mapping):
         figure, low, high = ({None: each} for each in (figure, low, high))
-    ends = [
-        {key: value if each is None or each.get(key) is None else each[key] for key, value in figure.items()}
-        for each in (low, high)
-    ]
-    return [(figure[key] / size, ends[0][key] / size, ends[1][key] / size) for key in figure]
+    found = []
+    for key in dict.fromkeys(choose(figure, key=figure.__getitem__) for choose in (min, max)):
+        value = figure[key]
+        bounds = [each[key] for each in (low, high) if each is not None and each.get(key) is not None]
+        found.append((value / size, min([value, *bounds]) / size, max([value, *bounds]) / size))
+    return found
 
 
 def _look_up(metrics: Metrics, path: str | None) -> Any:
