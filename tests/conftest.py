@@ -58,8 +58,8 @@ def config() -> Config:
         decode=replace(shipped.decode, permutations=3),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
         moments=replace(shipped.moments, context=16, tokens=128),
-        reconstruct=replace(shipped.reconstruct, components=(1, 8, "90%", "all")),
-        cluster=replace(shipped.cluster, k=(2, 12)),
+        reconstruct=replace(shipped.reconstruct, components=(1, 8, 13, "90%", "all")),
+        cluster=replace(shipped.cluster, k=(2, 12, 13)),
     )
 
 

@@ -66,6 +66,7 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
         ("rivals.methods", "int8", "rivals.methods is 'int8'; accepted: a non-empty list"),
         ("rivals.methods", ["int8", "int8"], "is ['int8', 'int8']; accepted: a list without repeats"),
         ("cluster.k", [0], "cluster.k[0] is 0"),
+        ("cluster.k", [4, 4], "cluster.k is [4, 4]; accepted: a non-empty list in rising order"),
         ("cluster.k", [4, "all"], "cluster.k[1] is 'all'"),
         ("cluster.share", "mean", "cluster.share is 'mean'; accepted: centroid | medoid"),
         ("sigma", None, "sigma is None; accepted: a mapping with the keys direction_layer"),

@@ -23,3 +23,10 @@ def test_what_is_done_at_once_says_nothing(capsys: pytest.CaptureFixture[str]) -
     with progress.bar(total=20_000, desc="scoring", unit="tok") as bar:
         bar.update(20_000)
     assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress.bar(total=2, desc="counting") as bar:
+        bar.update(2)
+    assert "counting: 100%" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from permeation.meaning.measure_uses import measure_uses, spread_layers
 from permeation.meaning.shifted import read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
 from permeation.meaning.words import Prompt
-from permeation.models.families import blocks
+from permeation.models.families import blocks, final_norm
 from tests.support import tiny
 
 SEQUENCES = [[1, 5, 9, 12, 7], [1, 8, 3, 30, 7], [1, 4, 4, 21, 7]]
@@ -153,6 +153,20 @@ def toy_activations(model: ToyModel, per_sense: int = 5) -> tuple[Activations, l
         streams.append(block(streams[-1])[0])
     at_word = torch.stack(streams, dim=1).numpy()
     return Activations(tuple(prompts), at_word, at_word), sequences
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TransformerLens describes no toy: where its blocks and its last norm are is said here."""
+
+    def toy_blocks(model: Any) -> Any:
+        return model.base_model.layers if isinstance(model, ToyModel) else blocks(model)
+
+    def toy_norm(model: Any) -> Any:
+        return model.base_model.norm if isinstance(model, ToyModel) else final_norm(model)
+
+    monkeypatch.setattr("permeation.meaning.shifted.blocks", toy_blocks)
+    monkeypatch.setattr("permeation.meaning.measure_uses.final_norm", toy_norm)
 
 
 def toy_uses(seed: int = 0) -> Uses:

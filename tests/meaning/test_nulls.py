@@ -1,5 +1,7 @@
 """Null models, intervals and compared revisions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,6 +10,7 @@ from permeation.meaning import bootstrap
 from permeation.meaning.controls import permutation_p
 from permeation.meaning.factors import WordResiduals, factorise_words, real_sigmas
 from permeation.meaning.nulls import NULLS, draw_null
+from permeation.report.results import Place, Results
 from permeation.report.revisions import Revision, RevisionPair
 
 LAYERS, WIDTH = 4, 32
@@ -64,9 +67,11 @@ def test_the_interval_holds_the_planted_separation() -> None:
     assert low < real < high
 
 
-def test_a_revision_is_like_itself() -> None:
+def test_a_revision_is_like_itself(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    revision = Revision("a", "m", {name: rng.normal(size=7) for name in ("bank", "bat", "rock")})
+    revision = Revision(
+        Results(Place("a", tmp_path)), {}, {name: rng.normal(size=7) for name in ("bank", "bat", "rock")}
+    )
     comparison = RevisionPair.between(revision, revision, seed=0)
     for likeness in (comparison.mean, *comparison.words.values()):
         assert likeness.correlation == pytest.approx(1)

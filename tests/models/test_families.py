@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from permeation.frame.errors import PermeationError
 from permeation.models import agreement, families
 from permeation.models.agreement import checked_geometry
-from permeation.models.families import FUSED, attention_views, geometry_of, readout, unsupported
+from permeation.models.families import FUSED, attention_views, check_family, geometry_of, readout, unsupported
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_model
 from permeation.perplexity.fast import prepare_for_scoring
@@ -222,3 +222,20 @@ def test_a_part_of_the_readout_is_of_these_tokens() -> None:
     network = tiny.model("gptj")
     assert torch.equal(readout(network)[2:4].W, network.lm_head.weight[2:4])
     assert torch.equal(readout(network)[2:4].b, network.lm_head.bias[2:4])
+
+
+def test_a_known_family_may_have_a_configuration_that_is_refused() -> None:
+    config = transformers.CONFIG_MAPPING["mamba"]()
+    with pytest.raises(PermeationError, match="linear attention, convolution or state space"):
+        check_family(config.model_type, config)
+
+
+def test_a_damaged_copy_is_named_by_whoever_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.checkpoint(tmp_path, "llama")
+
+    def refuse(*_: object) -> None:
+        raise PermeationError("said already")
+
+    monkeypatch.setattr(agreement, "load_bridge", refuse)
+    with pytest.raises(PermeationError, match="said already"):
+        checked_geometry(tmp_path)

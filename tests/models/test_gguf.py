@@ -92,6 +92,14 @@ def test_biases_of_queries_keys_and_values_are_carried_over(tmp_path: Path) -> N
             "says llama.rope.dimension_count = 4; llama rotates all 8",
         ),
         (lambda w: w.add_string("llama.rope.scaling.type", "dynamic"), "scaling of the positions is not one .*dynamic"),
+        (
+            lambda w: w.add_float32("llama.rope.scaling.yarn_log_multiplier", 0.1),
+            "scaling of the positions is not one .*yarn_log_multiplier",
+        ),
+        (
+            lambda w: (w.add_string("llama.rope.scaling.type", "dynamic"), w.add_rope_scaling_factor(2.0)),
+            "scaling of the positions is not one .*dynamic",
+        ),
         (lambda w: w.add_string("llama.rope.scaling.type", "yarn"), "scaling of the positions is not one"),
         (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(4, np.float32)), "not one .*rope_factors_long"),
         (lambda w: w.add_tensor("rope_freqs.weight", np.ones(9, np.float32)), "more than there are frequencies"),

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from permeation.frame.errors import PermeationError
+from permeation.models import hub
 from permeation.models.load import load_model
 from tests.support import tiny
 from tests.support.hub import Repository, contents, program, serve
@@ -126,3 +129,31 @@ def test_a_hub_that_is_down_is_said_so(tmp_path: Path) -> None:
     done = program(tmp_path / "home", endpoint, "-c", FETCH, str(tmp_path), "some/model")
     assert "the Hugging Face hub cannot be reached" in done.stdout, done.stdout + done.stderr
     assert "use a folder that holds it" in done.stdout
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"body": "One bank.", "count": 3}, {"body": "Another.", "count": 4}, {"body": "Too much.", "count": 5}]
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: rows)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_: SimpleNamespace(sha="c0ffee"))
+
+
+@pytest.mark.usefixtures("streamed")
+def test_of_a_long_dataset_no_more_is_read_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "CHARACTERS", 12)
+    assert hub.documents("hub:x", "some/texts", "", "test", "body") == (["One bank.", "Another."], "c0ffee")
+
+
+@pytest.mark.usefixtures("streamed")
+def test_a_column_of_numbers_is_no_text() -> None:
+    with pytest.raises(PermeationError, match="corpus is 'hub:x'; its column count holds no text"):
+        hub.documents("hub:x", "some/texts", "", "test", "count")
+
+
+def test_what_the_libraries_cannot_make_sense_of_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise ValueError("Unknown split 'tset'")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unknown)
+    with pytest.raises(PermeationError, match="the Hugging Face hub does not know such a thing: Unknown split 'tset'"):
+        hub.documents("hub:x", "some/texts", "", "tset", "body")

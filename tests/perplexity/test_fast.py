@@ -121,3 +121,9 @@ def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], t
     too_long = run("--context", "99")
     assert too_long.returncode == 1
     assert too_long.stderr.strip() == "perplexity: --context is 99; this model accepts 2 to 64"
+
+
+def test_attention_with_sinks_is_refused() -> None:
+    some = torch.zeros(1, 2, 4, 8)
+    with pytest.raises(PermeationError, match="the model's attention has sinks, which scoring does not know"):
+        causal_blocks(None, some, some, some, None, 1.0, s_aux=torch.zeros(2))

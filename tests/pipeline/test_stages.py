@@ -84,18 +84,30 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert set(metrics["pca"]["circuit"]["components_for_variance"]) == {"50", "80", "90", "95", "99"}
     assert metrics["perplexity"]["baseline"]["windows"] == 8
     assert metrics["perplexity"]["baseline"]["tokens"] == 8 * 15
-    assert set(metrics["perplexity"]["ratio"]) == {"1", "8", "90%", "all"}
+    assert set(metrics["perplexity"]["ratio"]) == {"1", "8", "13", "90%", "all"}
+    assert metrics["perplexity"]["ratio"]["13"] is None  # there are 12 heads
+    assert metrics["clusters"]["ratio"]["13"] is None
     assert metrics["perplexity"]["ratio"]["all"] == pytest.approx(1, abs=1e-4)
     assert metrics["perplexity"]["ratio"]["1"] != pytest.approx(1, abs=1e-4)
     assert metrics["clusters"]["ratio"]["12"] == pytest.approx(1, abs=1e-4)
     assert metrics["clusters"]["replaced_heads"]["12"] == 0
     said = summarise(results)
     assert re.search(r"^  all +1\.0000 ", said, re.MULTILINE)
+    assert re.search(r"^  13 +not measured ", said, re.MULTILINE)
     assert max(map(len, said.splitlines())) <= 80
     for rows in (tmp_path / "plots").glob("*/*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
     assert len(list((tmp_path / "plots").glob("*/*.png"))) in (15, 17)
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
+
+
+def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_path: Path) -> None:
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
+    shutil.copytree(finished / "data", tmp_path / "data")
+    importlib.import_module("stages.report_meaning").main(Stage("report_meaning", settings, PROJECT, tmp_path))
+    with pytest.raises(PermeationError):
+        importlib.import_module("stages.report").main(Stage("report", settings, PROJECT, tmp_path))
+    assert not (tmp_path / "metrics" / "claims.json").exists()
 
 
 def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_path: Path) -> None:
@@ -227,7 +239,7 @@ def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = program("-m", "stages.fetch_model", "--model", "../no/such", "--output-dir", str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.startswith("fetch_model: model is '../no/such'; accepted: smollm2-135m, a folder that exists")
+    assert done.stderr.startswith("fetch_model: model is '../no/such'; accepted: smollm2-135m, gemma3-270m, a folder")
     assert done.stderr.count("\n") == 1
     assert list((tmp_path / "data").iterdir()) == []
 

@@ -13,6 +13,8 @@ from permeation import cli
 from permeation.frame.tables import write_json, write_rows
 from permeation.report import __main__ as page
 from permeation.report import offline
+from permeation.report.axes import MEANING
+from permeation.report.experiments import CONTENT, _varied
 from tests.conftest import PROJECT
 from tests.support.sample_tables import WORDS, sample_metrics, sample_tables, write_sample_run
 
@@ -195,3 +197,20 @@ def test_the_page_of_the_plots_is_named_in_the_local_configuration(run: Path) ->
     assert "{plot_divs}" in written
     assert "http" not in written.split("<style>")[1]
     assert "plots_page.html" in (run / ".dvc" / "config.local").read_text()
+
+
+def test_runs_without_curves_are_compared_by_their_headlines(run: Path, monkeypatch, capsys) -> None:
+    for folder in (run, run / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        metrics = {name: found for name, found in sample_metrics().items() if name not in MEANING.files}
+        shutil.rmtree(folder / "metrics", ignore_errors=True)
+        write_sample_run(folder, {k: v for k, v in metrics.items() if k not in ("meaning", "meaning_run")})
+    permeation(monkeypatch, "compare", "workspace", "elsewhere", "--output", "out")
+    capsys.readouterr()
+    assert not (run / "out" / "compare.png").exists()
+    assert (run / "out" / "compare.json").is_file()
+
+
+def test_other_words_in_the_same_file_are_said() -> None:
+    one, other = ({"words": "mine.yaml", CONTENT: digest} for digest in ("1", "2"))
+    assert _varied(one, other) == ["(another mine.yaml)"]

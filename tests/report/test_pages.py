@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 from permeation.frame.tables import write_rows
 from permeation.report.figures import style
+from permeation.report.figures.weights import FIGURES
 from permeation.report.findings import SECTIONS, sections, summarise
 from permeation.report.offline import VEGA_LITE, main
 from permeation.report.page import page, write_page
@@ -311,3 +312,30 @@ def test_the_page_opens_on_a_phone_without_a_network(finished: Place) -> None:
     assert 'data-images="true,true,true,true"' in seen.dom
     assert seen.console == []
     assert seen.requests == set()
+
+
+def test_the_best_of_many_that_fail_is_named() -> None:
+    metrics = sample_metrics()
+    for column in ("ratio", "ratio_low", "ratio_high"):
+        metrics["perplexity"][column] = {"1": 20.0, "8": 3.0, "99": None, "all": 1.0}
+        metrics["perplexity"]["first_layer_kept"][column] = {"1": 9.0, "8": 2.0, "99": None, "all": 1.0}
+    said = said_of(metrics)
+    assert "99 not measured not measured" in said
+    assert "none of K = 1, 8 stays within 5 %" in said
+    assert "K = 8, multiplies it by 3.0000" in said
+
+
+def test_one_list_entry_is_no_list() -> None:
+    metrics = sample_metrics()
+    for part in (metrics["clusters"], metrics["clusters"]["first_layer_kept"]):
+        for column in ("ratio", "ratio_low", "ratio_high"):
+            part[column] = {"4": 30.0}
+    metrics["clusters"]["replaced_heads"] = {"4": 12}
+    assert "k = 4 multiplies the perplexity by 30." in said_of(metrics)
+
+
+def test_storage_that_nobody_would_choose_is_named_and_left_out() -> None:
+    figure = FIGURES["pareto"](sample_tables(1)["pareto"])
+    assert "pca gram" in figure.axes[0].get_title()
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"int8", "svd"}
+    plt.close(figure)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from permeation.frame.errors import PermeationError
-from permeation.frame.tables import read_json, read_yaml
+from permeation.frame.tables import read_yaml
 
 Sense = Literal["A", "B"]
 Role = Literal["direction", "condition", "gradient"]
@@ -71,11 +71,6 @@ def read_words(path: Path) -> tuple[Word, ...]:
             )
         seen[prompt.text] = prompt
     return words
-
-
-def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts as `extract_activations` wrote them, in the order of its residuals."""
-    return tuple(Prompt(**entry) for entry in read_json(path))
 
 
 def select(prompts: Sequence[Prompt], word: str, role: str, *labels: str) -> list[int]:

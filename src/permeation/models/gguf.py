@@ -81,7 +81,7 @@ def convert(file: Path, folder: Path) -> None:
             check_family(config.model_type, config)
             _carry(metadata, config)
             _carry_positions(metadata, {key: _numbers(file, tensors[key]) for key in _factors(tensors)}, config)
-            if hasattr(config, "attention_bias"):
+            if hasattr(config, "attention_bias"):  # pragma: no branch (Qwen2 has none, and its biases always)
                 config.attention_bias = any(key.endswith("attn_q.bias") for key in tensors)
         except PermeationError as error:
             raise PermeationError(f"{file.name}: {error}") from error

@@ -34,6 +34,7 @@ def causal_blocks(
     attention_mask: Tensor | None,
     scaling: float,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "batch tokens heads d_head"], None]:
     """softmax(q kᵀ · scaling) v over the past, a block of queries at a time, as transformers' attention interface.
@@ -42,6 +43,8 @@ def causal_blocks(
     head are rows of one product, so that keys and values are never repeated. For windows without padding: raises
     PermeationError where there is a mask.
     """
+    if s_aux is not None:
+        raise PermeationError("the model's attention has sinks, which scoring does not know; accepted: none")
     if attention_mask is not None:
         raise PermeationError("the model's attention asks for a mask; scoring takes causal attention without padding")
     batch, heads, tokens, d_head = query.shape
@@ -69,8 +72,9 @@ AttentionInterface.register("causal_blocks", causal_blocks)
 def prepare_for_scoring(model: Any, dtype: str, context: int) -> Any:
     """The model in place, as it is scored on windows of `context` tokens: in `dtype`, with the fast attention."""
     _keep_pages()
-    sliding = getattr(model.config, "sliding_window", None)
-    if model.device.type == "cpu" and (sliding is None or sliding >= context):
+    # A window or a chunk shorter than the context needs the model's own mask.
+    reaches = (getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    if model.device.type == "cpu" and all(reach is None or reach >= context for reach in reaches):
         model.set_attn_implementation("causal_blocks")
     for part in list(blocks(model).modules()):
         # transformers writes GPT-2's activation as eight operations; torch has the same function as one.

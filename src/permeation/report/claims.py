@@ -133,7 +133,9 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
         return []
     if "first" in claim:
         within = [
-            int(count) for count, ratio in figure.items() if count.isdigit() and ratio <= claim["first"]["at_most"]
+            int(count)
+            for count, ratio in figure.items()
+            if count.isdigit() and ratio is not None and ratio <= claim["first"]["at_most"]
         ]
         figure, low, high = min(within, default=size), None, None
     if not isinstance(figure, Mapping):
