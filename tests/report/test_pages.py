@@ -327,10 +327,8 @@ def test_the_best_of_many_that_fail_is_named() -> None:
 
 def test_one_list_entry_is_no_list() -> None:
     metrics = sample_metrics()
-    for part in (metrics["clusters"], metrics["clusters"]["first_layer_kept"]):
-        for column in ("ratio", "ratio_low", "ratio_high"):
-            part[column] = {"4": 30.0}
-    metrics["clusters"]["replaced_heads"] = {"4": 12}
+    part = {column: {"4": 30.0} for column in ("ratio", "ratio_low", "ratio_high")}
+    metrics["clusters"] |= {**part, "first_layer_kept": part, "replaced_heads": {"4": 12}}
     assert "k = 4 multiplies the perplexity by 30." in said_of(metrics)
 
 

@@ -131,11 +131,11 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
     figure, low, high = (_look_up(metrics, claim.get(key)) for key in keys)
     if figure is None or (size := _look_up(metrics, claim["per"]) if "per" in claim else 1) is None:
         return []
+    if isinstance(figure, Mapping):  # of a list some entries may be more than the model has
+        figure = {key: value for key, value in figure.items() if value is not None}
     if "first" in claim:
         within = [
-            int(count)
-            for count, ratio in figure.items()
-            if count.isdigit() and ratio is not None and ratio <= claim["first"]["at_most"]
+            int(count) for count, ratio in figure.items() if count.isdigit() and ratio <= claim["first"]["at_most"]
         ]
         figure, low, high = min(within, default=size), None, None
     if not isinstance(figure, Mapping):

@@ -57,7 +57,7 @@ def shared_heads(clusters: Metrics) -> Section:
         "Can heads share one W_QK?",
         [_cheapest(clusters, "k", "with one W_QK for each of k clusters of heads")],
         ("k", *RATIOS, "heads replaced"),
-        [(*row, str(replaced[row[0]])) for row in _ratios(clusters)],
+        [(*row, str(replaced.get(row[0], "–"))) for row in _ratios(clusters)],
         ("clusters",),
     )
 
