@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,13 @@ FLOAT32_BYTES = 4
 
 def in_order(stages: dict[str, Any]) -> list[str]:
     """The stages of dvc.yaml, each after those whose outputs it reads."""
-    writers = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
+    written = {name: [*stage["outs"], *stage.get("metrics", ())] for name, stage in stages.items()}
+    writers = {
+        path: name
+        for name, outs in written.items()
+        for out in outs
+        for path in ([out] if isinstance(out, str) else out)
+    }
     reads = {name: {writers[dep] for dep in stage["deps"] if dep in writers} for name, stage in stages.items()}
     return list(TopologicalSorter(reads).static_order())
 
@@ -95,6 +102,8 @@ def main() -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         for name in ("dvc.yaml", "stages", "src"):  # a journal is of its stage's code
             (folder / name).symlink_to(Path(name).resolve())
+        (folder / "data").mkdir()
+        shutil.copy(Path("data") / "published.yaml", folder / "data")
         for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]):
             start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
             stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}

@@ -164,10 +164,10 @@ def test_a_full_disk_is_named_and_the_next_run_heals(finished_project: Path, pro
     script = """
         cp -a data "$1" && mount -t tmpfs -o size=100m none data && cp -a "$1"/data/. data || exit 99
         mount -o remount,size=$(($(du -sk data | cut -f1) + 100))k data || exit 99
-        dvc repro && exit 1
+        .venv/bin/dvc repro && exit 1
         echo "left: $(ls -A data | grep extract_activations)"
         mount -o remount,size=100m data
-        dvc repro && cp -a data/. "$1"/data
+        .venv/bin/dvc repro && cp -a data/. "$1"/data
     """
     (kept := project.parent / "kept").mkdir()
     output = in_a_namespace(project, script, kept)
@@ -184,7 +184,7 @@ def test_a_read_only_data_folder_is_named_and_the_next_run_heals(finished_projec
     forget(project, "extract_wqk")
     script = """
         mount --bind data data && mount -o remount,bind,ro data || exit 99
-        dvc repro && exit 1
+        .venv/bin/dvc repro && exit 1
         exit 0
     """
     output = in_a_namespace(project, script)

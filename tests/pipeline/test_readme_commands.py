@@ -28,7 +28,7 @@ COMMANDS = {
     "make test": (f"{MAKE} -n test", ".venv/bin/pytest"),
     "make coverage": (f"{MAKE} -n coverage", ".venv/bin/pytest"),
     "make audit": (f"{MAKE} -n audit", "pip-audit"),
-    "make quick": (f"{MAKE} -n quick", "-S quick=true"),
+    "make quick": (f"{MAKE} -n quick", "-S 'quick=true'"),
     "make lint": (f"{MAKE} -n lint", ".venv/bin/mypy"),
     ".ci/run": ("sh -n -v .ci/run", "make clean setup"),
     # Needs the default model, fast processors and minutes.
@@ -37,7 +37,7 @@ COMMANDS = {
     # As far as the hub, which is kept out of reach.
     ".venv/bin/dvc exp run -S model=gpt2-medium": (
         f"HF_HUB_OFFLINE=1 .venv/bin/dvc exp run -S model=gpt2-medium; {BACK}",
-        "fetch_model: model is 'gpt2-medium'; it is no folder here and the Hugging Face hub did not give it",
+        "fetch_model: model is 'gpt2-medium'; it is no folder here, and the Hugging Face hub cannot be reached",
     ),
     "make meaning WORDS=mine.yaml": (
         f"cp data/words.yaml mine.yaml && {MAKE} meaning WORDS=mine.yaml && {BACK}",
@@ -76,7 +76,7 @@ COMMANDS = {
     "dvc stage list": (None, "perplexity with all heads rebuilt from K components"),
     "dvc dag": (None, "report"),
     ".venv/bin/dvc plots diff HEAD workspace": (None, "index.html"),
-    ".venv/bin/permeation experiments": (None, "model"),
+    ".venv/bin/permeation experiments": (None, "as committed"),
     ".venv/bin/permeation compare HEAD workspace": (None, "1.000"),
     ".venv/bin/python -m stages.pca --help": (None, "--output-dir"),
     # The small model has 64 positions.
@@ -131,7 +131,9 @@ def test_every_command_is_known() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(project: Path, command: str) -> None:
     run, shown = COMMANDS[command]
-    assert shown in call(project, "sh", "-c", run or command)
+    # Programs without a path are for a shell in which the environment is active.
+    active = "" if command.startswith((".venv/bin/", "make ")) else 'PATH="$PWD/.venv/bin:$PATH"; '
+    assert shown in call(project, "sh", "-c", f"{active}{run or command}")
 
 
 # As a command gives them; not what the reader has yet to make.
