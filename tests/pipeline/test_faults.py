@@ -54,7 +54,8 @@ def forget(project: Path, *stages: str) -> None:
 def set_components(project: Path, *components: str) -> None:
     settings = (project / "params.yaml").read_text()
     listed = "".join(f"    - {k}\n" for k in components)
-    settings, count = re.subn(r"(?<=^reconstruct:\n  components:\n)(    - \w+\n)+", listed, settings, flags=re.M)
+    head = r"^(reconstruct:\n(?:  #.*\n)*  components:\n)(?:    - .+\n)+"
+    settings, count = re.subn(head, rf"\g<1>{listed}", settings, flags=re.M)
     assert count == 1
     (project / "params.yaml").write_text(settings)
 
