@@ -316,3 +316,10 @@ def test_a_fits_interval_covers_the_planted_exponent_as_often_as_it_says() -> No
         low, high = fit_law("power", x, 0.8 * x**2.0 + 0.05 * rng.normal(size=30)).intervals["alpha"]
         covered += low <= 2.0 <= high
     assert stats.binomtest(covered, 100, 0.95).pvalue > 0.01
+
+
+def test_what_varies_by_rounding_alone_does_not_break_down() -> None:
+    """As at the embedding: σ is one number, and its last digits are the processor's."""
+    h = np.linspace(-1, 1, 8)
+    sigma = np.stack([np.full(8, 0.3) + 1e-8 * np.random.default_rng(0).normal(size=8), 0.3 * h], axis=1)
+    assert np.isinf(breakdown_field(linear_response(h, sigma), sigma, 0.1)).all()

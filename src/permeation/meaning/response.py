@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float
 
+ROUNDING = 1e-6  # of a cosine of float32 residuals
+
 
 @dataclass(frozen=True)
 class Response:
@@ -94,5 +96,7 @@ def breakdown_field(
     Infinite where no prompt's residual does: the response is linear throughout.
     """
     residual = sigma - np.outer(response.h, response.slope) - response.intercept
-    passed = np.abs(residual) > threshold * np.ptp(sigma, axis=0)
+    span = np.ptp(sigma, axis=0)
+    # A σ that varies by rounding alone, as at the embedding of one and the same token, responds to nothing.
+    passed = np.abs(residual) > np.where(span > ROUNDING, threshold * span, np.inf)
     return np.where(passed, np.abs(response.h)[:, None], np.inf).min(axis=0)
