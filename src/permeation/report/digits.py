@@ -15,16 +15,13 @@ from typing import Any
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 
-DIGITS, DECIMALS = 5, 6  # significant digits of a published number, and how many may stand behind its point
-AGREE, AGREE_LARGE, LARGE = (
-    1e-4,
-    1e-3,
-    10.0,
-)  # relative agreement of processors; above 10, where harm has grown, a tenth
+DIGITS, DECIMALS = 5, 8  # significant digits of a published number, and how many may stand behind its point
+# What processors agree on: to a relative 1e-4, above 10, where harm has grown, to 1e-3; and small numbers to 1e-6.
+AGREE, AGREE_LARGE, LARGE, SMALL = 1e-4, 1e-3, 10.0, 1.01e-6
 
 
 def rounded(value: Any) -> Any:
-    """A value of JSON with its floats as they are published; a small number loses what is below 1e-6."""
+    """A value of JSON with its floats as they are published; a small number loses what is below 1e-8."""
     if isinstance(value, float):
         return round(float(f"{value:.{DIGITS}g}"), DECIMALS)
     if isinstance(value, Mapping):
@@ -50,5 +47,5 @@ def same(old: Any, new: Any) -> bool:
         return len(old) == len(new) and all(map(same, old, new))
     if isinstance(old, float) and isinstance(new, float):
         agree = AGREE_LARGE if abs(new) > LARGE else AGREE
-        return math.isclose(old, new, rel_tol=agree, abs_tol=10**-DECIMALS)
+        return math.isclose(old, new, rel_tol=agree, abs_tol=SMALL)
     return type(old) is type(new) and old == new
