@@ -15,13 +15,14 @@ from typing import Any
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 
-DIGITS, DECIMALS = 5, 8  # significant digits of a published number, and how many may stand behind its point
-# What processors agree on: to a relative 1e-4, above 10, where harm has grown, to 1e-3; and small numbers to 1e-6.
-AGREE, AGREE_LARGE, LARGE, SMALL = 1e-4, 1e-3, 10.0, 1.01e-6
+DIGITS, DECIMALS = 5, 6  # significant digits of a published number, and how many may stand behind its point
+# What processors agree on: to a relative 1e-4, above 10, where harm has grown, to 1e-3, and small numbers,
+# which are differences of larger ones, to 1e-5.
+AGREE, AGREE_LARGE, LARGE, SMALL = 1e-4, 1e-3, 10.0, 1e-5
 
 
 def rounded(value: Any) -> Any:
-    """A value of JSON with its floats as they are published; a small number loses what is below 1e-8."""
+    """A value of JSON with its floats as they are published; a small number loses what is below 1e-6."""
     if isinstance(value, float):
         return round(float(f"{value:.{DIGITS}g}"), DECIMALS)
     if isinstance(value, Mapping):
