@@ -4,6 +4,7 @@ from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
+from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.ratio import Baseline, untouched_nll
 from permeation.perplexity.windows import Text
@@ -24,6 +25,7 @@ def main(stage: Stage) -> None:
     with progress.bar(windows.tokens.numel(), "untouched model", "tok") as bar:
         baseline = Baseline(windows, untouched_nll(model, windows, settings, journal, bar.update))
     found = baseline.perplexity
+    scored = "".join(load_tokenizer(folder).batch_decode(windows.tokens[:, 1:]))
     with stage.output() as out:
         baseline.write(out)
         summary = {
@@ -32,6 +34,7 @@ def main(stage: Stage) -> None:
             "high": found.high,
             "tokens": found.tokens,
             "windows": found.windows,
+            "nats_per_byte": float(baseline.nll.sum()) / len(scored.encode()),
             "dtype": settings.dtype,
             "bos": text.bos is not None,
         }

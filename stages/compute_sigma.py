@@ -4,7 +4,7 @@ import numpy as np
 
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations, weaknesses
-from permeation.meaning.sigma import fan_rows, layer_index, measure_fans
+from permeation.meaning.sigma import fan_rows, layer_index, measure_fans, published_collapse_variance
 from stages import Stage, run
 
 
@@ -13,11 +13,13 @@ def main(stage: Stage) -> None:
     activations = Activations.read(stage.input("extract_activations"))
     layer = layer_index(stage.config.sigma.direction_layer, activations.at_word.shape[1])
     fans = measure_fans(activations, layer)
+    published = stage.config.definitions == "published"
+    collapse = [published_collapse_variance(fan.sigma) if published else fan.collapse_variance for fan in fans.values()]
     summary = {
         "n_words": len(fans),
         "ordered_words": sum(fan.ordered for fan in fans.values()),
         "order_tau": float(np.mean([fan.order_tau for fan in fans.values()])),
-        "collapse_variance": float(np.mean([fan.collapse_variance for fan in fans.values()])),
+        "collapse_variance": float(np.mean(collapse)),
         **weaknesses(activations.prompts),
         "words": {word: {"separation": fan.separation} for word, fan in fans.items()},
     }

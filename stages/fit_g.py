@@ -19,6 +19,7 @@ def main(stage: Stage) -> None:
         config.g.exclude_final,
         config.bootstrap.resamples,
         config.seed,
+        config.definitions == "published",
     )
     with stage.output() as folder:
         write_json(folder / "summary.json", shape.summary())

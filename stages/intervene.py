@@ -3,9 +3,10 @@
 from permeation.frame import progress
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.measure_uses import NEUTRAL, measure_uses, spread_layers
+from permeation.meaning.measure_uses import NEUTRAL, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.sigma import layer_index
+from permeation.models.layers import spread_layers
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
 from stages import Stage, run
@@ -15,7 +16,7 @@ def main(stage: Stage) -> None:
     """Write data/intervene/: summary.json, plots/intervene.json (R), plots/depths.json (AUC, R and g on one axis)."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     n_layers = activations.at_word.shape[1]
-    layers = spread_layers(config.intervene.layers, n_layers - 1)
+    layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
     model, tokenizer = load_model(stage.input("model"), stage.device), load_tokenizer(stage.input("model"))
     sequences = tokenize(tokenizer, [p.text for p in activations.prompts], config.activations.prepend_bos)
     (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids

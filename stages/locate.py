@@ -7,6 +7,7 @@ from typing import Any
 from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json, write_rows
+from permeation.models.layers import spread_layers
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
@@ -34,11 +35,12 @@ def main(stage: Stage) -> None:
         raise PermeationError(
             f"locate.bands is {settings.bands}; accepted: 2 to {pca.count - pca.centred}, one a component"
         )
+    layers = spread_layers(settings.layers, 0, n_layers - 1)
     kept = max(1, round(settings.components * pca.count))
     few = pca.mixing(kept)
 
     def layer_jobs() -> Iterator[Job]:
-        for layer in range(n_layers):
+        for layer in layers:
             yield mixing_job({"layer": layer, "components": kept}, injection, lambda: few, range(layer, layer + 1))
 
     def band_jobs() -> Iterator[Job]:
@@ -53,18 +55,18 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     few_windows = context.first(settings.windows)
-    total = n_layers * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
+    total = len(layers) * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
     with progress.bar(total, "layers and bands", "tok") as bar:
-        layers = list(measure_all(layer_jobs(), few_windows, bar.update))
+        single = list(measure_all(layer_jobs(), few_windows, bar.update))
         bands = list(measure_all(band_jobs(), context, bar.update))
     with stage.output() as out:
-        write_measured(out, [*layers, *bands], context.baseline)
-        write_rows(out / "plots" / "layers.json", (each.row for each in layers))
+        write_measured(out, [*single, *bands], context.baseline)
+        write_rows(out / "plots" / "layers.json", (each.row for each in single))
         dropped = [each.row for each in bands]
         write_rows(out / "plots" / "bands.json", dropped)
         summary = {
             "components": kept,
-            "layer_ratio": {str(each.row["layer"]): each.row["ratio"] for each in layers},
+            "layer_ratio": {str(each.row["layer"]): each.row["ratio"] for each in single},
             "band_ratio": band_ratios(dropped, ALL),
             "first_layer_kept": {"band_ratio": band_ratios(dropped, ALL_BUT_FIRST)},
         }

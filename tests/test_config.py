@@ -37,6 +37,12 @@ def test_the_command_line_overrides_and_is_checked_too() -> None:
         configuration.load(PROJECT / "params.yaml", device="tpu")
 
 
+def test_published_definitions_take_the_published_settings(tmp_path: Path) -> None:
+    own, published = (load_with(tmp_path, "definitions", name) for name in ("own", "published"))
+    assert (own.response.threshold, own.cluster.share, own.cluster.components) == (0.1, "centroid", "all")
+    assert (published.response.threshold, published.cluster.share, published.cluster.components) == (0.05, "medoid", 20)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -5,9 +5,9 @@ params.yaml holds every key (there are no defaults here), so that what a run use
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from permeation.frame.checks import Settings, boolean, build, checked, choice, integer, section, text
 from permeation.frame.device import DEVICES
@@ -60,6 +60,12 @@ class Config(Settings):
         "Whether what is shown of the run says that it was a quick one. `make quick` sets it, with little text and "
         "short lists.",
     )
+    definitions: Literal["own", "published"] = checked(
+        choice("own", "published"),
+        "own: the definitions of docs/meaning.md. published: those of the experiments on GPT-2 where they differ "
+        "(docs/meaning.md, Published definitions); response.threshold, cluster.share and cluster.components are then "
+        "the published ones, whatever is set below.",
+    )
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))
@@ -86,4 +92,14 @@ def load(path: Path, **overrides: Any) -> Config:
     Raises PermeationError for a file that cannot be read, an unknown or missing key, or a value outside what
     its key accepts.
     """
-    return build(Config, {**read_yaml(path), **overrides})
+    config = build(Config, {**read_yaml(path), **overrides})
+    return published(config) if config.definitions == "published" else config
+
+
+def published(config: Config) -> Config:
+    """The settings of the experiments on GPT-2 (docs/meaning.md, Published definitions) in place of the configured."""
+    return replace(
+        config,
+        response=replace(config.response, threshold=0.05),
+        cluster=replace(config.cluster, share="medoid", components=20),
+    )

@@ -42,6 +42,7 @@ def test_an_output_names_what_it_depends_on_and_nothing_else(config: Config, cha
         "words.sha256": asked_of(PROJECT, config)["words.sha256"],
         "activations.prepend_bos": True,
         "sigma.direction_layer": -1,
+        "definitions": "own",
     }
 
 

@@ -22,7 +22,7 @@ from permeation.meaning.intervene import (
     rank_agreement,
     response_to_shift,
 )
-from permeation.meaning.measure_uses import measure_uses, spread_layers
+from permeation.meaning.measure_uses import measure_uses
 from permeation.meaning.shifted import read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
 from permeation.meaning.words import Prompt
@@ -278,13 +278,6 @@ def test_rank_agreement_needs_two_words_that_differ() -> None:
     assert rank_agreement(first, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}) == pytest.approx(1)
     assert rank_agreement(first, {"c": 3.0, "d": 1.0}) is None
     assert rank_agreement(first, {"a": 1.0, "b": 1.0, "c": 1.0}) is None
-
-
-def test_layers_are_spread_over_all() -> None:
-    assert spread_layers("all", 4) == [1, 2, 3, 4]
-    assert spread_layers(15, 4) == [1, 2, 3, 4]
-    assert spread_layers(3, 9) == [1, 5, 9]
-    assert spread_layers(1, 9) == [1]
 
 
 def test_words_that_cannot_be_measured_are_named() -> None:

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from permeation.frame.errors import PermeationError
-from permeation.meaning.laws import F_LAWS, G_LAWS, LAWS, fit_law, fit_laws, power_exponent
+from permeation.meaning.laws import F_LAWS, G_LAWS, LAWS, PUBLISHED_G_LAWS, fit_law, fit_laws, power_exponent
 from permeation.meaning.residuals import before_word, residuals_at, tokenize
 from permeation.meaning.response import breakdown_field, context_field, linear_response
 from permeation.meaning.seeds import named_generator
@@ -21,6 +21,7 @@ from permeation.meaning.sigma import (
     layer_index,
     midpoint,
     order_parameter,
+    published_collapse_variance,
 )
 from permeation.meaning.universality import Factorisation, factorise, leave_one_out_mean, pairwise_correlation
 from permeation.meaning.words import Prompt
@@ -270,6 +271,23 @@ def test_a_product_collapses_and_a_common_drift_does_not() -> None:
     assert collapse_variance(h, np.outer(h, curve) + 0.5 * np.linspace(0, 1, 7)) > 0.1
 
 
+def test_the_published_collapse_variance_is_that_of_the_curves_about_the_middle() -> None:
+    """h = 1, 0.5, 0, −1 about the middle; the third condition says nothing of σ/h and is left out."""
+    h, curve = np.array([1, 0.5, 0, -1]), np.array([0.0, 0.1, 0.4])
+    assert published_collapse_variance(np.outer(h, curve)) == pytest.approx(0)
+    drift = np.outer(h, curve) + np.array([0, 0.2, 0])
+    assert published_collapse_variance(drift) == pytest.approx(np.var([0.2, 0.4, -0.2]) / 3)
+    assert published_collapse_variance(np.zeros((3, 2))) == np.inf
+
+
+def test_f_max_is_the_slope_of_largest_size_or_as_published_the_largest() -> None:
+    h = np.linspace(-1, 1, 8)
+    sigma = np.outer(h, [0.1, 0.3, -0.6])
+    own, published = (linear_response(h, sigma, signed) for signed in (False, True))
+    assert (own.f_max, published.f_max) == (pytest.approx(-0.6), pytest.approx(0.3))
+    assert published.g == pytest.approx([1 / 3, 1, -2])
+
+
 PLANTED = {
     "power": (0.9, 3.0),
     "exponential": (0.8, 4.0),
@@ -278,6 +296,11 @@ PLANTED = {
     "logarithm": (0.4, 20.0),
     "tanh": (0.8, 3.0),
     "two_stage": (0.3, 1.5, 0.6, 40.0, 0.8),
+    "power_to_1": (0.9,),
+    "saturating_to_1": (0.4,),
+    "sigmoid_to_1": (9.0, 0.6),
+    "erf_to_1": (0.55,),
+    "logarithm_to_1": (0.2,),
 }
 
 
@@ -285,7 +308,7 @@ PLANTED = {
 def test_a_planted_law_is_found_and_preferred(name: str) -> None:
     x = np.linspace(0, 1, 31)
     y = LAWS[name].curve(x, *PLANTED[name]) + 1e-3 * np.random.default_rng(1).normal(size=31)
-    family = F_LAWS if name in ("tanh", "two_stage") else G_LAWS
+    family = next(laws for laws in (G_LAWS, F_LAWS, PUBLISHED_G_LAWS) if name in laws)
     fits = fit_laws(x, y, family)
     assert next(iter(fits)) == name
     assert tuple(fits[name].parameters.values()) == pytest.approx(PLANTED[name], rel=0.05)

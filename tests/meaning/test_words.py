@@ -81,16 +81,12 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         (set_prompt(None), "rock.gradient.B[4]: found None"),
         (set_prompt(""), "rock.gradient.B[4]: found ''"),
         (
-            lambda e: e["rock"]["conditions"].update(neutral=[e["rock"]["direction"]["A"][0]]),
-            "serves twice, as direction A and as condition neutral",
-        ),
-        (
-            lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:7]),
-            "rock.direction.A: found 7; accep",
+            lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:1]),
+            "rock.direction.A: found 1; accepted: a list of at least 2 prompts",
         ),
         (lambda e: e["rock"]["direction"].update(A="one rock"), "rock.direction.A: found str"),
         (
-            lambda e: e["rock"].__delitem__("gradient"),
+            lambda e: e["rock"].__delitem__("direction"),
             "accepted: a mapping with exactly the keys senses, direction, conditions",
         ),
         (lambda e: e["rock"]["conditions"].__delitem__("neutral"), "rock.conditions: found"),
@@ -103,6 +99,17 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
 def test_a_broken_file_names_the_word_and_the_prompt(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(PermeationError, match=re.escape(message)):
         read_words(write(tmp_path, change))
+
+
+@pytest.mark.parametrize(("word", "text"), [("はし", "川を渡るために古いはし"), ("橋", "村の人々が木で作った橋")])
+def test_a_language_without_blanks_needs_none(tmp_path: Path, word: str, text: str) -> None:
+    both = {"A": [f"{i}{text}" for i in range(3)], "B": [f"{i} {text}" for i in range(3, 6)]}
+    conditions = {name: f"{name}{text}" for name in CONDITIONS}
+    entry = {"senses": {"A": "x", "B": "y"}, "direction": both, "conditions": conditions}
+    (read,) = read_words(write(tmp_path, lambda _: {word: entry}))
+    assert len(read.prompts) == 11
+    with pytest.raises(PermeationError, match="is the bare word"):
+        read_words(write(tmp_path, lambda _: {word: {**entry, "direction": {"A": [word] * 3, "B": both["B"]}}}))
 
 
 def test_a_word_that_stands_twice_is_an_error(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ COMMANDS = {
 }
 # What is named and not run here.
 NOT_RUN = {
+    ".venv/bin/dvc exp run -S model=gpt2 -S definitions=published -S words=mine.yaml -S g.exclude_final=0": (
+        "needs GPT-2; tests/pipeline/test_stages.py runs a list and the definitions as published"
+    ),
     "python -m tools.numbers": "tests/tools/test_numbers.py; the pages' numbers are not those of the small model",
     ".venv/bin/dvc exp run -S 'rivals.methods=[pruned,int8]'": "tests/pipeline/test_extending.py",
     "dvc repro --force": "a whole run",

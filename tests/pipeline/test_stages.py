@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+import yaml
 
-from permeation.config import Config
+from permeation.config import Config, published
 from permeation.frame.asked import asked_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
+from permeation.meaning.laws import PUBLISHED_G_LAWS
 from permeation.report.findings import sections, summarise
 from permeation.report.results import Place, Results
 from stages import Stage, run
 from tests.conftest import PROJECT
 from tests.support import tiny
 
+OF_RATIOS = ("reconstruct", "cluster", "rivals", "locate")
 RunStage = Callable[[str, Config], Path]
 ORDER = (
     "fetch_model",
@@ -99,6 +102,33 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
     assert len(list((tmp_path / "plots").glob("*/*.png"))) in (15, 17)
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
+
+
+def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
+    small: Config, run_stage: RunStage, tmp_path: Path
+) -> None:
+    """Five direction prompts a sense, two words without a gradient, prompts that serve twice; published definitions."""
+    entries = yaml.safe_load((PROJECT / "data" / "words.yaml").read_text())
+    for i, entry in enumerate(entries.values()):
+        entry["direction"] = {sense: prompts[:5] for sense, prompts in entry["direction"].items()}
+        entry["conditions"]["strong_A"] = entry["direction"]["A"][0]
+        if i < 2:
+            del entry["gradient"]
+    words = tmp_path / "published.yaml"
+    words.write_text(yaml.safe_dump(entries))
+    settings = published(replace(small, words=str(words), definitions="published"))
+    for name in ORDER[: ORDER.index("report_meaning") + 1]:
+        if name not in ("tokenize_corpus", "baseline", "extract_wqk", "moments", "pca", *OF_RATIOS):
+            run_stage(name, settings)
+    results = Results.read(Place("here", tmp_path), asked_of(PROJECT, settings))
+    sigma, g = (results.metrics[name] for name in ("sigma", "g"))
+    assert (sigma["few_direction_prompts"], sigma["without_gradient"], sigma["repeated_prompts"]) == (9, 2, 9)
+    assert len(sigma["words"]) == 9
+    assert len(g["f_max"]) == 7
+    assert g["best_model"] in PUBLISHED_G_LAWS
+    said = " ".join(summarise(results).split())
+    assert "9 of the words have fewer than 8 direction prompts" in said
+    assert "2 of the words have no gradient" in said
 
 
 def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_path: Path) -> None:

@@ -226,6 +226,7 @@ def sample_metrics() -> dict[str, Any]:
                 "auc.gradient_own": 0.005,
             },
         },
+        "logit_lens": {"lens_lead_depth": 0.8, "prompts_nats_per_byte": 1.2},
         "decode": {"gradient_own": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95}},
         "intervene": {
             "words": 2,
@@ -260,7 +261,7 @@ def sample_metrics() -> dict[str, Any]:
             "circuit": {"components_for_variance": shares},
             "null": {"gram": shares},
         },
-        "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8}},
+        "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8, "nats_per_byte": 0.7}},
         "clusters": table | {"replaced_heads": dict.fromkeys(ratios, 3)},
         "rivals": {"tokens": 9198, "smallest_share_at_1_05": {"int8": 0.5, "svd": None}},
         "locate": {

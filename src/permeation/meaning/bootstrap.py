@@ -24,7 +24,9 @@ def resample_words(count: int, resamples: int, rng: np.random.Generator) -> Int[
     return weights
 
 
-def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np.random.Generator) -> WordFactors:
+def resample(
+    words: Sequence[WordResiduals], field: str, resamples: int, rng: np.random.Generator, signed: bool = False
+) -> WordFactors:
     """Draw prompts within each word, and words, with replacement, and measure each resample.
 
     Direction prompts are drawn within their sense (and fold), so ê moves too; gradient and condition prompts within
@@ -48,7 +50,7 @@ def resample(words: Sequence[WordResiduals], field: str, resamples: int, rng: np
         )
         sigmas.append(np.take_along_axis(sigma, chosen[:, None, :, None], axis=2))
         ranks.append(word.rank[chosen[:, None, : len(word.rank)]])
-    return factorise_words(words, sigmas, field, resample_words(len(words), resamples, rng), ranks)
+    return factorise_words(words, sigmas, field, resample_words(len(words), resamples, rng), ranks, signed)
 
 
 def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, np.ndarray]:

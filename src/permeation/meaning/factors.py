@@ -103,6 +103,7 @@ def factorise_words(
     field: str,
     weights: Real[np.ndarray, "#draws words"] | None = None,
     ranks: Sequence[Float[np.ndarray, "..."]] | None = None,
+    signed: bool = False,
 ) -> WordFactors:
     """Factorise σ of every draw; `ranks` replaces the words' own where prompts were resampled."""
     ranks = [word.rank for word in words] if ranks is None else ranks
@@ -111,9 +112,8 @@ def factorise_words(
         for word, sigma, rank in zip(words, sigmas, ranks, strict=True)
     ]
     separation = [end_separation(word, sigma) for word, sigma in zip(words, sigmas, strict=True)]
-    return WordFactors(
-        factorise([h for h, _ in rows], [sigma for _, sigma in rows], weights), np.stack(separation, axis=-1)
-    )
+    factors = factorise([h for h, _ in rows], [sigma for _, sigma in rows], weights, signed)
+    return WordFactors(factors, np.stack(separation, axis=-1))
 
 
 def end_separation(

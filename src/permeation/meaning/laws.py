@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -87,9 +88,37 @@ LAWS: dict[str, Law] = {
         ),
     ),
 }
+# With the end or the far value of g fixed at 1, as they were published (exp3ef_universal_g of the repository of
+# docs/meaning.md, Published definitions).
+LAWS |= {
+    "power_to_1": Law("x^α", lambda x, alpha: x**alpha, ("alpha",), (0.01,), (10.0,), ((1.0,),)),
+    "saturating_to_1": Law(
+        "1 − exp(−x / τ)", lambda x, tau: -np.expm1(-x / tau), ("tau",), (0.01,), (10.0,), ((0.3,),)
+    ),
+    "sigmoid_to_1": Law(
+        "1 / (1 + exp(−k (x − x0)))",
+        lambda x, k, x0: special.expit(k * (x - x0)),
+        ("k", "x0"),
+        (0.1, 0.0),
+        (100.0, 1.0),
+        ((10.0, 0.5),),
+    ),
+    "erf_to_1": Law(
+        "erf(x / (w √2))", lambda x, w: special.erf(x / (w * np.sqrt(2))), ("w",), (0.01,), (10.0,), ((0.4,),)
+    ),
+    "logarithm_to_1": Law(
+        "log(1 + x / τ) / log(1 + 1 / τ)",
+        lambda x, tau: np.log1p(x / tau) / np.log1p(1 / tau),
+        ("tau",),
+        (0.001,),
+        (10.0,),
+        ((0.3,),),
+    ),
+}
 # The five candidates for the universal curve g, and those for the mean response f (Landau: a power law near the
 # onset, saturation, or a second stage).
 G_LAWS = ("power", "exponential", "sigmoid", "erf", "logarithm")
+PUBLISHED_G_LAWS = ("power_to_1", "saturating_to_1", "sigmoid_to_1", "erf_to_1", "logarithm_to_1")
 F_LAWS = ("power", "tanh", "sigmoid", "two_stage")
 
 
@@ -139,9 +168,15 @@ def fit_law(name: str, x: Float[np.ndarray, "points"], y: Float[np.ndarray, "poi
     )
 
 
-def fit_laws(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"], names: Sequence[str]) -> dict[str, LawFit]:
-    """Each of the named laws fitted to the same points, best (lowest AIC) first."""
-    return dict(sorted(((name, fit_law(name, x, y)) for name in names), key=lambda item: item[1].aic))
+def fit_laws(
+    x: Float[np.ndarray, "points"],
+    y: Float[np.ndarray, "points"],
+    names: Sequence[str],
+    criterion: Literal["aic", "bic"] = "aic",
+) -> dict[str, LawFit]:
+    """Each of the named laws fitted to the same points, best (lowest criterion) first."""
+    fits = {name: fit_law(name, x, y) for name in names}
+    return dict(sorted(fits.items(), key=lambda item: getattr(item[1], criterion)))
 
 
 def power_exponent(

@@ -30,11 +30,6 @@ NEUTRAL = ","  # what follows the word where the second outcome is measured
 MEMORY = 2**30  # bytes that the clean distributions of the words in hand may take
 
 
-def spread_layers(count: int | str, last: int) -> list[int]:
-    """So many layers, evenly spread from 1 to L; all where there are no more, or for `all`."""
-    return list(range(1, last + 1)) if count == "all" else sorted({round(x) for x in np.linspace(1, last, int(count))})
-
-
 def measure_uses(
     model: Any,
     after: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,7 @@ class Response:
         slope: f(l), cosine per unit of h. intercept: cosine.
         r_squared: share of σ's variance explained; 0 where σ does not vary.
         standard_error: of the slope.
+        signed: whether f_max is the largest slope, as published, and not the slope of largest size.
     """
 
     h: Float[np.ndarray, "*draws prompts"]
@@ -28,15 +29,18 @@ class Response:
     intercept: Float[np.ndarray, "*draws layers"]
     r_squared: Float[np.ndarray, "*draws layers"]
     standard_error: Float[np.ndarray, "*draws layers"]
+    signed: bool = False
 
     def first_draw(self) -> Response:
         """The response of the first draw, without the axis of draws."""
-        return Response(*(getattr(self, field.name)[0] for field in fields(self)))
+        arrays = {field.name: getattr(self, field.name)[0] for field in fields(self) if field.name != "signed"}
+        return replace(self, **arrays)
 
     @property
     def f_max(self) -> Float[np.ndarray, "*draws"]:
-        """The slope of largest size over the layers, with its sign."""
-        return np.take_along_axis(self.slope, np.abs(self.slope).argmax(axis=-1)[..., None], axis=-1)[..., 0]
+        """The slope of largest size over the layers, with its sign; where `signed`, the largest slope."""
+        size = self.slope if self.signed else np.abs(self.slope)
+        return np.take_along_axis(self.slope, size.argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
     @property
     def g(self) -> Float[np.ndarray, "*draws layers"]:
@@ -68,7 +72,7 @@ def context_field(
 
 
 def linear_response(
-    h: Float[np.ndarray, "*draws prompts"], sigma: Float[np.ndarray, "*draws prompts layers"]
+    h: Float[np.ndarray, "*draws prompts"], sigma: Float[np.ndarray, "*draws prompts layers"], signed: bool = False
 ) -> Response:
     """Regress σ(l) on h, for all layers and draws at once.
 
@@ -85,6 +89,7 @@ def linear_response(
         intercept=sigma_mean - slope * h_mean,
         r_squared=np.divide(explained, total, out=np.zeros_like(total), where=total > 0),
         standard_error=np.sqrt(np.maximum(total - explained, 0) / (h.shape[-1] - 2) / h_square),
+        signed=signed,
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from permeation.meaning import bootstrap
 from permeation.meaning.factors import WordFactors, WordResiduals, factorise_words, real_sigmas
-from permeation.meaning.laws import F_LAWS, G_LAWS, LawFit, fit_law, fit_laws
+from permeation.meaning.laws import F_LAWS, G_LAWS, PUBLISHED_G_LAWS, LawFit, fit_law, fit_laws
 from permeation.meaning.response import Response, breakdown_field, context_field
 from permeation.meaning.seeds import named_generator
 
@@ -118,17 +118,19 @@ def fit_shape(
     exclude_final: int,
     resamples: int,
     seed: int,
+    published: bool = False,
 ) -> Shape:
     """Factorise the words' σ, resample it, and fit the laws.
 
     field: how h is made (`response.context_field`). threshold: of `breakdown_field`, a share of σ's range.
+    published: f_max and the laws of g as in docs/meaning.md, Published definitions.
     Raises PermeationError where too few layers are left for the exponent of g.
     """
     parts = list(words.values())
     sigmas = real_sigmas(parts, field)
-    real = factorise_words(parts, sigmas, field)
+    real = factorise_words(parts, sigmas, field, signed=published)
     real.statistics(exclude_final)  # raises before the resamples are made
-    resampled = bootstrap.resample(parts, field, resamples, named_generator(seed, "bootstrap"))
+    resampled = bootstrap.resample(parts, field, resamples, named_generator(seed, "bootstrap"), published)
     responses = {word: each.first_draw() for word, each in zip(words, real.factors.responses, strict=True)}
     breakdown = {}
     for (name, word), sigma in zip(words.items(), sigmas, strict=True):
@@ -137,13 +139,15 @@ def fit_shape(
     depth = np.linspace(0, 1, real.factors.g.shape[-1])
     inner = slice(len(depth) - exclude_final)
     mean_f = np.mean([response.slope for response in responses.values()], axis=0)
+    names: tuple[str, ...] = PUBLISHED_G_LAWS if published else G_LAWS
+    criterion: Literal["aic", "bic"] = "bic" if published else "aic"
     return Shape(
         responses=responses,
         real=real,
         resampled=resampled,
         breakdown=breakdown,
         laws={
-            "g": fit_laws(depth[inner], real.factors.mean_g[0][inner], G_LAWS),
+            "g": fit_laws(depth[inner], real.factors.mean_g[0][inner], names, criterion),
             "f": fit_laws(depth[:-1], mean_f[:-1], F_LAWS),
         },
         beta={

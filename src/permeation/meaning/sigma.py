@@ -120,6 +120,22 @@ class Fan:
         return collapse_variance(self.sigma[:, -1] / np.abs(self.sigma[:, -1]).max(), self.sigma)
 
 
+def published_collapse_variance(sigma: Float[np.ndarray, "conditions layers"]) -> float:
+    """How far σ(l)/h is from one curve for all conditions, as it was published: mean over layers of Var(σ(l)/h).
+
+    h = (σ(L) − m) / r with m the middle and r half the distance between σ(L) of the first condition and of the last;
+    conditions with |h| ≤ 0.05 are left out (docs/meaning.md, Published definitions). In squared cosines; infinite
+    where the two ends are equal.
+    """
+    final = sigma[:, -1]
+    half = (final[0] - final[-1]) / 2
+    if half == 0:
+        return float("inf")
+    h = (final - (final[0] + final[-1]) / 2) / half
+    kept = np.abs(h) > 0.05
+    return float((sigma[kept] / h[kept, None]).var(axis=0).mean())
+
+
 def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarray, "conditions layers"]) -> float:
     """How far σ(l)/h is from one curve F(l) for all conditions, in units of that curve's square.
 

@@ -116,9 +116,13 @@ def factorise(
     fields: Sequence[Float[np.ndarray, "*draws _prompts"]],
     sigmas: Sequence[Float[np.ndarray, "*draws _prompts layers"]],
     weights: Real[np.ndarray, "*#draws words"] | None = None,
+    signed: bool = False,
 ) -> Factorisation:
-    """Fit the factors to the words' h and σ over their gradient prompts; every word counts once unless weighted."""
-    responses = tuple(linear_response(h, sigma) for h, sigma in zip(fields, sigmas, strict=True))
+    """Fit the factors to the words' h and σ over their gradient prompts; every word counts once unless weighted.
+
+    signed: how f_max is chosen (`Response.signed`).
+    """
+    responses = tuple(linear_response(h, sigma, signed) for h, sigma in zip(fields, sigmas, strict=True))
     g = np.stack([response.g for response in responses], axis=-2)
     weights = np.ones(len(responses)) if weights is None else weights
     others = leave_one_out_mean(g, weights)

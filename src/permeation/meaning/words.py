@@ -15,11 +15,13 @@ Sense = Literal["A", "B"]
 Role = Literal["direction", "condition", "gradient"]
 SENSES: tuple[Sense, Sense] = ("A", "B")
 CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
+# Writings that put no blanks between words, as Unicode names their characters.
+WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 # What a word's entry holds: the part, its lists, what they are for, and how many prompts each has at least.
 PARTS: tuple[tuple[str, tuple[str, ...], Role, int], ...] = (
-    ("direction", SENSES, "direction", 8),
+    ("direction", SENSES, "direction", 2),
     ("conditions", CONDITIONS, "condition", 1),
-    ("gradient", SENSES, "gradient", 3),
+    ("gradient", SENSES, "gradient", 0),
 )
 
 
@@ -54,22 +56,12 @@ class Word:
 def read_words(path: Path) -> tuple[Word, ...]:
     """Read a words file; its letters with accents are taken in Unicode's composed form, NFC.
 
-    Raises PermeationError, naming the word and the prompt, where the file is not of the form in README.md, a prompt
-    does not end with its word, has other blanks than single spaces, or serves twice.
+    Raises PermeationError, naming the word and the prompt, where the file is not of the form in docs/meaning.md
+    (Prompts), and where a prompt does not end with its word or has other blanks than single spaces.
     """
     words = tuple(_word(path, word, entry) for word, entry in read_yaml(path).items())
     if len(named := [entry.word for entry in words]) > len(set(named)):
         _reject(path, f"the word {next(each for each in named if named.count(each) > 1)!r} stands twice")
-    seen: dict[str, Prompt] = {}
-    for prompt in (p for word in words for p in word.prompts):
-        if prompt.text in seen:
-            other = seen[prompt.text]
-            _reject(
-                path,
-                f"{prompt.word}: the prompt {prompt.text!r} serves twice, as {other.role} {other.label} and as "
-                f"{prompt.role} {prompt.label}",
-            )
-        seen[prompt.text] = prompt
     return words
 
 
@@ -90,11 +82,16 @@ def _blank(text: str) -> str:
     return f"the blank U+{ord(odd):04X} ({unicodedata.name(odd, 'no name').lower()})"
 
 
+def _needs_no_blank(word: str) -> bool:
+    """Whether the word's writing puts no blanks between words."""
+    return unicodedata.name(word[0], "").startswith(WITHOUT_BLANKS)
+
+
 def _word(path: Path, word: Any, entry: Any) -> Word:
     if not isinstance(word, str) or not word.strip() or word.split() != [word]:
         _reject(path, f"{word!r} is no word; accepted: one word without blanks (quote yes, no, on, off and numbers)")
     word = unicodedata.normalize("NFC", word)
-    parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)))
+    parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)), ("gradient",))
     senses = _mapping(path, f"{word}.senses", parts["senses"], SENSES)
     for sense, name in senses.items():
         if not isinstance(name, str) or not name.strip():
@@ -102,8 +99,8 @@ def _word(path: Path, word: Any, entry: Any) -> Word:
     return Word(word, senses, tuple(_prompts(path, word, parts)))
 
 
-def _mapping(path: Path, where: str, value: Any, keys: tuple[str, ...]) -> Any:
-    if not isinstance(value, Mapping) or set(value) != set(keys):
+def _mapping(path: Path, where: str, value: Any, keys: tuple[str, ...], left_out: tuple[str, ...] = ()) -> Any:
+    if not isinstance(value, Mapping) or not set(keys) - set(left_out) <= set(value) <= set(keys):
         found = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
         _reject(path, f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}")
     return value
@@ -111,6 +108,8 @@ def _mapping(path: Path, where: str, value: Any, keys: tuple[str, ...]) -> Any:
 
 def _prompts(path: Path, word: str, parts: Any) -> Iterator[Prompt]:
     for part, labels, role, least in PARTS:
+        if part not in parts:
+            continue
         lists = _mapping(path, f"{word}.{part}", parts[part], labels)
         for label in labels:
             texts = [lists[label]] if part == "conditions" and isinstance(lists[label], str) else lists[label]
@@ -122,9 +121,10 @@ def _prompts(path: Path, word: str, parts: Any) -> Iterator[Prompt]:
                 if not isinstance(text, str) or not text.strip():
                     _reject(path, f"{where}[{rank}]: found {text!r}; accepted: a sentence that ends with {word!r}")
                 text = unicodedata.normalize("NFC", text)
-                if text.split()[-1] != word or not text.endswith(word):
+                front = text.removesuffix(word)
+                if front == text or not (front != front.rstrip() or not front or _needs_no_blank(word)):
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} does not end with the word {word!r}")
-                if len(text.split()) < 2:
+                if not front.strip():
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} is the bare word, without any context")
                 if text != " ".join(text.split()):
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} has {_blank(text)}; accepted: single spaces")

@@ -7,7 +7,8 @@ scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -67,6 +68,24 @@ def window_nll(
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
         done += len(batch)
         yield nll.numpy()
+
+
+def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequence[str]) -> float:
+    """Σ NLL over all tokens but the first of each sequence, in nats, over the bytes of their texts in UTF-8.
+
+    Unlike a loss per token it can be compared between languages: a tokenizer cuts a language that it was not made for
+    into many small pieces, each easy to guess. Sequences of equal length run together; nothing is padded.
+    """
+    of_length: defaultdict[int, list[Sequence[int]]] = defaultdict(list)
+    for sequence in sequences:
+        of_length[len(sequence)].append(sequence)
+    lost = sum(
+        float(nll.sum())
+        for length, equal in of_length.items()
+        if length > 1
+        for nll in window_nll(model, torch.tensor(equal))
+    )
+    return lost / sum(len(text.encode()) for text in texts)
 
 
 def token_nll(

@@ -75,15 +75,16 @@ def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windo
 
 
 def look_schedule(count: int, tolerance: float | None) -> list[int]:
-    """After how many windows, of `count`, the interval is looked at: 4, 8, 16 … with a tolerance, else at the end.
+    """After how many windows, of `count`, the interval is looked at: 4, 8, 12, 16, 24 …; without a
+    tolerance at the end.
 
     Looking seldom keeps the interval's coverage: a rule that looks after every window stops at chance dips of the
     variance. How often the intervals cover is simulated in tests/perplexity/test_ratio.py.
     """
     if tolerance is None:
         return [count]
-    doublings = (FIRST_LOOK << i for i in range(count.bit_length()))
-    return [*(look for look in doublings if look < count), count]
+    later = (step << i for i in range(count.bit_length()) for step in (2 * FIRST_LOOK, 3 * FIRST_LOOK))
+    return [*(look for look in (FIRST_LOOK, *later) if look < count), count]
 
 
 def untouched_nll(

@@ -36,8 +36,8 @@ class Perplexity(Settings):
     )
     tolerance: float | None = checked(
         optional(number(0.0)),
-        "A comparison takes 4, 8, 16 … windows, and ends once half of its ratio's 95 % interval is at most this "
-        "share of the ratio; null: it takes all windows.",
+        "A comparison takes 4, 8, 12, 16, 24 … windows, and ends once half of its ratio's 95 % interval is at most "
+        "this share of the ratio; null: it takes all windows.",
     )
     hopeless: float | None = checked(
         optional(number(1.0)),

@@ -92,6 +92,10 @@ class Locate(Settings):
         "Groups of components of equal number, from the largest variance to the smallest; each is dropped from "
         "all layers in turn.",
     )
+    layers: Count = checked(
+        count_or_all,
+        "How many layers are rebuilt, one at a time, evenly spread from the first to the last; all takes the longest.",
+    )
     windows: int = checked(integer(2), "Windows that each single layer is measured on, always as many.")
 
 
