@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8
 QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 controls.permutations=200 decode.permutations=200 \
 	intervene.layers=3 moments.tokens=2048 moments.context=256 perplexity.context=256 perplexity.max_tokens=1024 \
 	reconstruct.components=[64,all] cluster.k=[32] rivals.methods=[int8,layer_subspace_score] rivals.shares=[0.75] \
-	locate.bands=2 locate.windows=2
+	locate.bands=2 locate.layers=3 locate.windows=2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro meaning quick back report test coverage lint audit bench clean elsewhere

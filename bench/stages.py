@@ -71,7 +71,9 @@ def table(entries: dict[str, Any]) -> str:
     for stage, row in next(iter(entries.values()))["stages"].items():
         cells = [stage, f"{row['start_up']['seconds']:.1f}"]
         for entry in entries.values():
-            measured = entry["stages"][stage]
+            if (measured := entry["stages"].get(stage)) is None:  # timed before there was such a stage
+                cells += ["–"] * 3
+                continue
             above = measured["peak_bytes"] - measured["start_up"]["peak_bytes"]
             cells += [f"{measured['seconds']:.1f}", f"{measured['peak_bytes'] / 1e6:,.0f}"]
             cells += [f"{above / (FLOAT32_BYTES * entry['parameters']):.1f}"]

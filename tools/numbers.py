@@ -18,17 +18,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import bench.stages
 import bench.tables
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, read_yaml
+from permeation.meaning.likeness import compare_curves, compare_means, on_grid
+from permeation.report.revisions import GRID_POINTS, RESAMPLES
 
 PROJECT = Path(__file__).parents[1]
-MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
+MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/-]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
 BLOCK = re.compile(r"(?P<head><!--table:(?P<table>[\w ]+)-->\n).*?(?P<tail><!--end-->)", re.DOTALL)
 NOT_THERE = "*Not there yet: the run that is committed has no such table.*"
 
@@ -161,6 +166,81 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(_plain, value))
     return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# The second model's results, and those of the words for confirmation, as `docs/results/README.md` says.
+SECOND = "docs/results/gemma3-270m"
+RUNS = {
+    "SmolLM2, 9 words": "",
+    "SmolLM2, 36 words": "docs/results/smollm2-135m-confirm/",
+    "Gemma 3, 9 words": f"{SECOND}/",
+    "Gemma 3, 36 words": "docs/results/gemma3-270m-confirm/",
+}
+
+
+def two_models(read: Read) -> str:
+    """Every claim, checked on both models."""
+    found = [_there(read, name) for name in ("claims", f"{SECOND}/metrics/claims")]
+    said = read_yaml(PROJECT / "data" / "published.yaml")
+    header = ["claim", "published", "SmolLM2", "", "Gemma 3", ""]
+    checked = ((said[name]["claim"], *(_checked(each[name]) for each in found)) for name in found[0])
+    return grid(header, ([name, one[0], one[1], one[3], two[1], two[3]] for name, one, two in checked))
+
+
+def both_g(read: Read) -> str:
+    """How alike the words' g of both models are, on one depth axis."""
+    curves: list[dict[str, list[float]]] = []
+    for name in ("plots/meaning/g", f"{SECOND}/plots/meaning/g"):
+        of: dict[str, list[float]] = {}
+        for row in _there(read, name):
+            if row["kind"] == "word":
+                of.setdefault(row["word"], []).append(row["g"])
+        curves.append(of)
+    x, y = (on_grid(np.array([of[word] for word in curves[0]]), GRID_POINTS) for of in curves)
+    rows = {word: compare_curves(*pair) for word, *pair in zip(curves[0], x, y, strict=True)}
+    rows["mean"] = compare_means(x, y, RESAMPLES, np.random.default_rng(0))
+    return grid(
+        ["word", "correlation", "RMSE"],
+        (
+            [word, *(_interval(like, key) for key in ("correlation", "rmse"))]
+            for word, like in ((word, asdict(each)) for word, each in rows.items())
+        ),
+    )
+
+
+def _interval(found: Mapping[str, Any], key: str, spec: str = ".3f") -> str:
+    text = text_of(found[key], spec)
+    if (low := found.get(f"{key}_low")) is not None:
+        text += f" [{text_of(low, spec)}, {text_of(found[f'{key}_high'], spec)}]"
+    return text
+
+
+def confirmed(read: Read) -> str:
+    """The primary statistics on the nine words and on the 36, of both models."""
+    columns = []
+    for place in RUNS.values():
+        g, uses = (_there(read, f"{place}metrics/{name}" if place else name) for name in ("g", "intervene"))
+        p = g["p"]
+        columns.append(
+            {
+                "correlation of g, h = rank (primary)": text_of(g["rank"]["word_correlation_mean"], ".3f"),
+                "with senses shuffled": text_of(g["rank"]["null_correlation_mean"], ".3f"),
+                "p": text_of(p["rank.word_correlation_mean"], ".4f"),
+                "correlation of g, h = final": text_of(g["word_correlation_mean"], ".3f"),
+                "with senses shuffled ": text_of(g["null_correlation_mean"], ".3f"),
+                "p after Holm": text_of(p["final.word_correlation_mean"], ".3f"),
+                "least correlation with g̃": text_of(g["predicted_correlation_min"], ".3f"),
+                "words whose use can be measured": str(uses["words"]),
+                "R½, one direction (primary)": _interval(uses["half_depth"], "one_direction", ".2f"),
+                "R½, transplant": text_of(uses["half_depth"]["transplant"], ".2f"),
+                "AUC of 0.9 at depth": text_of(uses["half_depth"]["decoded"], ".2f"),
+                "g = ½ at depth": text_of(uses["half_depth"]["g"], ".2f"),
+                "largest control": text_of(uses["control_max"], ".2f"),
+                "τ of R½ with the depth of AUC 0.9": text_of(uses["tau"]["decoded"], ".2f"),
+                "τ of R½ with the depth of g = ½": text_of(uses["tau"]["g"], ".2f"),
+            }
+        )
+    return grid(["", *RUNS], ([name, *(column[name] for column in columns)] for name in columns[0]))
 
 
 def spectra(read: Read) -> str:
@@ -328,6 +408,9 @@ def _there(read: Read, name: str) -> Any:
 TABLES: dict[str, Callable[[Read], str]] = {
     "claims": claims,
     "claims in full": claims_in_full,
+    "both models": two_models,
+    "g of both models": both_g,
+    "confirmed": confirmed,
     "controls": controls,
     "nulls": nulls,
     "before": before,

@@ -155,21 +155,21 @@ def _number(value: Any, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-# The metrics files that each needs, in the order of the page.
 def how_well_it_reads(lens: Metrics, perplexity: Metrics) -> Section:
     """Whether the model knows the language of the prompts as it knows the text's."""
     prompts, text = lens["prompts_nats_per_byte"], perplexity["baseline"]["nats_per_byte"]
     finding = f"A byte of the condition prompts costs the model {prompts:.2f} nats, a byte of the text {text:.2f}"
     if prompts > STRANGE * text:
         finding += (
-            f": {prompts / text:.1f} times as much. For English prompts SmolLM2 takes 1.6 times as much. From {STRANGE} "
-            "on a model may not read the prompts' language, and then an AUC says nothing about meaning."
+            f": {prompts / text:.1f} times as much. English prompts cost SmolLM2 1.6 times as much. From {STRANGE} on "
+            "a model may not read the prompts' language, and then an AUC says nothing about meaning."
         )
     else:
         finding += "."
     return Section("Does the model read the prompts?", [finding])
 
 
+# The metrics files that each needs, in the order of the page.
 SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("sigma", "g", "decode"), meaning_of_words),
     (("g",), shape_of_response),
