@@ -16,7 +16,7 @@ QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 controls.permutations
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-setup: .venv/ready  ## make .venv with the pinned dependencies
+setup: .venv/ready $(if $(RAY),.venv/ray)  ## make .venv with the pinned dependencies (RAY=1: with Ray, for engine.kind=ray)
 
 repro: .venv/ready  ## run the whole pipeline (what is up to date is not run again) and print what it found
 	$(BIN)/dvc repro
@@ -81,3 +81,7 @@ endif
 	@echo '$(CURDIR)' > $@
 endif
 elsewhere:
+
+.venv/ray: requirements-ray.lock .venv/ready
+	@$(BIN)/pip install --quiet --no-deps --requirement requirements-ray.lock
+	@touch .venv/ray

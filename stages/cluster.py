@@ -57,8 +57,8 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = len(groups) * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total, "k clusters", "tok") as bar:
-        measured = list(measure_all(jobs(), context, bar.update))
+    with progress.bar(total, "k clusters", "tok") as bar, stage.engine() as engine:
+        measured = list(measure_all(jobs(), context, bar.update, engine))
 
     labels = {str(k): {form: found.labels for form, found in each.items()} for k, each in groups.items()}
     layer = np.arange(count) // per_layer

@@ -1,9 +1,11 @@
 """When the model uses a sense: shift the residual stream at the word and see what the model then expects to follow."""
 
+from functools import partial
+
 from permeation.frame import progress
-from permeation.frame.tables import write_json, write_rows
+from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.measure_uses import NEUTRAL, measure_uses
+from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.sigma import layer_index
 from permeation.models.layers import spread_layers
@@ -17,22 +19,23 @@ def main(stage: Stage) -> None:
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     n_layers = activations.at_word.shape[1]
     layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
-    model, tokenizer = load_model(stage.input("model"), stage.device), load_tokenizer(stage.input("model"))
+    source = stage.input("model")
+    tokenizer, vocabulary = load_tokenizer(source), read_json(source / "model.json")["d_vocab"]
     sequences = tokenize(tokenizer, [p.text for p in activations.prompts], config.activations.prepend_bos)
     (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids
     prompts = sum(2 * len(pairs) for pairs in direction_pairs(activations.prompts).values())
-    with progress.bar(total=prompts * len(layers), desc="interventions", unit="run") as bar:
-        uses = measure_uses(
-            model,
-            after,
-            sequences,
-            activations,
-            layer_index(config.sigma.direction_layer, n_layers),
-            layers,
-            config.intervene.clean_auc,
-            config.seed,
-            bar.update,
-        )
+    shifting = Shifting(
+        partial(load_model, source, stage.device),
+        after,
+        sequences,
+        activations,
+        layer_index(config.sigma.direction_layer, n_layers),
+        config.seed,
+        (source,),
+    )
+    total = prompts * len(layers)
+    with progress.bar(total, "interventions", "run") as bar, stage.engine() as engine:
+        uses = measure_uses(shifting, layers, config.intervene.clean_auc, vocabulary, bar.update, engine)
     with stage.output() as folder:
         summary = uses.summary(config.decode.threshold, config.bootstrap.resamples, config.seed)
         write_json(folder / "summary.json", summary)

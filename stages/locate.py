@@ -56,9 +56,9 @@ def main(stage: Stage) -> None:
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     few_windows = context.first(settings.windows)
     total = len(layers) * few_windows.tokens_per_job + settings.bands * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total, "layers and bands", "tok") as bar:
-        single = list(measure_all(layer_jobs(), few_windows, bar.update))
-        bands = list(measure_all(band_jobs(), context, bar.update))
+    with progress.bar(total, "layers and bands", "tok") as bar, stage.engine() as engine:
+        single = list(measure_all(layer_jobs(), few_windows, bar.update, engine))
+        bands = list(measure_all(band_jobs(), context, bar.update, engine))
     with stage.output() as out:
         write_measured(out, [*single, *bands], context.baseline)
         write_rows(out / "plots" / "layers.json", (each.row for each in single))

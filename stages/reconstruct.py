@@ -47,8 +47,8 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = sum(number is not None for number in numbers.values()) * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total, "K components", "tok") as bar:
-        measured = list(measure_all(jobs(), context, bar.update))
+    with progress.bar(total, "K components", "tok") as bar, stage.engine() as engine:
+        measured = list(measure_all(jobs(), context, bar.update, engine))
     with stage.output() as folder:
         write_measured(folder, measured, context.baseline)
         write_json(folder / "summary.json", ratio_tables([each.row for each in measured], "asked"))

@@ -46,8 +46,8 @@ def main(stage: Stage) -> None:
     model, baseline = inputs["model"], inputs["baseline"]
     context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
     total = len(settings.methods) * len(settings.shares) * context.tokens_per_job
-    with progress.bar(total, "rivals", "tok") as bar:
-        measured = list(measure_all(jobs(), context, bar.update))
+    with progress.bar(total, "rivals", "tok") as bar, stage.engine() as engine:
+        measured = list(measure_all(jobs(), context, bar.update, engine))
 
     rows, runs = [each.row for each in measured], [each.row for each in measured if each.there]
     with stage.output() as out:

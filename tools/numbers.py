@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+import bench.engines
 import bench.stages
 import bench.tables
 from permeation.frame.errors import PermeationError
@@ -423,6 +424,7 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "proxies": proxies,
     "stage times": stage_times,
     "scorers": scorers,
+    "engines": lambda read: bench.engines.table(_there(read, "bench/engines")),
 }
 
 

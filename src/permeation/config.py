@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from permeation.frame.checks import Settings, boolean, build, checked, choice, integer, section, text
 from permeation.frame.device import DEVICES
+from permeation.frame.engine import EngineSettings
 from permeation.frame.tables import read_yaml
 from permeation.meaning.settings import (
     Activations,
@@ -51,6 +52,7 @@ class Config(Settings):
         "Where to compute: auto (CUDA before MPS before the CPU), cpu, cuda or mps. It changes no result and "
         "runs nothing again.",
     )
+    engine: EngineSettings = checked(section(EngineSettings))
     seed: int = checked(
         integer(0, 2**32 - 1),  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
         "Start of every random draw: bootstrap, null models, k-means. Another one shows what chance does to a result.",

@@ -22,7 +22,7 @@ from permeation.meaning.intervene import (
     rank_agreement,
     response_to_shift,
 )
-from permeation.meaning.measure_uses import measure_uses
+from permeation.meaning.measure_uses import Shifting, measure_uses
 from permeation.meaning.shifted import read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
 from permeation.meaning.words import Prompt
@@ -174,7 +174,7 @@ def toy_uses(seed: int = 0) -> Uses:
     model = ToyModel()
     activations, sequences = toy_activations(model)
     seen: list[int] = []
-    uses = measure_uses(model, 3, sequences, activations, 2, [1, 2], 0.9, 0, seen.append)
+    uses = measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1, 2], 0.9, 4, seen.append)
     assert sum(seen) == 2 * 2 * 5 * 2  # words, senses, prompts, layers
     return uses
 
@@ -209,7 +209,7 @@ def test_a_distribution_that_is_not_finite_is_an_error() -> None:
     activations, sequences = toy_activations(model)
     model.head.weight[0] = torch.inf
     with pytest.raises(PermeationError, match="the next-token distributions hold values that are not finite"):
-        measure_uses(model, 3, sequences, activations, 2, [1], 0.9, 0, lambda _: None)
+        measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1], 0.9, 4, lambda _: None)
 
 
 def test_a_list_without_pairs_is_an_error() -> None:
@@ -217,7 +217,7 @@ def test_a_list_without_pairs_is_an_error() -> None:
     model = ToyModel()
     activations, sequences = toy_activations(model, per_sense=2)
     with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
-        measure_uses(model, 3, sequences, activations, 2, [1], 0.9, 0, lambda _: None)
+        measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1], 0.9, 4, lambda _: None)
 
 
 def pairs(rng: np.random.Generator) -> MatchedPairs:

@@ -18,6 +18,7 @@ import yaml
 
 from permeation.config import Config, published
 from permeation.frame.asked import asked_of
+from permeation.frame.engine import EngineSettings
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 from permeation.meaning.laws import PUBLISHED_G_LAWS
@@ -138,6 +139,20 @@ def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_pa
     with pytest.raises(PermeationError):
         importlib.import_module("stages.report").main(Stage("report", settings, PROJECT, tmp_path))
     assert not (tmp_path / "metrics" / "claims.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # Ray's
+def test_workers_give_the_same_bytes(config: Config, finished: Path, tmp_path: Path) -> None:
+    """With a thread each, as here; with more threads the last bits differ, and no figure does."""
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
+    settings = replace(settings, engine=EngineSettings("ray", 2, None))
+    shutil.copytree(finished / "data", tmp_path / "data", ignore=shutil.ignore_patterns(".journal"))
+    for name in ("reconstruct", "locate", "intervene"):
+        shutil.rmtree(tmp_path / "data" / name)
+        importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, tmp_path))
+        for path in (finished / "data" / name).rglob("*.*"):
+            assert path.read_bytes() == (tmp_path / path.relative_to(finished)).read_bytes()
 
 
 def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from permeation.weights.replace import (
     Context,
     Job,
     Measured,
+    Scorer,
     Unmeasured,
     measure_all,
     mixing_job,
@@ -36,11 +37,11 @@ def context(config: Config, tmp_path: Path) -> Context:
     settings = replace(config.perplexity, tolerance=None, batch_size=2)
     empty = Baseline(Windows(tokens, torch.arange(8)), np.zeros(8))
     untouched = Baseline(empty.windows, empty.score(network, settings, lambda _: None))
-    return Context(network, untouched, settings, Journal(tmp_path / "journal", "base"))
+    return Context(Scorer(lambda: network, untouched, settings), Journal(tmp_path / "journal", "base"))
 
 
 def half_queries(context: Context) -> Change:
-    return Change({"W_Q": read_heads(context.model).W_Q / 2}, {"halves": 1.0})
+    return Change({"W_Q": read_heads(context.scorer.model).W_Q / 2}, {"halves": 1.0})
 
 
 def measured(context: Context, *jobs: Job | Unmeasured) -> list[Measured]:
@@ -86,14 +87,14 @@ def test_progress_is_told_the_same_for_every_job(context: Context) -> None:
 
 
 def test_the_first_windows_are_always_as_many(context: Context) -> None:
-    loose = replace(context, settings=replace(context.settings, tolerance=0.5))
+    loose = replace(context, scorer=replace(context.scorer, settings=replace(context.scorer.settings, tolerance=0.5)))
     (row,) = measured(loose.first(2), Job({}, lambda: half_queries(context)))
     assert row.nll.size == 2
 
 
 @pytest.mark.parametrize("layers", [range(3), range(1, 3), range(2, 3)])
 def test_only_the_heads_of_these_layers_are_mixed(context: Context, layers: range) -> None:
-    heads = read_heads(context.model)
+    heads = read_heads(context.scorer.model)
     injection = GramInjection.fit(heads)
     job = mixing_job({}, injection, lambda: torch.full((12, 12), 1 / 12, dtype=torch.float64), layers)
     change = job.change()
@@ -109,7 +110,7 @@ def test_only_the_heads_of_these_layers_are_mixed(context: Context, layers: rang
 
 
 def test_a_head_without_queries_does_not_hide_the_others(context: Context) -> None:
-    heads = read_heads(context.model)
+    heads = read_heads(context.scorer.model)
     W_Q: Any = heads.W_Q.clone()
     W_Q[1, 2] = 0
     injection = GramInjection.fit(replace(heads, W_Q=W_Q))

@@ -44,11 +44,16 @@ class Journal:
 
     def remember(self, measure: Callable[[], dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any]:
         """The value kept under `key`; where there is none, what `measure` gives, which is then kept."""
-        identity = json.dumps({"base": self.base, **key}, sort_keys=True)
-        path = self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()}.json"
-        if (kept := _read(path, identity)) is not None:
-            return kept
-        value = measure()
+        kept = self.recall(key)
+        return self.keep(key, measure()) if kept is None else kept
+
+    def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The value kept under `key`; None where there is none."""
+        return _read(*self._entry(key))
+
+    def keep(self, key: Mapping[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+        """Keep the value under `key`, and give it back."""
+        path, identity = self._entry(key)
         entry = json.dumps({"identity": identity, "value": value, "check": _check(identity, value)}, allow_nan=False)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +62,10 @@ class Journal:
             # The value is good, and the disk may have room again by the time that the results are written.
             sys.stderr.write(f"not kept, so an interrupted run would measure it again: {dict(key)}: {error}\n")
         return value
+
+    def _entry(self, key: Mapping[str, Any]) -> tuple[Path, str]:
+        identity = json.dumps({"base": self.base, **key}, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()}.json", identity
 
 
 def _check(identity: str, value: Mapping[str, Any]) -> str:

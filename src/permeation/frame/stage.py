@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, run
 
 from permeation.frame.asked import Flat, asked_of, differences, listed, read_asked, write_asked
 from permeation.frame.device import DEVICES
+from permeation.frame.engine import Engine, EngineSettings, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
 from permeation.frame.sealed import SEAL, broken, discard, replacing, seal
@@ -35,6 +36,10 @@ class Parameters(Protocol):
     @property
     def device(self) -> str:
         """The device to compute on."""
+
+    @property
+    def engine(self) -> EngineSettings:
+        """What measures changed models."""
 
     @property
     def words(self) -> str:
@@ -136,6 +141,10 @@ class Stage(Generic[C]):
         from permeation.frame.device import find_device
 
         return find_device(self.config.device)
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """What measures the stage's tasks, within a `with` block."""
+        return engine_of(self.config.engine, self.device.type)
 
 
 def code_of(project: Path, stage: str) -> list[Path]:

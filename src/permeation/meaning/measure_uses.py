@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from permeation.frame.engine import Engine, Local
 from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.decode_words import decode_words
@@ -30,66 +34,95 @@ NEUTRAL = ","  # what follows the word where the second outcome is measured
 MEMORY = 2**30  # bytes that the clean distributions of the words in hand may take
 
 
+@dataclass(frozen=True)
+class Shifting:
+    """What the interventions on all words share (frame.engine.Run); the model is read when it is first needed.
+
+    Attributes:
+        read: gives the model. after: the token one later. sequences: the tokens of each prompt, in the order of the
+            activations. direction_layer: of σ. folders: what `read` reads; a worker elsewhere needs it too.
+    """
+
+    read: Callable[[], Any]
+    after: int
+    sequences: Sequence[Sequence[int]]
+    activations: Activations
+    direction_layer: int
+    seed: int
+    folders: tuple[Path, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def model(self) -> Any:
+        """The untouched model."""
+        return self.read()
+
+    def __call__(self, task: Shifts, progress: Callable[[int], object]) -> dict[str, WordUse]:
+        """What the shifts at these layers do to these words."""
+        return _measure_words(self, task, progress)
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """Words with their matched pairs of prompts, and the layers to shift them at."""
+
+    pairs: Mapping[str, Sequence[tuple[int, int]]]
+    layers: Sequence[int]
+
+
 def measure_uses(
-    model: Any,
-    after: int,
-    sequences: Sequence[Sequence[int]],
-    activations: Activations,
-    direction_layer: int,
+    shifting: Shifting,
     layers: Sequence[int],
     least_auc: float,
-    seed: int,
+    vocabulary: int,
     advance: Callable[[int], object],
+    engine: Engine | None = None,
 ) -> Uses:
     """Shift the stream of every word's matched pairs at every layer, in every kind.
 
-    sequences: the tokens of each prompt, in the order of the activations. after: the token one later. advance: told
-    how many prompts went through how many layers.
+    vocabulary: how many tokens the model knows. advance: told how many prompts went through how many layers.
+    engine: what measures them, each worker some of the layers; by default this process.
     Raises PermeationError where no word has matched pairs, or a distribution is not finite.
     """
-    found: dict[str, WordUse] = {}
+    engine, activations = engine or Local(), shifting.activations
     pairs = direction_pairs(activations.prompts)
     words = list(pairs)
-    vocabulary = model.get_output_embeddings().weight.shape[0]
     largest = max((len(each) for each in pairs.values()), default=1)
     at_once = max(1, MEMORY // (2 * largest * 2 * vocabulary * 4))
-    for start in range(0, len(words), at_once):
-        found |= _measure_words(
-            model,
-            after,
-            sequences,
-            activations,
-            {word: pairs[word] for word in words[start : start + at_once]},
-            direction_layer,
-            layers,
-            seed,
-            advance,
-        )
+    tasks = [
+        (f"{', '.join(some)}, layers {', '.join(map(str, part))}", Shifts({word: pairs[word] for word in some}, part))
+        for some in (words[start : start + at_once] for start in range(0, len(words), at_once))
+        for part in (layers[i :: engine.workers] for i in range(engine.workers))
+        if part
+    ]
+    found: dict[str, dict[int, np.ndarray]] = {word: {} for word in words}
+    clean: dict[str, float] = {}
+    for (_, task), measured in zip(tasks, engine.map(shifting, tasks, advance), strict=True):
+        for word, use in measured.items():
+            clean[word] = use.clean_auc
+            found[word] |= dict(zip(task.layers, use.response, strict=True))
+    direction_layer, seed = shifting.direction_layer, shifting.seed
     decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, seed)
     graded = word_residuals(activations, direction_layer)
     g = factorise_words(list(graded.values()), real_sigmas(list(graded.values()), "final"), "final").factors.g[0]
     return Uses(
         layers=layers,
         last=activations.at_word.shape[1] - 1,
-        words=found,
+        words={word: WordUse(clean[word], np.array([found[word][layer] for layer in layers])) for word in words},
         least_auc=least_auc,
         auc={word: each.auc for word, each in decoded.words.items()},
         g=dict(zip(graded, g, strict=True)),
     )
 
 
-def _measure_words(
-    model: Any,
-    after: int,
-    sequences: Sequence[Sequence[int]],
-    activations: Activations,
-    pairs: Mapping[str, Sequence[tuple[int, int]]],
-    direction_layer: int,
-    layers: Sequence[int],
-    seed: int,
-    advance: Callable[[int], object],
-) -> dict[str, WordUse]:
-    """`measure_uses` of some words, whose clean distributions stand in memory together."""
+def _measure_words(shifting: Shifting, task: Shifts, advance: Callable[[int], object]) -> dict[str, WordUse]:
+    """What one task's shifts do; the clean distributions of its words stand in memory together."""
+    model, sequences, activations, after = shifting.model, shifting.sequences, shifting.activations, shifting.after
+    pairs, layers = task.pairs, task.layers
+    direction_layer, seed = shifting.direction_layer, shifting.seed
     matched = [
         MatchedPairs.of(word, *(activations.at_word[[pair[sense] for pair in each]] for sense in range(2)))
         for word, each in pairs.items()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from permeation.frame.engine import Engine, Local
 from permeation.frame.journal import Journal
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
@@ -88,18 +90,66 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Context:
-    """What all jobs of a stage are measured on.
+class Task:
+    """What a changed model is measured from: its weights, the first layer that changes, the windows.
 
     Attributes:
-        model: prepared for scoring (permeation.perplexity.fast). baseline: windows and NLL of the untouched model.
-        settings: when a comparison is precise enough. journal: what was measured before.
+        windows: measured on exactly so many, the first; None: on as many as make the ratio precise enough.
     """
 
-    model: Any
+    weights: Mapping[str, Tensor]
+    first_layer: int
+    windows: int | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What all changed models of a stage share (frame.engine.Run); the model itself is read when it is first needed.
+
+    Attributes:
+        read: gives the model, prepared for scoring. baseline: windows and NLL of the untouched model.
+        settings: when a comparison is precise enough. folders: what `read` reads; a worker elsewhere needs it too.
+    """
+
+    read: Callable[[], Any]
     baseline: Baseline
     settings: Perplexity
+    folders: tuple[Path, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model and what is kept of its runs."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def model(self) -> Any:
+        """The untouched model."""
+        return self.read()
+
+    @cached_property
+    def _streams(self) -> dict[bytes, tuple[int, Tensor]]:
+        return {}
+
+    def __call__(self, task: Task, progress: Callable[[int], object]) -> Float[np.ndarray, "scored"]:
+        """Σ NLL in nats of each window, of the model with these weights in place of its own."""
+        baseline, settings = self.baseline, self.settings
+        if task.windows is not None:
+            baseline, settings = baseline.first(task.windows), replace(settings, tolerance=None)
+        before = untouched_before(self.model, task.first_layer, self._streams) if task.first_layer else nullcontext()
+        with injected(self.model, **task.weights), before:
+            return baseline.score(self.model, settings, progress)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all jobs of a stage are measured with.
+
+    Attributes:
+        scorer: measures one. journal: what was measured before. windows: as in Task.
+    """
+
+    scorer: Scorer
     journal: Journal
+    windows: int | None = None
 
     @classmethod
     def read(
@@ -107,14 +157,17 @@ class Context:
     ) -> Context:
         """The fetched model, prepared for scoring, beside what the stage `baseline` wrote."""
         untouched = Baseline.read(baseline)
-        loaded = load_folded(model, fold_norm, device)
-        ready = prepare_for_scoring(loaded, settings.dtype, untouched.windows.tokens.shape[1])
-        return cls(ready, untouched, settings, journal)
+        ready = partial(_ready, model, fold_norm, device, settings.dtype, untouched.windows.tokens.shape[1])
+        return cls(Scorer(ready, untouched, settings, (model,)), journal)
+
+    @property
+    def baseline(self) -> Baseline:
+        """The windows that jobs are measured on, and the untouched model's NLL."""
+        return self.scorer.baseline if self.windows is None else self.scorer.baseline.first(self.windows)
 
     def first(self, windows: int) -> Context:
         """For jobs that are all measured on the first so many windows."""
-        settings = replace(self.settings, tolerance=None)
-        return Context(self.model, self.baseline.first(windows), settings, self.journal)
+        return replace(self, windows=windows)
 
     @property
     def tokens_per_job(self) -> int:
@@ -122,41 +175,66 @@ class Context:
         return self.baseline.windows.tokens.numel()
 
 
+def _ready(model: Path, fold_norm: bool, device: Any, dtype: str, context: int) -> Any:
+    return prepare_for_scoring(load_folded(model, fold_norm, device), dtype, context)
+
+
 def measure_all(
-    jobs: Iterable[Job | Unmeasured], context: Context, progress: Callable[[int], object]
+    jobs: Iterable[Job | Unmeasured],
+    context: Context,
+    progress: Callable[[int], object],
+    engine: Engine | None = None,
 ) -> Iterator[Measured]:
     """Measure every job, or recall it from the journal, in their order.
 
-    `progress` is told `tokens_per_job` in all for each job, batch by batch as far as it is measured.
+    `progress` is told `tokens_per_job` in all for each job, batch by batch as far as it is measured in this process.
+    engine: what measures them; by default this process.
     """
-    streams: dict[bytes, tuple[int, Tensor]] = {}
-    for job in jobs:
-        if isinstance(job, Unmeasured):
-            yield Measured({**job.columns, **dict.fromkeys(COLUMNS), "note": job.note}, np.empty(0))
-            continue
-        told = 0
+    drawn: deque[Measured | _Pending] = deque()
+    told = 0
 
-        def tell(tokens: int) -> None:
-            nonlocal told
-            told += tokens
-            progress(tokens)
+    def tell(tokens: int) -> None:
+        nonlocal told
+        told += tokens
+        progress(tokens)
 
-        kept = context.journal.remember(partial(_measure, job, context, streams, tell), job.key)
+    def measured(key: Mapping[str, Any], columns: Mapping[str, Any], kept: dict[str, Any]) -> Measured:
+        nonlocal told
         progress(context.tokens_per_job - told)
+        told = 0
         nll = np.array(kept["nll"])
         found = asdict(context.baseline.ratio(nll))
         ratio = {column: found["value" if column == "ratio" else column] for column in COLUMNS}
-        yield Measured({**job.columns, **job.key, **ratio, **kept["facts"], "note": None}, nll)
+        return Measured({**columns, **key, **ratio, **kept["facts"], "note": None}, nll)
+
+    def tasks() -> Iterator[tuple[str, Task]]:
+        for job in jobs:
+            if isinstance(job, Unmeasured):
+                drawn.append(Measured({**job.columns, **dict.fromkeys(COLUMNS), "note": job.note}, np.empty(0)))
+            elif (kept := context.journal.recall(job.key)) is not None:
+                drawn.append(measured(job.key, job.columns, kept))
+            else:
+                change = job.change()
+                drawn.append(_Pending(job.key, job.columns, change.facts))
+                yield str(dict(job.key)), Task(change.weights, job.first_layer, context.windows)
+
+    for nll in (engine or Local()).map(context.scorer, tasks(), tell):
+        while isinstance(first := drawn.popleft(), Measured):
+            yield first
+        kept = context.journal.keep(first.key, {"nll": nll.tolist(), "facts": dict(first.facts)})
+        yield measured(first.key, first.columns, kept)
+    for rest in drawn:
+        assert isinstance(rest, Measured)
+        yield rest
 
 
-def _measure(
-    job: Job, context: Context, streams: dict[bytes, tuple[int, Tensor]], progress: Callable[[int], object]
-) -> dict[str, Any]:
-    change = job.change()
-    before = untouched_before(context.model, job.first_layer, streams) if job.first_layer else nullcontext()
-    with injected(context.model, **change.weights), before:
-        nll = context.baseline.score(context.model, context.settings, progress)
-    return {"nll": nll.tolist(), "facts": dict(change.facts)}
+@dataclass(frozen=True)
+class _Pending:
+    """What is known of a job whose NLL is still to come; the job itself may hold much."""
+
+    key: Mapping[str, Any]
+    columns: Mapping[str, Any]
+    facts: Mapping[str, float | None]
 
 
 def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baseline) -> None:

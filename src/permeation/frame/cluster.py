@@ -1,0 +1,225 @@
+"""An engine of Ray actors: each holds what the tasks share and takes one task at a time; one that dies is replaced."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from permeation.frame.engine import EngineSettings, Progress, Run
+from permeation.frame.errors import PermeationError
+from permeation.frame.sealed import SEAL
+
+try:
+    import ray
+except ImportError as error:
+    raise PermeationError(
+        "engine.kind is ray, and Ray is not installed; make setup RAY=1 installs it; accepted without it: local"
+    ) from error
+
+PROCESSORS_PER_WORKER = 4
+TRIES = 2  # of a task whose worker died or that failed
+QUEUED = 2  # tasks that a worker has at hand: the next one is there when it is done
+COMPARED = ("numpy", "scipy", "torch", "transformers")  # a worker with others may give other numbers
+SOURCE = Path(__file__).parents[1]  # the package, which joins the job on other machines
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that do the arithmetic."""
+    return {name: importlib.metadata.version(name) for name in COMPARED}
+
+
+class _Worker:
+    """What runs in an actor."""
+
+    def __init__(self, run: Run[Any, Any], threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.run = run
+
+    def lacks(self, folders: list[tuple[str, bytes]]) -> list[str]:
+        """Which of these folders this machine does not have, told by the seal of what they hold."""
+        return [name for name, seal in folders if not (at := Path(name, SEAL)).is_file() or at.read_bytes() != seal]
+
+    def receive(self, folder: str, files: dict[str, bytes]) -> None:
+        """Write a folder's files where the driver has them."""
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def versions(self) -> dict[str, str]:
+        return versions()
+
+    def measure(self, task: Any) -> Any:
+        return self.run(task, lambda _: None)
+
+
+@dataclass
+class _Sent:
+    name: str
+    task: Any
+    actor: int
+    result: Any
+    tries: int = 1
+
+
+@dataclass
+class RayEngine:
+    """Ray actors, one for each GPU or share of processors.
+
+    Attributes:
+        workers: how many. resources: what each takes of the cluster. threads: of torch in each.
+    """
+
+    workers: int
+    resources: dict[str, int]
+    threads: int
+    _run: Run[Any, Any] | None = None
+    _actors: list[Any] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def started(cls, settings: EngineSettings, device: str) -> Iterator[RayEngine]:
+        """Join a cluster or start one on this machine, and leave it at the end, however that comes.
+
+        Raises PermeationError where there is none at the address, one of another version, or none with what is needed.
+        """
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what a worker sees is what it was given
+        path = os.pathsep.join(filter(None, (str(SOURCE.parent), os.environ.get("PYTHONPATH"))))
+        there: dict[str, Any] = {"env_vars": {"PYTHONPATH": path}}
+        if settings.address is not None:
+            there = {"py_modules": [str(SOURCE)]}
+        _reach(settings.address)
+        try:
+            ray.init(
+                address=settings.address or "local",
+                runtime_env=there,
+                include_dashboard=False if settings.address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise PermeationError(f"engine.address is {settings.address}; Ray says: {first}") from error
+        try:
+            yield cls.within(settings, device, ray.cluster_resources())
+        finally:
+            ray.shutdown()
+
+    @classmethod
+    def within(cls, settings: EngineSettings, device: str, cluster: dict[str, float]) -> RayEngine:
+        """The engine on a cluster with these resources."""
+        processors, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
+        kind, have, usual = "CPU", processors, max(1, processors // PROCESSORS_PER_WORKER)
+        if device == "cuda":
+            kind, have, usual = "GPU", gpus, gpus
+        workers = usual if settings.workers == "auto" else settings.workers
+        if not 1 <= workers <= have:
+            raise PermeationError(
+                f"engine.workers is {settings.workers}; the cluster has {have} {kind}; accepted: auto, or 1 to {have}"
+            )
+        threads = max(1, processors // workers)
+        resources: dict[str, int] = {"num_gpus": 1} if kind == "GPU" else {}
+        return cls(workers, {"num_cpus": threads, **resources}, threads)
+
+    def map(self, run: Run[Any, Any], tasks: Iterable[tuple[str, Any]], progress: Progress) -> Iterator[Any]:  # noqa: ARG002
+        """The result of every task, in their order; nothing is told before one is done.
+
+        A task whose worker died, or that failed, is given once more; then PermeationError names it. An error that is
+        said in words (PermeationError) ends it at once.
+        """
+        source, sent = iter(tasks), deque[_Sent]()
+        exhausted = False
+        while sent or not exhausted:
+            while not exhausted and len(sent) < QUEUED * self.workers:
+                try:
+                    name, task = next(source)
+                except StopIteration:
+                    exhausted = True
+                    break
+                actors = self._ready(run)
+                load = [sum(each.actor == i for each in sent if not _done(each)) for i in range(len(actors))]
+                actor = load.index(min(load))
+                task = ray.put(task)
+                sent.append(_Sent(name, task, actor, actors[actor].measure.remote(task)))
+            if sent:
+                yield self._result(sent.popleft(), run, sent)
+
+    def _result(self, first: _Sent, run: Run[Any, Any], others: deque[_Sent]) -> Any:
+        while True:
+            try:
+                return ray.get(first.result)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, PermeationError):
+                    raise error.cause from error
+                said: Exception = error
+            except ray.exceptions.RayActorError as error:
+                said = error
+                self._replace(run, first.actor, others)
+            if first.tries == TRIES:
+                raise PermeationError(f"{first.name}: failed {TRIES} times on a worker: {_last_line(said)}") from said
+            first.tries += 1
+            first.result = self._ready(run)[first.actor].measure.remote(first.task)
+
+    def _ready(self, run: Run[Any, Any]) -> list[Any]:
+        """The actors that hold `run`, started where they hold another or none."""
+        if self._run is not run:
+            for actor in self._actors:
+                ray.kill(actor)  # it holds the processors that the new ones need
+            shared = ray.put(run)
+            self._run, self._actors = run, [self._start(shared, run) for _ in range(self.workers)]
+        return self._actors
+
+    def _start(self, shared: Any, run: Run[Any, Any]) -> Any:
+        actor: Any = ray.remote(_Worker).options(**self.resources).remote(shared, self.threads)
+        if (theirs := ray.get(actor.versions.remote())) != (ours := versions()):
+            other = ", ".join(
+                f"{name} {theirs[name]} (here {ours[name]})" for name in ours if theirs[name] != ours[name]
+            )
+            raise PermeationError(
+                f"a worker of the cluster has other libraries: {other}; accepted: the same everywhere"
+            )
+        folders = [Path(folder) for folder in getattr(run, "folders", ())]
+        seals = [(str(folder), (folder / SEAL).read_bytes()) for folder in folders]
+        for lacking in ray.get(actor.lacks.remote(seals)):
+            files = {
+                str(path.relative_to(lacking)): path.read_bytes() for path in Path(lacking).rglob("*") if path.is_file()
+            }
+            ray.get(actor.receive.remote(lacking, files))
+        return actor
+
+    def _replace(self, run: Run[Any, Any], dead: int, others: deque[_Sent]) -> None:
+        """A new actor in the place of a dead one; what else it had at hand is given to the new one."""
+        self._actors[dead] = self._start(ray.put(run), run)
+        for each in others:
+            if each.actor == dead:
+                each.result = self._actors[dead].measure.remote(each.task)
+
+
+def _reach(address: str | None) -> None:
+    """Raise PermeationError where nothing listens at host:port; Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise PermeationError(f"engine.address is {address}; nothing answers there: {error.strerror}") from error
+
+
+def _done(sent: _Sent) -> bool:
+    ready, _ = ray.wait([sent.result], timeout=0)
+    return bool(ready)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

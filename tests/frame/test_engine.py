@@ -1,0 +1,167 @@
+"""Tasks on Ray's workers: the same results in the same order, whatever happens to a worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from permeation.frame.engine import EngineSettings, Local, engine_of
+from permeation.frame.errors import PermeationError
+from tests.conftest import PROJECT
+
+HERE = EngineSettings("ray", 2, None)
+# Files that Ray leaves open at its end.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squares its task, and misbehaves the first times as it is told."""
+
+    folder: Path
+
+    def __call__(self, task: int, progress: Callable[[int], object]) -> int:
+        progress(1)
+        once = self.folder / str(task)
+        if task < 0 or (task % 10 == 3 and not once.exists()):
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == 1000:
+            raise ValueError("no thousand")
+        if task == 2000:
+            raise PermeationError("two thousand is refused")
+        time.sleep(0.01 * (task % 3))
+        return task * task
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes, made with Ray's own utilities in one process tree."""
+    utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (make setup RAY=1)")
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have the tests
+    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield replace(HERE, address=made.address)
+    ray.shutdown()
+    made.shutdown()
+
+
+def tasks(*numbers: int) -> list[tuple[str, int]]:
+    return [(f"task {number}", number) for number in numbers]
+
+
+def test_one_process_takes_the_tasks_as_they_come(tmp_path: Path) -> None:
+    told: list[int] = []
+    assert list(Local().map(Square(tmp_path), tasks(1, 2, 4), told.append)) == [1, 4, 16]
+    assert told == [1, 1, 1]
+    with engine_of(EngineSettings("local", "auto", None), "cpu") as engine:
+        assert isinstance(engine, Local)
+
+
+def test_the_results_of_a_cluster_come_in_order_though_workers_die(cluster: EngineSettings, tmp_path: Path) -> None:
+    with engine_of(cluster, "cpu") as engine:
+        assert engine.workers == 2
+        assert list(engine.map(Square(tmp_path), tasks(5), lambda _: None)) == [25]
+        numbers = range(14)
+        found = list(engine.map(Square(tmp_path), tasks(*numbers), lambda _: None))
+    assert found == [number * number for number in numbers]
+    assert (tmp_path / "3").exists()
+    assert (tmp_path / "13").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (-1, "task -1: failed 2 times on a worker"),
+        (1000, "task 1000: failed 2 times on a worker: ValueError: no thousand"),
+        (2000, "two thousand is refused"),
+    ],
+)
+def test_what_fails_twice_ends_with_its_name(
+    cluster: EngineSettings, tmp_path: Path, number: int, message: str
+) -> None:
+    with engine_of(cluster, "cpu") as engine, pytest.raises(PermeationError, match=message):
+        list(engine.map(Square(tmp_path), tasks(1, number, 2), lambda _: None))
+
+
+def test_other_libraries_on_a_worker_are_said(
+    cluster: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from permeation.frame import cluster as module
+
+    ours = module.versions()
+    monkeypatch.setattr(module, "versions", lambda: ours | {"torch": "1.0"})
+    with engine_of(cluster, "cpu") as engine, pytest.raises(PermeationError, match=r"other libraries: torch 2.*1\.0"):
+        list(engine.map(Square(tmp_path), tasks(1), lambda _: None))
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "message"),
+    [(3, "cpu", "engine.workers is 3; the cluster has 2 CPU; accepted"), ("auto", "cuda", "the cluster has 0 GPU")],
+)
+def test_more_workers_than_there_is_room_for_are_refused(
+    cluster: EngineSettings, workers: Any, device: str, message: str
+) -> None:
+    with pytest.raises(PermeationError, match=message), engine_of(replace(cluster, workers=workers), device):
+        pass
+
+
+def test_a_cluster_that_is_not_there_is_an_error() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    absent = replace(HERE, address="127.0.0.1:1")
+    environment = {"RAY_ADDRESS": "", "RAY_TMPDIR": "/tmp/no-ray-here"}
+    script = f"from permeation.frame.engine import EngineSettings, engine_of\nwith engine_of({absent!r}, 'cpu'): pass\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert "PermeationError: engine.address is 127.0.0.1:1; nothing answers there: Connection refused" in done.stderr
+
+
+def test_without_ray_the_message_says_how_to_get_it() -> None:
+    script = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from permeation.frame.engine import EngineSettings, engine_of\n"
+        f"engine_of({HERE!r}, 'cpu')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "Ray is not installed; make setup RAY=1 installs it" in done.stderr
+
+
+def test_nothing_of_ray_is_imported_unless_it_is_asked_for() -> None:
+    stages = [path.stem for path in (PROJECT / "stages").glob("*.py") if path.stem != "__init__"]
+    script = f"import sys\nfor name in {stages}: __import__('stages.' + name)\nassert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
+
+
+def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    script = tmp_path / "long.py"
+    script.write_text(
+        "import time\n"
+        "from permeation.frame.engine import EngineSettings, engine_of\n"
+        "class Slow:\n"
+        "    def __call__(self, task, progress):\n"
+        "        time.sleep(task)\n"
+        f"with engine_of({replace(HERE, workers=1)!r}, 'cpu') as engine:\n"
+        "    for _ in engine.map(Slow(), [('short', 0), ('long', 600)], print): print('begun', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    mine = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in each.name() for each in mine)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    gone, alive = psutil.wait_procs(mine, timeout=20)
+    assert alive == []
+    assert gone
