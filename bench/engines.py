@@ -14,10 +14,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 TASKS, WINDOWS, ROUNDS = 8, 4, 3
-ENGINES = {"one process": ("local", 1), "one worker": ("ray", 1), "two workers": ("ray", 2)}
+ENGINES: dict[str, tuple[Literal["local", "ray"], int]] = {
+    "one process": ("local", 1),
+    "one worker": ("ray", 1),
+    "two workers": ("ray", 2),
+}
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:

@@ -52,7 +52,6 @@ class Config(Settings):
         "Where to compute: auto (CUDA before MPS before the CPU), cpu, cuda or mps. It changes no result and "
         "runs nothing again.",
     )
-    engine: EngineSettings = checked(section(EngineSettings))
     seed: int = checked(
         integer(0, 2**32 - 1),  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
         "Start of every random draw: bootstrap, null models, k-means. Another one shows what chance does to a result.",
@@ -68,6 +67,7 @@ class Config(Settings):
         "(docs/meaning.md, Published definitions); response.threshold, cluster.share and cluster.components are then "
         "the published ones, whatever is set below.",
     )
+    engine: EngineSettings = checked(section(EngineSettings))
     activations: Activations = checked(section(Activations))
     sigma: Sigma = checked(section(Sigma))
     response: Response = checked(section(Response))

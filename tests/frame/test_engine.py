@@ -72,6 +72,7 @@ def test_the_results_of_a_cluster_come_in_order_though_workers_die(cluster: Engi
     with engine_of(cluster, "cpu") as engine:
         assert engine.workers == 2
         assert list(engine.map(Square(tmp_path), tasks(5), lambda _: None)) == [25]
+        assert list(engine.map(Square(tmp_path), [], lambda _: None)) == []
         numbers = range(14)
         found = list(engine.map(Square(tmp_path), tasks(*numbers), lambda _: None))
     assert found == [number * number for number in numbers]
@@ -127,14 +128,51 @@ def test_a_cluster_that_is_not_there_is_an_error() -> None:
     assert "PermeationError: engine.address is 127.0.0.1:1; nothing answers there: Connection refused" in done.stderr
 
 
-def test_without_ray_the_message_says_how_to_get_it() -> None:
-    script = (
-        "import sys; sys.modules['ray'] = None\n"
-        "from permeation.frame.engine import EngineSettings, engine_of\n"
-        f"engine_of({HERE!r}, 'cpu')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "Ray is not installed; make setup RAY=1 installs it" in done.stderr
+def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "permeation.frame.cluster", raising=False)
+    with pytest.raises(PermeationError, match="Ray is not installed; make setup RAY=1 installs it"):
+        engine_of(HERE, "cpu")
+
+
+def test_a_worker_takes_a_gpu_or_four_processors() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    from permeation.frame.cluster import RayEngine
+
+    usual = replace(HERE, workers="auto")
+    on_gpus = RayEngine.within(usual, "cuda", {"CPU": 16.0, "GPU": 4.0})
+    assert (on_gpus.workers, on_gpus.threads, on_gpus.resources) == (4, 4, {"num_cpus": 4, "num_gpus": 1})
+    on_processors = RayEngine.within(usual, "cpu", {"CPU": 16.0, "GPU": 4.0})
+    assert (on_processors.workers, on_processors.resources) == (4, {"num_cpus": 4})
+    assert RayEngine.within(usual, "cpu", {"CPU": 2.0}).threads == 2
+
+
+def test_what_ray_says_of_another_version_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n  Ray: 2.1")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    said = "engine.address is None; Ray says: Version mismatch: The cluster was started with:"
+    with pytest.raises(PermeationError, match=said), engine_of(HERE, "cpu"):
+        pass
+
+
+def test_a_folder_that_a_worker_lacks_is_told_by_its_seal_and_sent_whole(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    from permeation.frame.cluster import SEAL, _Worker, files_of
+
+    source, copy = tmp_path / "model", tmp_path / "copy"
+    (source / "deep").mkdir(parents=True)
+    (source / SEAL).write_bytes(b"seal")
+    (source / "deep" / "weights").write_bytes(b"many")
+    worker = _Worker(Square(tmp_path), 1)
+    asked = [(str(source), b"seal"), (str(source), b"other"), (str(copy), b"seal")]
+    assert worker.lacks(asked) == [str(source), str(copy)]
+    worker.receive(str(copy), files_of(source))
+    assert worker.lacks(asked[2:]) == []
+    assert (copy / "deep" / "weights").read_bytes() == b"many"
 
 
 def test_nothing_of_ray_is_imported_unless_it_is_asked_for() -> None:

@@ -31,6 +31,11 @@ COMPARED = ("numpy", "scipy", "torch", "transformers")  # a worker with others m
 SOURCE = Path(__file__).parents[1]  # the package, which joins the job on other machines
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder and what they hold."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def versions() -> dict[str, str]:
     """Of the libraries that do the arithmetic."""
     return {name: importlib.metadata.version(name) for name in COMPARED}
@@ -57,10 +62,10 @@ class _Worker:
             path.write_bytes(content)
 
     def versions(self) -> dict[str, str]:
-        return versions()
+        return versions()  # pragma: no cover (in a worker)
 
     def measure(self, task: Any) -> Any:
-        return self.run(task, lambda _: None)
+        return self.run(task, lambda _: None)  # pragma: no cover (in a worker)
 
 
 @dataclass
@@ -190,11 +195,8 @@ class RayEngine:
             )
         folders = [Path(folder) for folder in getattr(run, "folders", ())]
         seals = [(str(folder), (folder / SEAL).read_bytes()) for folder in folders]
-        for lacking in ray.get(actor.lacks.remote(seals)):
-            files = {
-                str(path.relative_to(lacking)): path.read_bytes() for path in Path(lacking).rglob("*") if path.is_file()
-            }
-            ray.get(actor.receive.remote(lacking, files))
+        for lacking in ray.get(actor.lacks.remote(seals)):  # pragma: no cover (on another machine)
+            ray.get(actor.receive.remote(lacking, files_of(Path(lacking))))
         return actor
 
     def _replace(self, run: Run[Any, Any], dead: int, others: deque[_Sent]) -> None:
