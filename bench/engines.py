@@ -54,7 +54,10 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for name, (kind, workers) in ENGINES.items():
         begun = time.perf_counter()
+        engine: Any
         with engine_of(EngineSettings(kind, workers, None), "cpu") as engine:
+            if kind == "ray":
+                engine.threads = 1  # one worker would take both processors
             list(engine.map(context.scorer, tasks[:workers], lambda _: None))
             start = time.perf_counter() - begun
             rounds = []

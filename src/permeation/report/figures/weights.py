@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -102,9 +103,8 @@ def pareto(rows: Rows) -> Figure:
     axis.set(xlabel="stored share of W_Q and W_K (16 bits a number)")
     axis.yaxis.set_major_formatter(lambda excess, _: f"{100 * excess:g} %")
     if lost:
-        axis.set_title(
-            f"left out, for they double the perplexity at least: {', '.join(lost)}", fontsize="small", color=GREY
-        )
+        said = f"left out, for they double the perplexity at least: {', '.join(lost)}"
+        axis.set_title(textwrap.fill(said, 70), fontsize="small", color=GREY)
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
