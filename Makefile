@@ -25,13 +25,14 @@ repro: .venv/ready  ## run the whole pipeline (what is up to date is not run aga
 meaning: .venv/ready  ## the meaning axis alone, with words of your own: make meaning WORDS=mine.yaml
 	$(BIN)/dvc exp run $(if $(WORDS),-S words=$(WORDS)) report_meaning
 	$(BIN)/permeation summary
+	$(BIN)/python -m permeation.report
 
 quick: .venv/ready  ## the whole pipeline on little text, as the experiment `quick`; what is committed stays as it is
 	$(BIN)/dvc exp run --temp --force --name quick $(foreach setting,$(QUICK),-S '$(setting)')
 	$(BIN)/permeation summary quick
 
 back: .venv/ready  ## back to the committed parameters and their results, whatever was run since; recomputes nothing
-	git checkout -q -- params.yaml dvc.lock metrics plots
+	git checkout -q HEAD -- params.yaml dvc.lock metrics plots
 	$(BIN)/dvc checkout --force
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/

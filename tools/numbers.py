@@ -225,6 +225,7 @@ def confirmed(read: Read) -> str:
         columns.append(
             {
                 "correlation of g, h = rank (primary)": text_of(g["rank"]["word_correlation_mean"], ".3f"),
+                "at the token before the word": text_of(g["before"]["rank_correlation_mean"], ".3f"),
                 "with senses shuffled": text_of(g["rank"]["null_correlation_mean"], ".3f"),
                 "p": text_of(p["rank.word_correlation_mean"], ".4f"),
                 "correlation of g, h = final": text_of(g["word_correlation_mean"], ".3f"),

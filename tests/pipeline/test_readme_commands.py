@@ -94,7 +94,7 @@ NOT_RUN = {
     "python -m tools.numbers": "tests/tools/test_numbers.py; the pages' numbers are not those of the small model",
     ".venv/bin/dvc exp run -S 'rivals.methods=[pruned,int8]'": "tests/pipeline/test_extending.py",
     "dvc repro --force": "a whole run",
-    "git checkout dvc.lock": "git's own",
+    "git checkout HEAD -- dvc.lock": "git's own",
     "dvc exp run": "named without its options",
     "dvc exp run -S key=value": "stands for others",
     "dvc push": "needs a remote",

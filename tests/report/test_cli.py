@@ -99,11 +99,15 @@ def test_what_cannot_be_compared_is_said_in_one_line(
     assert "\n" not in str(left.value)
 
 
-def test_revisions_without_a_common_word_are_not_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_revisions_without_a_common_word_the_headlines_are_compared(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [{**row, "word": f"other {row['word']}"} for row in sample_tables(0)["g"]]
     write_rows(run / "plots" / "meaning" / "g.json", rows)
-    with pytest.raises(SystemExit, match="permeation: first and workspace have no word in common"):
-        permeation(monkeypatch, "compare", "first", "workspace")
+    permeation(monkeypatch, "compare", "first", "workspace")
+    said = capsys.readouterr().out
+    assert "first and workspace have no word in common: their g are not compared" in said
+    assert "RMSE" not in said
 
 
 @pytest.mark.usefixtures("run")

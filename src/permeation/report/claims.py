@@ -134,10 +134,8 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
     if isinstance(figure, Mapping):  # of a list some entries may be more than the model has
         figure = {key: value for key, value in figure.items() if value is not None}
     if "first" in claim:
-        within = [
-            int(count) for count, ratio in figure.items() if count.isdigit() and ratio <= claim["first"]["at_most"]
-        ]
-        figure, low, high = min(within, default=size), None, None
+        within = [_count(metrics, asked) for asked, ratio in figure.items() if ratio <= claim["first"]["at_most"]]
+        figure, low, high = min(filter(None, within), default=size), None, None
     if not isinstance(figure, Mapping):
         figure, low, high = ({None: each} for each in (figure, low, high))
     found = []
@@ -146,6 +144,14 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
         bounds = [each[key] for each in (low, high) if each is not None and each.get(key) is not None]
         found.append((value / size, min([value, *bounds]) / size, max([value, *bounds]) / size))
     return found
+
+
+def _count(metrics: Metrics, asked: str) -> int | None:
+    """How many components an entry of reconstruct.components stands for; None for `all`."""
+    if asked.endswith("%"):
+        count: int | None = _look_up(metrics, f"pca.components_for_variance.{asked.removesuffix('%')}")
+        return count
+    return int(asked) if asked.isdigit() else None
 
 
 def _look_up(metrics: Metrics, path: str | None) -> Any:

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float
 
 from permeation.frame.asked import flat
-from permeation.frame.errors import PermeationError
 from permeation.meaning.likeness import Likeness, compare_curves, compare_means, on_grid
 from permeation.report.asking import results_at
 from permeation.report.axes import AXES, MEANING
@@ -74,10 +73,8 @@ class RevisionPair:
 
     @classmethod
     def between(cls, first: Revision, second: Revision, seed: int) -> RevisionPair:
-        """Compare two revisions; raises PermeationError where they share no word."""
+        """Compare two revisions that share a word."""
         shared = [word for word in first.g if word in second.g]
-        if not shared:
-            raise PermeationError(f"{first.name} and {second.name} have no word in common")
         x, y = (on_grid(np.stack([each.g[word] for word in shared]), GRID_POINTS) for each in (first, second))
         words = {word: compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)}
         return cls(first, second, words, compare_means(x, y, RESAMPLES, np.random.default_rng(seed)))
@@ -89,15 +86,27 @@ def read_revisions(project: Path, names: Sequence[str]) -> list[Revision]:
 
 
 def compare_g(revisions: Sequence[Revision], seed: int) -> list[RevisionPair]:
-    """Every pair of the revisions that have g, in the order given."""
-    return [RevisionPair.between(*pair, seed) for pair in combinations([each for each in revisions if each.g], 2)]
+    """Every pair of the revisions that have g of a word in common, in the order given."""
+    pairs = combinations([each for each in revisions if each.g], 2)
+    return [RevisionPair.between(*pair, seed) for pair in pairs if pair[0].g.keys() & pair[1].g.keys()]
+
+
+def apart(revisions: Sequence[Revision]) -> list[str]:
+    """Which pairs have g and no word in common, in words."""
+    pairs = combinations([each for each in revisions if each.g], 2)
+    return [
+        f"{one.name} and {other.name} have no word in common: their g are not compared"
+        for one, other in pairs
+        if not one.g.keys() & other.g.keys()
+    ]
 
 
 def headline_table(revisions: Sequence[Revision]) -> str:
-    """All headline figures, a line each and a column a revision; then why an axis of a revision is not among them."""
+    """All headline figures, a line each and a column a revision; then what is not compared, and why."""
     keys = list(dict.fromkeys(key for each in revisions for key in each.headlines))
     rows = [(key, *(figure(each.headlines.get(key)) for each in revisions)) for key in keys]
     refused = [f"{each.name}: {said}" for each in revisions for said in each.results.refused.values()]
+    refused += apart(revisions)
     runs = [f"{each.name}: {each.results.about}" for each in revisions]
     return "\n".join([*runs, "", *columns(("", *(each.name for each in revisions)), rows), "", *refused]) + "\n"
 
