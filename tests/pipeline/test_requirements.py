@@ -12,11 +12,14 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import PROJECT
 
-LOCKED = [
-    Requirement(line)
-    for line in (PROJECT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-]
+
+def locked(name: str) -> list[Requirement]:
+    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+LOCKED = locked("requirements.lock")
+RAY = {canonicalize_name(each.name): each for each in locked("requirements-ray.lock")}
 PINS = {canonicalize_name(requirement.name): requirement for requirement in LOCKED}
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 DIRECT = [
@@ -49,6 +52,16 @@ def is_locked(requirement: Requirement) -> bool:
 def test_every_line_is_one_exact_version() -> None:
     assert len(PINS) == len(LOCKED)
     assert [str(each) for each in LOCKED if not is_exact(each) or each.marker or each.extras or each.url] == []
+
+
+def test_ray_and_what_it_asks_for_is_pinned_beside_the_rest() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    asked = [*map(Requirement, PYPROJECT["project"]["optional-dependencies"]["ray"])]
+    asked += [each for name in RAY for each in needed(name)]
+    pins = PINS | RAY
+    assert all(is_exact(each) for each in RAY.values())
+    assert [str(each) for each in asked if not pins[canonicalize_name(each.name)].specifier] == []
+    assert not PINS.keys() & RAY.keys()
 
 
 @pytest.mark.parametrize("asked", DIRECT)
@@ -85,7 +98,7 @@ def test_a_fresh_environment_holds_nothing_else() -> None:
         brought |= {str(each) for each in new}
         todo += new
     names = {canonicalize_name(Requirement(each).name) for each in brought}
-    assert installed - PINS.keys() - names - {"pip"} == {canonicalize_name(PYPROJECT["project"]["name"])}
+    assert installed - PINS.keys() - RAY.keys() - names - {"pip"} == {canonicalize_name(PYPROJECT["project"]["name"])}
 
 
 @pytest.mark.parametrize(
