@@ -350,6 +350,7 @@ def nulls(read: Read) -> str:
 CONTROLS = {
     "correlation of g between words, h = final": ("word_correlation_mean", "null_correlation_mean"),
     "correlation of g between words, h = rank": ("rank.word_correlation_mean", "rank.null_correlation_mean"),
+    "correlation of g's increments, h = final": ("increment_correlation_mean", "null_increment_correlation"),
     "R² of h · f_max · g": ("decomposition_r2", "null_decomposition_r2"),
     "R², drift taken out, h = final": ("decomposition_r2_drift_out", "null_r2_drift_out"),
     "R², drift taken out, h = rank": ("rank.decomposition_r2_drift_out", "rank.null_r2_drift_out"),

@@ -174,7 +174,6 @@ def test_an_error_in_a_parameter_stops_the_pipeline(project: Path) -> None:
 def test_a_colleague_computes_nothing(finished_project: Path, tmp_path: Path) -> None:
     """docs/cluster.md, Shared results, with a folder as the remote."""
     mine = duplicate(finished_project, tmp_path)
-    link_environment(mine)
     call(mine, "dvc", "remote", "add", "--default", "results", str(tmp_path / "shared"))
     call(mine, "git", "add", "-A")
     call(mine, "git", "commit", "-qm", "results")
