@@ -34,6 +34,11 @@ def chain(config: Config, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_an_input_is_checked_once(config: Config, chain: Path) -> None:
+    stage = Stage("compute_sigma", config, PROJECT, chain)
+    assert stage.input("model") == stage.input("model") == chain / "data" / "model"
+
+
 def test_an_output_names_what_it_depends_on_and_nothing_else(config: Config, chain: Path) -> None:
     assert set(read_asked(chain / "data" / "model")) == {"model"}
     assert read_asked(chain / "data" / "compute_sigma") == {

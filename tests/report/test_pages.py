@@ -287,6 +287,13 @@ def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
     assert "None of 2 methods stays within 5 %" in said_of(metrics)
 
 
+def test_prompts_that_the_model_may_not_read_are_said() -> None:
+    metrics = sample_metrics()
+    assert "nats, a byte of the text 0.70." in said_of(metrics)
+    metrics["logit_lens"]["prompts_nats_per_byte"] = 2.1
+    assert "3.0 times as much" in said_of(metrics)
+
+
 def test_a_quick_run_says_so() -> None:
     metrics = sample_metrics()
     metrics["weights_run"]["parameters"]["quick"] = True
