@@ -31,7 +31,7 @@ def main(stage: Stage) -> None:
         activations,
         layer_index(config.sigma.direction_layer, n_layers),
         config.seed,
-        (source,),
+        folders=(source,),
     )
     total = prompts * len(layers)
     with progress.bar(total, "interventions", "run") as bar, stage.engine() as engine:

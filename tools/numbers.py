@@ -23,15 +23,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import bench.engines
 import bench.stages
 import bench.tables
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, read_yaml
-from permeation.meaning.likeness import compare_curves, compare_means, on_grid
-from permeation.report.revisions import GRID_POINTS, RESAMPLES
+from permeation.report.revisions import compare_words, curves_of
 
 PROJECT = Path(__file__).parents[1]
 MARK = re.compile(r"(?P<shown>[^\s<>|()\[\]*]+)<!--(?P<name>[\w/-]+):(?P<key>[^:\s]+):(?P<spec>[^\s>]*?)-->")
@@ -190,21 +187,13 @@ def two_models(read: Read) -> str:
 
 def both_g(read: Read) -> str:
     """How alike the words' g of both models are, on one depth axis."""
-    curves: list[dict[str, list[float]]] = []
-    for name in ("plots/meaning/g", f"{SECOND}/plots/meaning/g"):
-        of: dict[str, list[float]] = {}
-        for row in _there(read, name):
-            if row["kind"] == "word":
-                of.setdefault(row["word"], []).append(row["g"])
-        curves.append(of)
-    x, y = (on_grid(np.array([of[word] for word in curves[0]]), GRID_POINTS) for of in curves)
-    rows = {word: compare_curves(*pair) for word, *pair in zip(curves[0], x, y, strict=True)}
-    rows["mean"] = compare_means(x, y, RESAMPLES, np.random.default_rng(0))
+    own, other = (curves_of(_there(read, name)) for name in ("plots/meaning/g", f"{SECOND}/plots/meaning/g"))
+    words, mean = compare_words(own, other, seed=0)
     return grid(
         ["word", "correlation", "RMSE"],
         (
             [word, *(_interval(like, key) for key in ("correlation", "rmse"))]
-            for word, like in ((word, asdict(each)) for word, each in rows.items())
+            for word, like in ((word, asdict(each)) for word, each in (words | {"mean": mean}).items())
         ),
     )
 
@@ -226,10 +215,10 @@ def confirmed(read: Read) -> str:
             {
                 "correlation of g, h = rank (primary)": text_of(g["rank"]["word_correlation_mean"], ".3f"),
                 "at the token before the word": text_of(g["before"]["rank_correlation_mean"], ".3f"),
-                "with senses shuffled": text_of(g["rank"]["null_correlation_mean"], ".3f"),
+                "with senses shuffled, h = rank": text_of(g["rank"]["null_correlation_mean"], ".3f"),
                 "p": text_of(p["rank.word_correlation_mean"], ".4f"),
                 "correlation of g, h = final": text_of(g["word_correlation_mean"], ".3f"),
-                "with senses shuffled ": text_of(g["null_correlation_mean"], ".3f"),
+                "with senses shuffled, h = final": text_of(g["null_correlation_mean"], ".3f"),
                 "p after Holm": text_of(p["final.word_correlation_mean"], ".3f"),
                 "least correlation with g̃": text_of(g["predicted_correlation_min"], ".3f"),
                 "words whose use can be measured": str(uses["words"]),

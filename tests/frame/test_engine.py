@@ -98,10 +98,10 @@ def test_what_fails_twice_ends_with_its_name(
 def test_other_libraries_on_a_worker_are_said(
     cluster: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from permeation.frame import cluster as module
+    from permeation.frame import workers as module
 
-    ours = module.versions()
-    monkeypatch.setattr(module, "versions", lambda: ours | {"torch": "1.0"})
+    ours = module.library_versions()
+    monkeypatch.setattr(module, "library_versions", lambda: ours | {"torch": "1.0"})
     with engine_of(cluster, "cpu") as engine, pytest.raises(PermeationError, match=r"other libraries: torch 2.*1\.0"):
         list(engine.map(Square(tmp_path), tasks(1), lambda _: None))
 
@@ -130,14 +130,14 @@ def test_a_cluster_that_is_not_there_is_an_error() -> None:
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "permeation.frame.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "permeation.frame.workers", raising=False)
     with pytest.raises(PermeationError, match="Ray is not installed; make setup RAY=1 installs it"):
         engine_of(HERE, "cpu")
 
 
 def test_a_worker_takes_a_gpu_or_four_processors() -> None:
     pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
-    from permeation.frame.cluster import RayEngine
+    from permeation.frame.workers import RayEngine
 
     usual = replace(HERE, workers="auto")
     on_gpus = RayEngine.within(usual, "cuda", {"CPU": 16.0, "GPU": 4.0})
@@ -161,7 +161,7 @@ def test_what_ray_says_of_another_version_is_passed_on(monkeypatch: pytest.Monke
 
 def test_a_folder_that_a_worker_lacks_is_told_by_its_seal_and_sent_whole(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
-    from permeation.frame.cluster import SEAL, _Worker, files_of
+    from permeation.frame.workers import SEAL, _Worker, files_of
 
     source, copy = tmp_path / "model", tmp_path / "copy"
     (source / "deep").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Where a stage's independent measurements run: one after the other in this process, or on workers (`cluster`).
+"""Where a stage's independent measurements run: one after the other in this process, or on `workers`.
 
 A measurement is `run(task, progress)`: `run` knows what all tasks share, a task what is its own. Results come in the
 order of the tasks, whatever runs them.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from permeation.frame.checks import Settings, checked, choice, count_or, optional, text
@@ -24,6 +26,27 @@ class Run(Protocol[T, R]):
 
     def __call__(self, task: T, progress: Progress) -> R:
         """The task's result; `progress` is told how far it is, and may be told nothing."""
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """What the runs that share a model have in common: it is read when it is first needed, and never pickled.
+
+    Attributes:
+        read: gives the model. folders: what `read` reads; a worker on another machine needs them too.
+    """
+
+    read: Callable[[], Any]
+    folders: tuple[Path, ...] = field(default=(), kw_only=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without the model and what else is kept."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def model(self) -> Any:
+        """The untouched model."""
+        return self.read()
 
 
 @runtime_checkable
@@ -74,6 +97,6 @@ def engine_of(settings: EngineSettings, device: str) -> AbstractContextManager[E
     """The engine that params.yaml asks for, within a `with` block. Ray is imported only where it is asked for."""
     if settings.kind == "local":
         return nullcontext(Local())
-    from permeation.frame.cluster import RayEngine
+    from permeation.frame.workers import RayEngine
 
     return RayEngine.started(settings, device)

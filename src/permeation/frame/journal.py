@@ -21,12 +21,17 @@ from permeation.frame.sealed import sha256, write_whole
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "transformers")
 
 
+def library_versions() -> dict[str, str]:
+    """Of the libraries that do the arithmetic."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
 def fingerprint(files: Iterable[Path], settings: object) -> str:
     """SHA-256 of the files, the settings and the libraries' versions."""
     parts = (
         sha256(files),
         repr(settings),
-        repr({name: metadata.version(name) for name in LIBRARIES}),
+        repr(library_versions()),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

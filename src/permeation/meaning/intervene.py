@@ -5,12 +5,12 @@ docs/meaning.md, Interventions, has the definitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
@@ -151,9 +151,3 @@ def rank_agreement(first: Mapping[str, float | None], second: Mapping[str, float
         return None
     tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
     return None if np.isnan(tau) else tau
-
-
-def by_length(sequences: Sequence[Sequence[int]]) -> Iterator[Int[np.ndarray, "prompts"]]:
-    """Which sequences have the same length, shortest first."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    return (np.flatnonzero(lengths == length) for length in np.unique(lengths))

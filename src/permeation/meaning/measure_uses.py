@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from permeation.frame.engine import Engine, Local
+from permeation.frame.engine import Engine, Local, ModelRun
 from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.decode_words import decode_words
@@ -20,7 +17,6 @@ from permeation.meaning.intervene import (
     KINDS,
     OUTCOMES,
     MatchedPairs,
-    by_length,
     clean_auc,
     lean,
     leaning,
@@ -29,36 +25,26 @@ from permeation.meaning.intervene import (
 from permeation.meaning.shifted import CleanRun, read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
 from permeation.models.families import final_norm
+from permeation.models.tokenizer import by_length
 
 NEUTRAL = ","  # what follows the word where the second outcome is measured
 MEMORY = 2**30  # bytes that the clean distributions of the words in hand may take
 
 
 @dataclass(frozen=True)
-class Shifting:
-    """What the interventions on all words share (frame.engine.Run); the model is read when it is first needed.
+class Shifting(ModelRun):
+    """What the interventions on all words share.
 
     Attributes:
-        read: gives the model. after: the token one later. sequences: the tokens of each prompt, in the order of the
-            activations. direction_layer: of σ. folders: what `read` reads; a worker elsewhere needs it too.
+        after: the token one later. sequences: the tokens of each prompt, in the order of the activations.
+        direction_layer: of σ.
     """
 
-    read: Callable[[], Any]
     after: int
     sequences: Sequence[Sequence[int]]
     activations: Activations
     direction_layer: int
     seed: int
-    folders: tuple[Path, ...] = ()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the model."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
-
-    @cached_property
-    def model(self) -> Any:
-        """The untouched model."""
-        return self.read()
 
     def __call__(self, task: Shifts, progress: Callable[[int], object]) -> dict[str, WordUse]:
         """What the shifts at these layers do to these words."""

@@ -102,7 +102,8 @@ def _word(path: Path, word: Any, entry: Any) -> Word:
 def _mapping(path: Path, where: str, value: Any, keys: tuple[str, ...], left_out: tuple[str, ...] = ()) -> Any:
     if not isinstance(value, Mapping) or not set(keys) - set(left_out) <= set(value) <= set(keys):
         found = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-        _reject(path, f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}")
+        free = f"; {', '.join(left_out)} may be left out" if left_out else ""
+        _reject(path, f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}{free}")
     return value
 
 

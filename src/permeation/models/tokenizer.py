@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from jaxtyping import Int
 from torch import Tensor
@@ -30,3 +32,9 @@ def check_tokens(ids: Int[Tensor, "tokens"], d_vocab: int) -> None:
     """Raise PermeationError where a tokenizer gave a token that the model's embedding has no row for."""
     if len(ids) and (highest := int(ids.max())) >= d_vocab:
         raise PermeationError(f"the tokenizer gives token {highest}; the model knows the tokens 0 to {d_vocab - 1}")
+
+
+def by_length(sequences: Sequence[Sequence[int]]) -> Iterator[Int[np.ndarray, "prompts"]]:
+    """Which sequences have the same length, shortest first."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    return (np.flatnonzero(lengths == length) for length in np.unique(lengths))

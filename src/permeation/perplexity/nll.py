@@ -7,7 +7,6 @@ scored.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from permeation.frame.device import fast_products, total_memory
 from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout, readout
+from permeation.models.tokenizer import by_length
 
 # The tile of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers)
 # stays in the cache; a GPU wants larger products.
@@ -76,14 +76,11 @@ def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequenc
     Unlike a loss per token it can be compared between languages: a tokenizer cuts a language that it was not made for
     into many small pieces, each easy to guess. Sequences of equal length run together; nothing is padded.
     """
-    of_length: defaultdict[int, list[Sequence[int]]] = defaultdict(list)
-    for sequence in sequences:
-        of_length[len(sequence)].append(sequence)
     lost = sum(
         float(nll.sum())
-        for length, equal in of_length.items()
-        if length > 1
-        for nll in window_nll(model, torch.tensor(equal))
+        for group in by_length(sequences)
+        if len(sequences[group[0]]) > 1
+        for nll in window_nll(model, torch.tensor([sequences[i] for i in group]))
     )
     return lost / sum(len(text.encode()) for text in texts)
 

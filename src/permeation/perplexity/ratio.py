@@ -75,8 +75,7 @@ def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windo
 
 
 def look_schedule(count: int, tolerance: float | None) -> list[int]:
-    """After how many windows, of `count`, the interval is looked at: 4, 8, 12, 16, 24 …; without a
-    tolerance at the end.
+    """After how many windows, of `count`, the interval is looked at: 4, 8, 12, 16, 24 …, or at the end.
 
     Looking seldom keeps the interval's coverage: a rule that looks after every window stops at chance dips of the
     variance. How often the intervals cover is simulated in tests/perplexity/test_ratio.py.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -45,11 +45,8 @@ class Revision:
         for axis in AXES:
             if axis.name in results.runs:
                 figures |= flat(place.json(f"metrics/{axis.name}.json") or {})
-        curves: dict[str, list[float]] = {}
-        for row in (place.json("plots/meaning/g.json") or ()) if MEANING.name in results.runs else ():
-            if row["kind"] == "word":
-                curves.setdefault(row["word"], []).append(row["g"])
-        return cls(results, figures, {word: np.array(curve) for word, curve in curves.items()})
+        rows = place.json("plots/meaning/g.json") if MEANING.name in results.runs else None
+        return cls(results, figures, curves_of(rows or ()))
 
     @property
     def name(self) -> str:
@@ -74,10 +71,26 @@ class RevisionPair:
     @classmethod
     def between(cls, first: Revision, second: Revision, seed: int) -> RevisionPair:
         """Compare two revisions that share a word."""
-        shared = [word for word in first.g if word in second.g]
-        x, y = (on_grid(np.stack([each.g[word] for word in shared]), GRID_POINTS) for each in (first, second))
-        words = {word: compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)}
-        return cls(first, second, words, compare_means(x, y, RESAMPLES, np.random.default_rng(seed)))
+        return cls(first, second, *compare_words(first.g, second.g, seed))
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, "layers"]]:
+    """Word to g, one value a layer, from the rows of plots/meaning/g.json."""
+    curves: dict[str, list[float]] = {}
+    for row in rows:
+        if row["kind"] == "word":
+            curves.setdefault(row["word"], []).append(row["g"])
+    return {word: np.array(curve) for word, curve in curves.items()}
+
+
+def compare_words(
+    first: Mapping[str, Float[np.ndarray, "layers"]], second: Mapping[str, Float[np.ndarray, "_layers"]], seed: int
+) -> tuple[dict[str, Likeness], Likeness]:
+    """How alike g is, of each word that both have and of their means."""
+    shared = [word for word in first if word in second]
+    x, y = (on_grid(np.stack([each[word] for word in shared]), GRID_POINTS) for each in (first, second))
+    words = {word: compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)}
+    return words, compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
 
 
 def read_revisions(project: Path, names: Sequence[str]) -> list[Revision]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.frame.engine import Engine, Local
+from permeation.frame.engine import Engine, Local, ModelRun
 from permeation.frame.journal import Journal
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
@@ -103,27 +103,15 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """What all changed models of a stage share (frame.engine.Run); the model itself is read when it is first needed.
+class Scorer(ModelRun):
+    """What all changed models of a stage share; `read` gives the model prepared for scoring.
 
     Attributes:
-        read: gives the model, prepared for scoring. baseline: windows and NLL of the untouched model.
-        settings: when a comparison is precise enough. folders: what `read` reads; a worker elsewhere needs it too.
+        baseline: windows and NLL of the untouched model. settings: when a comparison is precise enough.
     """
 
-    read: Callable[[], Any]
     baseline: Baseline
     settings: Perplexity
-    folders: tuple[Path, ...] = ()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the model and what is kept of its runs."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
-
-    @cached_property
-    def model(self) -> Any:
-        """The untouched model."""
-        return self.read()
 
     @cached_property
     def _streams(self) -> dict[bytes, tuple[int, Tensor]]:
@@ -158,7 +146,7 @@ class Context:
         """The fetched model, prepared for scoring, beside what the stage `baseline` wrote."""
         untouched = Baseline.read(baseline)
         ready = partial(_ready, model, fold_norm, device, settings.dtype, untouched.windows.tokens.shape[1])
-        return cls(Scorer(ready, untouched, settings, (model,)), journal)
+        return cls(Scorer(ready, untouched, settings, folders=(model,)), journal)
 
     @property
     def baseline(self) -> Baseline:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from permeation.frame.engine import EngineSettings, Progress, Run
 from permeation.frame.errors import PermeationError
+from permeation.frame.journal import library_versions
 from permeation.frame.sealed import SEAL
 
 try:
@@ -27,18 +27,12 @@ except ImportError as error:
 PROCESSORS_PER_WORKER = 4
 TRIES = 2  # of a task whose worker died or that failed
 QUEUED = 2  # tasks that a worker has at hand: the next one is there when it is done
-COMPARED = ("numpy", "scipy", "torch", "transformers")  # a worker with others may give other numbers
 SOURCE = Path(__file__).parents[1]  # the package, which joins the job on other machines
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of a folder and what they hold."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that do the arithmetic."""
-    return {name: importlib.metadata.version(name) for name in COMPARED}
 
 
 class _Worker:
@@ -62,7 +56,7 @@ class _Worker:
             path.write_bytes(content)
 
     def versions(self) -> dict[str, str]:
-        return versions()  # pragma: no cover (in a worker)
+        return library_versions()  # pragma: no cover (in a worker)
 
     def measure(self, task: Any) -> Any:
         return self.run(task, lambda _: None)  # pragma: no cover (in a worker)
@@ -89,6 +83,7 @@ class RayEngine:
     resources: dict[str, int]
     threads: int
     _run: Run[Any, Any] | None = None
+    _shared: Any = None  # the run, in the object store
     _actors: list[Any] = field(default_factory=list)
 
     @classmethod
@@ -142,24 +137,18 @@ class RayEngine:
         A task whose worker died, or that failed, is given once more; then PermeationError names it. An error that is
         said in words (PermeationError) ends it at once.
         """
-        source, sent = iter(tasks), deque[_Sent]()
-        exhausted = False
-        while sent or not exhausted:
-            while not exhausted and len(sent) < QUEUED * self.workers:
-                try:
-                    name, task = next(source)
-                except StopIteration:
-                    exhausted = True
-                    break
-                actors = self._ready(run)
-                load = [sum(each.actor == i for each in sent if not _done(each)) for i in range(len(actors))]
-                actor = load.index(min(load))
-                task = ray.put(task)
-                sent.append(_Sent(name, task, actor, actors[actor].measure.remote(task)))
-            if sent:
-                yield self._result(sent.popleft(), run, sent)
+        sent = deque[_Sent]()
+        for name, task in tasks:
+            self._hold(run)
+            busy = Counter(each.actor for each in sent if not _done(each))
+            actor, kept = min(range(self.workers), key=busy.__getitem__), ray.put(task)
+            sent.append(_Sent(name, kept, actor, self._actors[actor].measure.remote(kept)))
+            if len(sent) == QUEUED * self.workers:
+                yield self._result(sent.popleft(), sent)
+        while sent:
+            yield self._result(sent.popleft(), sent)
 
-    def _result(self, first: _Sent, run: Run[Any, Any], others: deque[_Sent]) -> Any:
+    def _result(self, first: _Sent, others: deque[_Sent]) -> Any:
         while True:
             try:
                 return ray.get(first.result)
@@ -169,39 +158,38 @@ class RayEngine:
                 said: Exception = error
             except ray.exceptions.RayActorError as error:
                 said = error
-                self._replace(run, first.actor, others)
+                self._replace(first.actor, others)
             if first.tries == TRIES:
                 raise PermeationError(f"{first.name}: failed {TRIES} times on a worker: {_last_line(said)}") from said
             first.tries += 1
-            first.result = self._ready(run)[first.actor].measure.remote(first.task)
+            first.result = self._actors[first.actor].measure.remote(first.task)
 
-    def _ready(self, run: Run[Any, Any]) -> list[Any]:
-        """The actors that hold `run`, started where they hold another or none."""
+    def _hold(self, run: Run[Any, Any]) -> None:
+        """Start the actors, where they hold another run or none."""
         if self._run is not run:
             for actor in self._actors:
                 ray.kill(actor)  # it holds the processors that the new ones need
-            shared = ray.put(run)
-            self._run, self._actors = run, [self._start(shared, run) for _ in range(self.workers)]
-        return self._actors
+            self._run, self._shared = run, ray.put(run)
+            self._actors = [self._start() for _ in range(self.workers)]
 
-    def _start(self, shared: Any, run: Run[Any, Any]) -> Any:
-        actor: Any = ray.remote(_Worker).options(**self.resources).remote(shared, self.threads)
-        if (theirs := ray.get(actor.versions.remote())) != (ours := versions()):
+    def _start(self) -> Any:
+        actor: Any = ray.remote(_Worker).options(**self.resources).remote(self._shared, self.threads)
+        if (theirs := ray.get(actor.versions.remote())) != (ours := library_versions()):
             other = ", ".join(
                 f"{name} {theirs[name]} (here {ours[name]})" for name in ours if theirs[name] != ours[name]
             )
             raise PermeationError(
                 f"a worker of the cluster has other libraries: {other}; accepted: the same everywhere"
             )
-        folders = [Path(folder) for folder in getattr(run, "folders", ())]
+        folders = [Path(folder) for folder in getattr(self._run, "folders", ())]
         seals = [(str(folder), (folder / SEAL).read_bytes()) for folder in folders]
         for lacking in ray.get(actor.lacks.remote(seals)):  # pragma: no cover (on another machine)
             ray.get(actor.receive.remote(lacking, files_of(Path(lacking))))
         return actor
 
-    def _replace(self, run: Run[Any, Any], dead: int, others: deque[_Sent]) -> None:
+    def _replace(self, dead: int, others: deque[_Sent]) -> None:
         """A new actor in the place of a dead one; what else it had at hand is given to the new one."""
-        self._actors[dead] = self._start(ray.put(run), run)
+        self._actors[dead] = self._start()
         for each in others:
             if each.actor == dead:
                 each.result = self._actors[dead].measure.remote(each.task)
