@@ -7,7 +7,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8
 # What a quick run does less of.
 QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 controls.permutations=200 decode.permutations=200 \
 	intervene.layers=3 moments.tokens=2048 moments.context=256 perplexity.context=256 perplexity.max_tokens=1024 \
-	reconstruct.components=[64,all] cluster.k=[32] rivals.methods=[int8,layer_subspace_score] rivals.shares=[0.75] \
+	reconstruct.components=[64,all] cluster.k=[32] rivals.methods=[int_column,layer_subspace_score] rivals.bits=[4,8] \
+	rivals.calibrate=[int_column] rivals.compared=2 \
 	locate.bands=2 locate.layers=3 locate.windows=2
 
 .DEFAULT_GOAL := help

@@ -1,65 +1,98 @@
-"""Store all W_Q and W_K in less by each method, read them back, and measure the perplexity at equal storage."""
+"""Store all W_Q and W_K in less by each method, read them back, and measure what the model loses."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any
 
 from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.rivals.base import BYTES_PER_NUMBER, Problem, Rival, original_parameters, sizes_within, stored
+from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, original_parameters, sizes_near
 from permeation.rivals.form_error import RelativeErrors
-from permeation.rivals.pareto import half_width_near_kept, proxies, smallest_shares
+from permeation.rivals.frontier import (
+    FORM,
+    Law,
+    beaten,
+    on_frontier,
+    pairs,
+    summary,
+)
 from permeation.rivals.registry import METHODS
+from permeation.rivals.rotary_pairs import pairs_of
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
-from permeation.weights.replace import Change, Context, Job, Unmeasured, measure_all, write_measured
+from permeation.weights.replace import Change, Context, Job, Measured, Unmeasured, measure_all, write_measured
 from stages import Stage, run
 
-PARETO = ("method", "share", "stored_share", "stored_bytes", "ratio", "low", "high", "tokens", "windows")
+LEFT_OUT = "left out: one in no more bits loses far less than is foretold for it"
+FRONTIER = ("method", "size", "bits", "ratio", "low", "high", "kl", "agreement", "tokens", "windows")
 
 
 def main(stage: Stage) -> None:
-    """Write data/rivals/: rows.json and nll.npy, by method and share, with what each stores and errs; plots/."""
+    """Write data/rivals/: rows.json, nll.npy and kl.npy, by method and size, with what each stores and errs; plots/."""
     settings, config = stage.config.rivals, stage.config
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
     heads = Heads.read(inputs["extract_wqk"]).double()
-    rotary = read_json(inputs["model"] / "model.json")["rotary"]
-    problem = Problem(heads, Moments.read(inputs["moments"]), rotary, config.seed)
+    model = read_json(inputs["model"] / "model.json")
+    coordinates = pairs_of(model["d_head"], model["rotated"], model["interleaved"]) if model["rotary"] else None
+    problem = Problem(heads, Moments.read(inputs["moments"]), coordinates, config.seed)
     errors = RelativeErrors.fit(heads, problem.moments)
-    original = BYTES_PER_NUMBER * original_parameters(heads)
+    original = original_parameters(heads)
 
-    def jobs() -> Iterator[Job | Unmeasured]:
-        for method in settings.methods:
+    def jobs(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
+        for method in methods:
             rival, refusal = fitted(method, problem)  # gone before the next one is fitted: they are large
-            for share, size in sizes_within(rival, settings.shares, original):
-                columns = {"share": share, **stored(rival, size, original)}
-                if rival is None or size is None:
-                    yield Unmeasured({"method": method, "size": None, **columns}, refusal or "does not fit")
-                else:
-                    yield Job({"method": method, "size": size}, partial(change, rival, size), columns=columns)
+            if rival is None:
+                yield Unmeasured({"method": method, "size": None, "bits": None, "foretold": None}, refusal or "")
+                continue
+            sizes = sizes_near(rival, [bits * original for bits in settings.bits])
+            apply = lru_cache(maxsize=1)(rival.apply)
+            for size in sizes:
+                columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
+                if law.c is not None:
+                    columns["foretold"] = law.ratio(errors.within(FORM, apply(size)))
+                    factor = settings.leave_out if size < sizes[-1] else None
+                    if factor is not None and beaten(columns["bits"], columns["foretold"], rows, factor):
+                        yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
+                        continue
+                yield Job({"method": method, "size": size}, partial(change, apply, size), columns=columns)
 
-    def change(rival: Rival, size: int) -> Change:
-        changed = rival.apply(size)
+    def change(apply: Callable[[int], Heads], size: int) -> Change:
+        changed = apply(size)
         return Change(changed.tensors(), {f"error_{form}": error for form, error in errors.of(changed).items()})
 
-    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed))
-    model, baseline = inputs["model"], inputs["baseline"]
-    context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
-    total = len(settings.methods) * len(settings.shares) * context.tokens_per_job
+    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed, settings.compared))
+    context = Context.read(
+        inputs["model"],
+        inputs["baseline"],
+        config.wqk.fold_norm,
+        stage.device,
+        config.perplexity,
+        journal,
+        settings.compared,
+    )
+    total = len(settings.methods) * len(settings.bits) * context.tokens_per_job
     with progress.bar(total, "rivals", "tok") as bar, stage.engine() as engine:
-        measured = list(measure_all(jobs(), context, bar.update, engine))
 
-    rows, runs = [each.row for each in measured], [each.row for each in measured if each.there]
+        def measure(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]] = ()) -> list[Measured]:
+            return list(measure_all(jobs(methods, law, rows), context, bar.update, engine))
+
+        first = measure(settings.calibrate, Law(None, 0))
+        known = [each.row for each in first if each.there]
+        law = Law.fit(known)
+        others = measure([method for method in settings.methods if method not in settings.calibrate], law, known)
+
+    measured, runs = first + others, [each for each in (*first, *others) if each.there]
+    rows = [run.row for run in runs]
     with stage.output() as out:
         write_measured(out, measured, context.baseline)
-        write_rows(out / "plots" / "pareto.json", ({key: row[key] for key in PARETO} for row in runs))
-        summary = {
-            "original_bytes": original,
-            "half_width_near_1_05": half_width_near_kept(runs),
-            "smallest_share_at_1_05": smallest_shares(rows),
-            "proxy": proxies(runs),
-        }
-        write_json(out / "summary.json", summary)
+        strong = on_frontier(rows)
+        chart = ({**{key: row[key] for key in FRONTIER}, "frontier": on} for row, on in zip(rows, strong, strict=True))
+        write_rows(out / "plots" / "pareto.json", chart)
+        write_rows(out / "plots" / "pairs.json", pairs(runs, settings.bits, context.baseline))
+        found = summary(measured, law, [other.row for other in others], context.baseline, config.seed)
+        sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}
+        write_json(out / "summary.json", {**found, **sizes})
 
 
 def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from permeation.models.families import geometry_of
 from permeation.models.fold import fold_norms
 from permeation.rivals.base import Problem, Rival, original_parameters, size_within
 from permeation.weights.heads import Heads, read_heads
@@ -27,7 +26,7 @@ def problem() -> Problem:
     fold_norms(network)
     heads = Heads(**{name: tensor.double() for name, tensor in read_heads(network).tensors().items()})
     windows = torch.randint(2, 90, (4, 16), generator=torch.Generator().manual_seed(0))
-    return Problem(heads, collect(network, windows, 4, lambda _: None), geometry_of(network).rotary, seed=0)
+    return Problem(heads, collect(network, windows, 4, lambda _: None), None, seed=0)
 
 
 def test_the_rival_of_the_page_is_one(tmp_path: Path, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +41,7 @@ def test_the_rival_of_the_page_is_one(tmp_path: Path, problem: Problem, monkeypa
     back = rival.apply(rival.largest)
     assert all(torch.equal(tensor, problem.heads.tensors()[name]) for name, tensor in back.tensors().items())
 
-    half = size_within(rival, 2 * original_parameters(problem.heads) // 2)
+    half = size_within(rival, 16 * original_parameters(problem.heads) // 2)
     kept = rival.apply(half)
     zeros = [int((W == 0).sum()) for W in (kept.W_Q, kept.W_K)]
     assert sum(zeros) == rival.largest - half
@@ -63,7 +62,7 @@ def test_a_rival_takes_three_files_and_makes_only_rivals_and_the_reports_stale(
     registry.write_text(
         registry.read_text().replace("METHODS: dict[str, Method] = {\n", f"METHODS: dict[str, Method] = {{\n{ENTRY}")
     )
-    params.write_text(params.read_text().replace("    - int8\n", "    - int8\n    - pruned\n"))
+    params.write_text(params.read_text().replace("    - mean\n", "    - mean\n    - pruned\n"))
     assert len(call(project, "git", "status", "--porcelain").splitlines()) == 3
 
     output = call(project, "dvc", "repro")

@@ -51,8 +51,8 @@ COMMANDS = {
         f".venv/bin/dvc exp run -S wqk.fold_norm=false reconstruct && {BACK}",
         "Running stage 'reconstruct'",
     ),
-    "dvc exp run -S 'rivals.methods=[svd_plain,int4]'": (
-        f"dvc exp run -S 'rivals.methods=[svd_plain,int4]' && {BACK}",
+    "dvc exp run -S 'rivals.methods=[svd_plain,int_column]'": (
+        f"dvc exp run -S 'rivals.methods=[svd_plain,int_column]' && {BACK}",
         "Running stage 'rivals'",
     ),
     "make back": (
@@ -96,7 +96,7 @@ NOT_RUN = {
         "needs GPT-2; tests/pipeline/test_stages.py runs a list and the definitions as published"
     ),
     "python -m tools.numbers": "tests/tools/test_numbers.py; the pages' numbers are not those of the small model",
-    ".venv/bin/dvc exp run -S 'rivals.methods=[pruned,int8]'": "tests/pipeline/test_extending.py",
+    ".venv/bin/dvc exp run -S 'rivals.methods=[pruned,int_column]'": "tests/pipeline/test_extending.py",
     "dvc repro --force": "a whole run",
     "git checkout HEAD -- dvc.lock": "git's own",
     "dvc exp run": "named without its options",

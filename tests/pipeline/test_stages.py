@@ -303,13 +303,16 @@ def test_a_rival_that_the_model_does_not_allow_is_noted(
 ) -> None:
     (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
     settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
-    settings = replace(settings, rivals=replace(config.rivals, methods=("circuit_svd_plain", "int8")))
+    settings = replace(
+        settings,
+        rivals=replace(config.rivals, methods=("circuit_svd_plain", "int_column"), calibrate=("circuit_svd_plain",)),
+    )
     for name in ("fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "extract_wqk", "moments"):
         run_stage(name, settings)
     refused, *measured = read_json(run_stage("rivals", settings) / "rows.json")
     assert "this model rotates queries and keys by position" in refused["note"]
     assert refused["ratio"] is None
-    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int8"]
+    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int_column"] * 4
 
 
 def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:

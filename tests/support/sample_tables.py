@@ -108,11 +108,11 @@ def sample_tables(seed: int) -> dict[str, Rows]:
             for replaced, harm in zip(REPLACED, (500.0, 200.0), strict=True)
         ],
         "pareto": [
-            _ratio({"method": method, "share": share, "stored_share": 0.98 * share}, 1 + scale * steep * (1 - share))
-            for method, scale in (("int8", 0.01), ("svd", 0.5), ("pca gram", 40.0))
-            for share in (0.25, 0.5, 0.75)
+            _ratio({"method": method, "size": bits, "bits": bits, "frontier": method == "int"}, 1 + harm * steep / bits)
+            for method, harm in (("int", 0.01), ("svd", 0.5), ("pca gram", 40.0))
+            for bits in (3, 4, 8)
         ]
-        + [{"method": "k-means", "share": 0.25, "stored_share": None, "ratio": None, "low": None, "high": None}],
+        + [{"method": "k-means", "size": 3, "bits": None, "ratio": None, "low": None, "high": None, "frontier": False}],
         "layers": [_ratio({"layer": layer}, 1 + steep / (1 + layer)) for layer in range(6)],
         "bands": [
             _ratio({"first": first, "last": first + 3, "variance": part, "replaced": replaced}, 1 + harm * steep * part)
@@ -263,7 +263,19 @@ def sample_metrics() -> dict[str, Any]:
         },
         "perplexity": table | {"baseline": {"perplexity": 20.0, "tokens": 4088, "windows": 8, "nats_per_byte": 0.7}},
         "clusters": table | {"replaced_heads": dict.fromkeys(ratios, 3)},
-        "rivals": {"tokens": 9198, "smallest_share_at_1_05": {"int8": 0.5, "svd": None}},
+        "rivals": {
+            "best": "int",
+            "best_bits": 4.1,
+            "best_bits_low": 4.0,
+            "best_bits_high": 4.3,
+            "bits_at_1_05": {"int": 4.1, "svd": None},
+            "bits_at_1_05_low": {"int": 4.0, "svd": None},
+            "bits_at_1_05_high": {"int": 4.3, "svd": None},
+            "bits_at_1_05_foretold": {"int": 4.1, "svd": 9.8},
+            "share_of_model": 0.1,
+            "left_out": 2,
+            "law": {"c": 2.0, "runs": 8, "held_out_factor": 1.4},
+        },
         "locate": {
             "tokens": 2555,
             "components": 6,

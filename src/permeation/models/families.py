@@ -31,6 +31,8 @@ class Geometry:
         n_ctx: the longest context, in tokens.
         n_parameters: of the whole model, tied weights counted once.
         rotary: whether the positions enter by rotating queries and keys.
+        rotated: how many of a head's coordinates they rotate. interleaved: whether they rotate neighbours (0 with 1),
+            instead of coordinates half of `rotated` apart.
     """
 
     family: str
@@ -43,6 +45,8 @@ class Geometry:
     n_ctx: int
     n_parameters: int
     rotary: bool
+    rotated: int
+    interleaved: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ FUSED: dict[str, Literal["stacked", "by key head"]] = {
     "falcon": "by key head",  # FalconAttention._split_heads: .view(*, -1, heads // kv_heads + 2, self.head_dim)
     "phi3": "stacked",  # Phi3Attention: query_pos = heads * head_dim, then two of kv_heads * head_dim
 }
+
+# Families whose positions rotate neighbouring coordinates: transformers' rotate_half takes x[..., 0::2] there.
+INTERLEAVED = ("codegen", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "glm", "glm4", "gptj", "helium")
 
 
 def unsupported(config: Any) -> str | None:
@@ -362,7 +369,19 @@ def geometry_of(model: Any) -> Geometry:
         n_ctx=longest_context(model.config),
         n_parameters=model.num_parameters(),
         rotary=_layout_of(model).rotary,
+        rotated=_rotated(model.config, d_head) if _layout_of(model).rotary else 0,
+        interleaved=model.config.model_type in INTERLEAVED,
     )
+
+
+def _rotated(config: Any, d_head: int) -> int:
+    """How many coordinates of a head the positions rotate."""
+    if (said := getattr(config, "rotary_dim", None)) is not None:  # GPT-J
+        return int(said)
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if "partial_rotary_factor" not in parameters:  # Gemma 3 has them by kind of layer
+        parameters = next((part for part in parameters.values() if isinstance(part, dict)), parameters)
+    return int(d_head * parameters.get("partial_rotary_factor", 1.0))
 
 
 def _at(module: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -50,23 +50,29 @@ def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: An
 
 @torch.inference_mode()
 def window_nll(
-    model: Any, windows: Int[Tensor, "windows context"], batch_size: int | Literal["auto"] = "auto"
+    model: Any,
+    windows: Int[Tensor, "windows context"],
+    batch_size: int | Literal["auto"] = "auto",
+    watch: Callable[[Float[Tensor, "batch scored d_model"]], object] | None = None,
 ) -> Iterator[Float[np.ndarray, "batch"]]:
     """Yield Σ NLL in nats over the context − 1 scored tokens of each window, batch by batch, in float64.
 
-    `batch_size` counts windows; `auto`: `windows_per_batch`.
+    `batch_size` counts windows; `auto`: `windows_per_batch`. `watch` is shown the residual stream behind the final
+    norm that each batch is scored from.
     Raises PermeationError for a loss that is not finite, with the window: it is never skipped.
     """
     done = 0
     head = readout(model)
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
         with fast_products():
-            hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
-            nll = token_nll(hidden, head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
+            hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1]
+            nll = token_nll(hidden.flatten(0, 1), head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
             window = done + int(finite.int().argmin()) + 1
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
         done += len(batch)
+        if watch is not None:
+            watch(hidden)
         yield nll.numpy()
 
 

@@ -55,23 +55,30 @@ class Estimate:
         return (self.high - self.low) / 2 <= share * allowed * self.value
 
 
-def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windows"], tokens: int) -> Estimate:
-    """exp(m) for the mean m per token of windows of `tokens` tokens; the interval has whole articles as its samples.
+def mean_and_margin(values: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windows"]) -> tuple[float, float]:
+    """The mean m of a value per window, and half of its 95 % interval, with whole articles as its samples.
 
-    `nll` is Σ NLL per window, or the difference of two models' on the same windows; then exp(m) is a ratio. With D_a
-    the sum over an article's windows of (NLL per token − m), n windows and A articles, the variance of m is
+    With D_a the sum over an article's windows of (value − m), n windows and A articles, the variance of m is
     A / (A − 1) Σ D_a² / n² (clusters of unequal size; with one window an article, the usual one) and the interval
-    Student's t with A − 1 degrees of freedom. A single article says nothing of others: its interval is (0, ∞).
+    Student's t with A − 1 degrees of freedom. A single article says nothing of others: its margin is infinite.
     """
-    per_token = nll / tokens
-    mean, count = per_token.mean(), len(per_token)
+    mean, count = values.mean(), len(values)
     _, article = np.unique(articles, return_inverse=True)
-    sums = np.bincount(article, per_token - mean)
+    sums = np.bincount(article, values - mean)
     A = len(sums)
     margin = np.inf if A == 1 else stdtrit(A - 1, 0.975) * np.sqrt(A / (A - 1) * np.square(sums).sum()) / count
+    return float(mean), float(margin)
+
+
+def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windows"], tokens: int) -> Estimate:
+    """exp(m) with its interval, for the mean m per token of windows of `tokens` tokens (`mean_and_margin`).
+
+    `nll` is Σ NLL per window, or the difference of two models' on the same windows; then exp(m) is a ratio.
+    """
+    mean, margin = mean_and_margin(nll / tokens, articles)
     with np.errstate(over="ignore"):  # e^709 and above are infinite
         value, low, high = (float(np.exp(mean + step)) for step in (0, -margin, margin))
-    return Estimate(value, low, high, count * tokens, count)
+    return Estimate(value, low, high, len(nll) * tokens, len(nll))
 
 
 def look_schedule(count: int, tolerance: float | None) -> list[int]:
@@ -147,14 +154,25 @@ class Baseline:
         count = len(nll)
         return estimate(nll - self.nll[:count], self.windows.articles[:count].numpy(), self.windows.scored)
 
-    def score(self, model: Any, settings: Perplexity, progress: Callable[[int], object]) -> Float[np.ndarray, "first"]:
+    def mean_per_token(self, name: str, sums: Float[np.ndarray, "first"]) -> dict[str, float]:
+        """`name`, `name`_low and `name`_high: the mean per token of sums over the first windows, and its interval."""
+        mean, margin = mean_and_margin(sums / self.windows.scored, self.windows.articles[: len(sums)].numpy())
+        return {name: mean, f"{name}_low": mean - margin, f"{name}_high": mean + margin}
+
+    def score(
+        self,
+        model: Any,
+        settings: Perplexity,
+        progress: Callable[[int], object],
+        watch: Callable[[Tensor], object] | None = None,
+    ) -> Float[np.ndarray, "first"]:
         """Σ NLL of the first windows by `model` as it is now: as many as make the ratio's interval narrow enough.
 
-        `progress` is told each batch's tokens.
+        `progress` is told each batch's tokens. `watch`: as of `window_nll`.
         """
         nll = np.empty(0)
         for look in look_schedule(self.nll.size, settings.tolerance):
-            for batch in window_nll(model, self.windows.tokens[len(nll) : look], settings.batch_size):
+            for batch in window_nll(model, self.windows.tokens[len(nll) : look], settings.batch_size, watch):
                 nll = np.append(nll, batch)
                 progress(len(batch) * self.windows.tokens.shape[1])
             if self.ratio(nll).settled(settings):

@@ -97,7 +97,9 @@ WEIGHTS = Axis(
         "perplexity.ratio.*",
         "perplexity.first_layer_kept.ratio.*",
         "clusters.ratio.*",
-        "rivals.smallest_share_at_1_05.*",
+        "rivals.best",
+        "rivals.best_bits",
+        "rivals.bits_at_1_05.*",
     ),
 )
 AXES = (MEANING, WEIGHTS)

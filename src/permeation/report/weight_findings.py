@@ -62,24 +62,46 @@ def shared_heads(clusters: Metrics) -> Section:
     )
 
 
-def rivals_at_equal_storage(rivals: Metrics) -> Section:
-    """Which way of storing W_Q and W_K is the cheapest that keeps the model."""
-    shares = rivals["smallest_share_at_1_05"]
-    kept = {method: stored for method, stored in shares.items() if stored is not None}
-    best = min(kept, key=lambda method: kept[method], default=None)
-    methods = counted(len(shares), "method")
+def bits_needed(rivals: Metrics) -> Section:
+    """How few bits W_Q and W_K can be stored in, and by which method."""
+    bits, best = rivals["bits_at_1_05"], rivals["best"]
+    low, high, foretold = (rivals[f"bits_at_1_05_{column}"] for column in ("low", "high", "foretold"))
+    reached = [method for method, value in bits.items() if value is not None]
+    said = (
+        f"{best} stores W_Q and W_K in the fewest bits a number at 5 % more perplexity: {rivals['best_bits']:.2f} "
+        f"[{rivals['best_bits_low']:.2f}, {rivals['best_bits_high']:.2f}] in place of 16."
+        if best is not None
+        else f"No run of {counted(len(bits), 'method')} stays within 5 % of the perplexity beside one that does not."
+    )
     return Section(
-        "Which decomposition stores the most model per number?",
+        "How few bits does attention need?",
         [
-            f"Within 5 % of the perplexity, {best} stores W_Q and W_K in the smallest share of their bytes: "
-            f"{share(kept[best])}. {len(shares) - len(kept)} of {methods} do so at no size measured."
-            if best is not None
-            else f"None of {methods} stays within 5 % of the perplexity at any size measured.",
+            said,
+            f"W_Q and W_K are {share(rivals['share_of_model'])} of the model's numbers; the others stay as they are.",
+            *_law(rivals),
         ],
-        ("method", "smallest share within 5 %"),
-        [(method, "none" if stored is None else share(stored)) for method, stored in shares.items()],
+        ("method", "bits a number within 5 %", "as the score error foretells"),
+        [
+            (
+                method,
+                f"{bits[method]:.2f} [{low[method]:.2f}, {high[method]:.2f}]" if method in reached else "not bracketed",
+                "–" if foretold[method] is None else f"{foretold[method]:.2f}",
+            )
+            for method in bits
+        ],
         ("pareto",),
     )
+
+
+def _law(rivals: Metrics) -> list[str]:
+    law = rivals["law"]
+    if law["c"] is None:
+        return []
+    factor = law["held_out_factor"]
+    held_out = "" if factor is None else f", right within a factor of {factor:.1f} in runs that it was not fitted to"
+    left_out = rivals["left_out"]
+    rest = f" {counted(left_out, 'run')} that it rules out {'was' if left_out == 1 else 'were'} not measured."
+    return [f"The log ratio is {law['c']:.1f} times the squared score error{held_out}.{rest if left_out else ''}"]
 
 
 def where_it_lives(locate: Metrics) -> Section:
@@ -148,5 +170,5 @@ SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("perplexity",), rebuilt_heads),
     (("clusters",), shared_heads),
     (("locate",), where_it_lives),
-    (("rivals",), rivals_at_equal_storage),
+    (("rivals",), bits_needed),
 )

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
 
-BYTES_PER_NUMBER = 2
+BITS_PER_NUMBER = 16  # of what is not rounded to fewer, as models are published in bfloat16
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,19 @@ class Problem:
 
     Attributes:
         heads: the untouched weights, in float64. moments: of their layers' inputs.
-        rotary: whether positions rotate queries and keys. seed: of what is drawn at random.
+        pairs: the coordinates of a head that positions rotate together, two by two; None where they rotate none.
+        seed: of what is drawn at random.
     """
 
     heads: Heads
     moments: Moments
-    rotary: bool
+    pairs: Int[Tensor, "pairs 2"] | None
     seed: int
 
 
 @runtime_checkable
 class Rival(Protocol):
-    """A fitted rival. At `largest` it gives the model back, unless that is its only size."""
+    """A fitted rival. At `largest` it gives the model back, but for what it rounds."""
 
     @property
     def smallest(self) -> int:
@@ -48,11 +49,8 @@ class Rival(Protocol):
     def largest(self) -> int:
         """The largest size there is."""
 
-    def stored_parameters(self, size: int) -> int:
-        """Numbers kept at this size; a larger size never keeps fewer."""
-
-    def stored_bytes(self, size: int) -> int:
-        """The bytes they take."""
+    def stored_bits(self, size: int) -> int:
+        """What is kept at this size, in bits; a larger size never keeps fewer."""
 
     def apply(self, size: int) -> Heads:
         """The weights as they are read back at this size."""
@@ -65,9 +63,9 @@ class Numbers:
         """Numbers kept at this size, by the formula in the rival's own docstring."""
         raise NotImplementedError
 
-    def stored_bytes(self, size: int) -> int:
-        """2 bytes a number."""
-        return BYTES_PER_NUMBER * self.stored_parameters(size)
+    def stored_bits(self, size: int) -> int:
+        """16 bits a number."""
+        return BITS_PER_NUMBER * self.stored_parameters(size)
 
 
 def original_parameters(heads: Heads) -> int:
@@ -108,37 +106,32 @@ def kept_values(S: Float[Tensor, "matrices rank"], size: int, greedy: bool) -> F
     return chosen.view_as(S)
 
 
-def size_within(rival: Rival, budget_bytes: int) -> int | None:
-    """The largest size that takes at most `budget_bytes`; None where the smallest does not fit."""
+def size_within(rival: Rival, budget: int) -> int | None:
+    """The largest size that takes at most `budget` bits; None where the smallest does not fit."""
     low, high = rival.smallest, rival.largest
-    if rival.stored_bytes(low) > budget_bytes:
+    if rival.stored_bits(low) > budget:
         return None
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if rival.stored_bytes(middle) <= budget_bytes else (low, middle - 1)
+        low, high = (middle, high) if rival.stored_bits(middle) <= budget else (low, middle - 1)
     return low
 
 
-def sizes_within(rival: Rival | None, shares: Sequence[float], original: int) -> list[tuple[float, int | None]]:
-    """Each share of the original bytes with the largest size that fits, None where there is none.
-
-    What has a larger share but no larger size is the same run and left out.
-    """
-    found = [(share, None if rival is None else size_within(rival, int(share * original))) for share in shares]
-    return [
-        (share, size) for i, (share, size) in enumerate(found) if size is None or size not in dict(found[:i]).values()
-    ]
-
-
-def stored(rival: Rival | None, size: int | None, original: int) -> dict[str, Any]:
-    """What a rival stores at a size: numbers, bytes, share of the original bytes; None where it does not fit."""
-    if rival is None or size is None:
-        return dict.fromkeys(("stored_parameters", "stored_bytes", "stored_share"))
-    kept = rival.stored_bytes(size)
-    return {"stored_parameters": rival.stored_parameters(size), "stored_bytes": kept, "stored_share": kept / original}
+def sizes_near(rival: Rival, budgets: Sequence[float]) -> list[int]:
+    """The sizes whose storage is nearest to the budgets, in bits; the larger of two that are equally near."""
+    found = []
+    for budget in budgets:
+        below = size_within(rival, int(budget))
+        if below is None:
+            found.append(rival.smallest)
+            continue
+        above = min(below + 1, rival.largest)
+        nearer = budget - rival.stored_bits(below) < rival.stored_bits(above) - budget
+        found.append(below if nearer else above)
+    return sorted(set(found))
 
 
 def refuse_rotary(problem: Problem, reason: str) -> None:
     """Raise PermeationError where positions rotate queries and keys."""
-    if problem.rotary:
+    if problem.pairs is not None:
         raise PermeationError(f"this model rotates queries and keys by position: {reason}")

@@ -17,6 +17,8 @@ from permeation.weights.heads import Heads, biases_as_rows, each_layer
 class CircuitRanks(Numbers):
     """The SVD of a key head's circuit form, the query heads of its group on top of each other, cut to rank r.
 
+    In the score metric this is the joint optimum of queries and keys for the score (KQ-SVD, 2025).
+
     (W_Q1; …; W_Qg) W_Kᵀ ≈ U Σ Vᵀ, W̃_Q = U Σ^½ and W̃_K = V Σ^½ in the first r of d_head coordinates. `score`: of A =
     S^½ W_Q W_Kᵀ S^½ with the biases as one more row of each (Moments.augmented), mapped back by S^−½: the least mean
     squared error of attention scores. `equal` and greedy ranks as in HeadRanks.
@@ -79,10 +81,23 @@ class CircuitRanks(Numbers):
 
     def apply(self, size: int) -> Heads:
         """U Σ^½ and V Σ^½, zero beyond the rank."""
-        heads = self.heads
+        return self.assembled(*self.factors(size))
+
+    def factors(self, size: int) -> tuple[Tensor, Tensor]:
+        """U Σ^½ and V Σ^½, their columns 0 beyond the rank."""
         half = (self.S.sqrt() * kept_values(self.S, size, self.greedy))[:, None]
-        W_Q = (self.left * half).unflatten(1, (-1, self.right.shape[1])).unflatten(0, heads.W_K.shape[:2]).flatten(1, 2)
-        W_K = (self.right * half).unflatten(0, heads.W_K.shape[:2])
+        return self.left * half, self.right * half
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """Σ ranks (g d + d) numbers in 2 Σ ranks columns; biases are rows of the factors, if there are any."""
+        ranks = int(kept_values(self.S, size, self.greedy).sum())
+        return ranks * (self.left.shape[1] + self.right.shape[1]), 2 * ranks
+
+    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+        """The queries and keys that the factors are."""
+        heads = self.heads
+        W_Q = left.unflatten(1, (-1, right.shape[1])).unflatten(0, heads.W_K.shape[:2]).flatten(1, 2)
+        W_K = right.unflatten(0, heads.W_K.shape[:2])
         if heads.b_Q is None:
             return Heads(W_Q, W_K)
         return Heads(W_Q[:, :, :-1], W_K[:, :, :-1], W_Q[:, :, -1], W_K[:, :, -1])

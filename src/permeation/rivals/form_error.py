@@ -24,12 +24,12 @@ class RelativeErrors:
 
     Attributes:
         own: the untouched heads. metrics: S_Q and S_K of each circuit form; None is the identity.
-        squares: Σ ‖M‖²_F of the untouched heads in each of them.
+        squares: Σ ‖M‖²_F of the untouched heads of each layer, in each of them.
     """
 
     own: Heads
     metrics: dict[str, tuple[Metric, Metric]]
-    squares: dict[str, Float[Tensor, ""]]
+    squares: dict[str, Float[Tensor, "layers"]]
 
     @classmethod
     def fit(cls, heads: Heads, moments: Moments) -> RelativeErrors:
@@ -49,15 +49,20 @@ class RelativeErrors:
         return cls(heads, metrics, squares)
 
     def of(self, changed: Heads) -> dict[str, float]:
-        """The error of `changed`, by form: ‖M̂ − M‖² = ⟨M̂, M̂⟩ − 2 ⟨M, M̂⟩ + ⟨M, M⟩."""
+        """The error of `changed`, by form."""
         gram = gram_form(self.own)
         errors = {"gram": float((gram_form(changed) - gram).norm() / gram.norm())}
-        for form, metric in self.metrics.items():
-            own, other, exact = _rows(self.own, form), _rows(changed, form), self.squares[form]
-            weighted = _weighted(other, metric)
-            squared = (_inner(other, weighted) - 2 * _inner(own, weighted) + exact) / exact
-            errors[form] = float(squared.clamp(min=0).sqrt())
-        return errors
+        return errors | {form: self.within(form, changed) for form in self.metrics}
+
+    def within(self, form: str, changed: Heads) -> float:
+        """The error of `changed` in one form but the gram form."""
+        return float((self.squared(form, changed).sum() / self.squares[form].sum()).clamp(min=0).sqrt())
+
+    def squared(self, form: str, changed: Heads) -> Float[Tensor, "layers"]:
+        """Σ_heads ‖M̂ − M‖²_F of each layer: ‖M̂ − M‖² = ⟨M̂, M̂⟩ − 2 ⟨M, M̂⟩ + ⟨M, M⟩."""
+        own, other = _rows(self.own, form), _rows(changed, form)
+        weighted = _weighted(other, self.metrics[form])
+        return _inner(other, weighted) - 2 * _inner(own, weighted) + self.squares[form]
 
 
 def _rows(heads: Heads, form: str) -> Heads:
@@ -71,7 +76,7 @@ def _weighted(heads: Heads, metric: tuple[Metric, Metric]) -> Heads:
     return Heads(*(W if S is None else each_layer(S, W) for S, W in sides))
 
 
-def _inner(a: Heads, weighted: Heads) -> Float[Tensor, ""]:
-    """Σ_heads ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩ = Σ ⟨A_Qᵀ S_Q B_Q, A_Kᵀ S_K B_K⟩ in a metric, given B `weighted` by it."""
+def _inner(a: Heads, weighted: Heads) -> Float[Tensor, "layers"]:
+    """Σ ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩ = Σ ⟨A_Qᵀ S_Q B_Q, A_Kᵀ S_K B_K⟩ over a layer's heads, given B `weighted`."""
     queries, keys = a.W_Q.mT @ weighted.W_Q, a.W_K.mT @ weighted.W_K
-    return (queries * keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)).sum()
+    return (queries * keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)).sum(dim=(1, 2, 3))

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from permeation.rivals.base import (
@@ -21,8 +23,11 @@ from permeation.rivals.base import (
     kept_values,
     low_rank_parameters,
 )
+from permeation.rivals.form_error import RelativeErrors
 from permeation.weights.heads import Heads, each_layer
 from permeation.weights.moments import roots
+
+RANKS = 24  # of which the score error is computed, to divide ranks among the layers
 
 Metric = Literal["plain", "score"]
 
@@ -98,9 +103,23 @@ class HeadRanks(Numbers):
 
     def apply(self, size: int) -> Heads:
         """U diag(S of the kept) Vᵀ of every matrix."""
+        return self.assembled(*self.factors(size))
+
+    def factors(self, size: int) -> tuple[Tensor, Tensor]:
+        """U diag(S) and V, their columns 0 beyond the rank."""
+        kept = kept_values(self.S, size, self.greedy)[:, None]
+        return self.U * self.S[:, None] * kept, self.Vh.mT * kept
+
+    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+        """left rightᵀ of every matrix."""
         layers, n_heads = self.heads.W_Q.shape[:2]
-        W = (self.U * (self.S * kept_values(self.S, size, self.greedy))[:, None] @ self.Vh).unflatten(0, (layers, -1))
+        W = (left @ right.mT).unflatten(0, (layers, -1))
         return Heads(W[:, :n_heads], W[:, n_heads:], self.heads.b_Q, self.heads.b_K)
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """Σ ranks (d_model + d_head) numbers in 2 Σ ranks columns."""
+        ranks = int(kept_values(self.S, size, self.greedy).sum())
+        return ranks * (self.U.shape[1] + self.Vh.shape[1]), 2 * ranks
 
 
 @dataclass(frozen=True)
@@ -108,79 +127,135 @@ class LayerSubspace(Numbers):
     """All heads of a layer read the residual stream through one r-dimensional subspace: W̃ = P B, W = (W_Q W_K).
 
     By the SVD of S^½ W, as in HeadRanks but for a layer's matrices side by side (S = 1 is the plain one). With m =
-    (heads + kv_heads) d_head columns, stored: layers [r (d_model + m − r) + min(r, d_model − r)] + biases; at r =
+    (heads + kv_heads) d_head columns, stored: Σ_layers [r (d_model + m − r) + min(r, d_model − r)] + biases; at r =
     min(d_model, m) the model is back. Half of d_model is more than half of the storage: of SmolLM2's 576 × 768 numbers
     a layer, r = 288 keeps 69 %.
 
+    `equal`: size r is the rank of all layers. `greedy`: size t is the sum of the ranks, divided among the layers so
+    that the mean squared error of all attention scores without the mean key (form_error) falls fastest; each layer's
+    rank is one more number.
+
     Attributes:
         heads: the untouched weights. P, B: at full rank, the leading directions first.
+        gain: by how much a direction lets the error fall, never more than the one before it.
+        greedy: whether the directions of largest gain in all layers are kept, instead of as many of each.
     """
 
     heads: Heads
     P: Float[Tensor, "layers d_model rank"]
     B: Float[Tensor, "layers rank columns"]
+    gain: Float[Tensor, "layers rank"]
+    greedy: bool
 
     @classmethod
-    def fit(cls, problem: Problem, metric: Metric | Literal["random"]) -> LayerSubspace:
+    def fit(cls, problem: Problem, metric: Metric | Literal["random"], greedy: bool = False) -> LayerSubspace:
         """One eigendecomposition a layer; `random`: a uniformly random subspace, and B the least-squares fit to W."""
         W = layer_matrices(problem.heads)
         if metric == "random":
             generator = torch.Generator().manual_seed(problem.seed)
-            Q = torch.linalg.qr(torch.randn(len(W), W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
-            return cls(problem.heads, Q, Q.mT @ W)
-        root, inverse = metric_roots(problem, metric)
-        white = root @ W
-        # The left singular vectors, and what they leave of W: U Σ Vᵀ = U (Uᵀ S^½ W).
-        U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
-        return cls(problem.heads, inverse @ U, U.mT @ white)
+            P = torch.linalg.qr(torch.randn(len(W), W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
+            B = P.mT @ W
+        else:
+            root, inverse = metric_roots(problem, metric)
+            white = root @ W
+            # The left singular vectors, and what they leave of W: U Σ Vᵀ = U (Uᵀ S^½ W).
+            U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
+            P, B = inverse @ U, U.mT @ white
+        equal = cls(problem.heads, P, B, torch.ones(P.shape[0], P.shape[2], dtype=P.dtype), greedy=False)
+        return cls(problem.heads, P, B, _gains(equal, problem), greedy=True) if greedy else equal
 
     @property
     def smallest(self) -> int:
-        """One dimension."""
+        """One dimension; greedy: one in the whole model."""
         return 1
 
     @property
     def largest(self) -> int:
         """The rank of W."""
-        return self.P.shape[2]
+        return self.gain.numel() if self.greedy else self.P.shape[2]
 
     def stored_parameters(self, size: int) -> int:
-        layers, d_model, _ = self.P.shape
-        return layers * low_rank_parameters(d_model, self.B.shape[2], size) + bias_parameters(self.heads)
+        rows, columns = self.P.shape[1], self.B.shape[2]
+        ranks = [int(rank) for rank in kept_values(self.gain, size, self.greedy).sum(1)]
+        total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
+        return total + self.greedy * len(ranks) + bias_parameters(self.heads)
 
     def apply(self, size: int) -> Heads:
-        """The first `size` columns of P with the first rows of B."""
-        return from_layer_matrices(self.P[:, :, :size] @ self.B[:, :size], self.heads)
+        """The kept columns of P with the same rows of B."""
+        return self.assembled(*self.factors(size))
+
+    def factors(self, size: int) -> tuple[Tensor, Tensor]:
+        """P and Bᵀ, their columns 0 beyond the rank."""
+        kept = kept_values(self.gain, size, self.greedy)
+        most = int(kept.sum(1).max())
+        kept = kept[:, None, :most]
+        return self.P[:, :, :most] * kept, self.B[:, :most].mT * kept
+
+    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+        """left rightᵀ of every layer."""
+        return from_layer_matrices(left @ right.mT, self.heads)
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """Σ ranks (d_model + m) numbers in 2 Σ ranks columns."""
+        ranks = size if self.greedy else size * len(self.P)
+        return ranks * (self.P.shape[1] + self.B.shape[2]), 2 * ranks
+
+
+def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers rank"]:
+    """By how much each direction lets the squared score error of its layer fall, between RANKS computed ones evenly.
+
+    Made falling from direction to direction (scikit-learn's isotonic regression), so that the first of a layer are
+    kept first.
+    """
+    errors = RelativeErrors.fit(problem.heads, problem.moments)
+    full = subspace.P.shape[2]
+    ranks = sorted({round(full * i / RANKS) for i in range(1, RANKS + 1)} - {0})
+    heads = problem.heads
+    zero = Heads(torch.zeros_like(heads.W_Q), torch.zeros_like(heads.W_K), heads.b_Q, heads.b_K)
+    squares = [errors.squared("score_centred", subspace.apply(rank) if rank else zero) for rank in (0, *ranks)]
+    falls = [
+        ((above - below) / (rank - last))[:, None].expand(-1, rank - last)
+        for above, below, last, rank in zip(squares, squares[1:], (0, *ranks), ranks, strict=False)
+    ]
+    gains = torch.cat(falls, dim=1).numpy()
+    places = np.arange(full)
+    return torch.from_numpy(np.stack([IsotonicRegression(increasing=False).fit_transform(places, g) for g in gains]))
 
 
 @dataclass(frozen=True)
-class ModelSubspace(Numbers):
-    """All heads of all layers read through one r-dimensional subspace (basis sharing, Wang et al. 2024).
+class SharedSubspace(Numbers):
+    """Layers that are neighbours read through one r-dimensional subspace (basis sharing, Wang et al. 2024).
 
-    P has the leading left singular vectors of all layers' W side by side (`score`: of S̄^½ W, mapped back by S̄^−½, with
-    S̄ the mean of S over layers: one subspace needs one metric). Given P, each layer's B = (Pᵀ S P)⁻¹ Pᵀ S W is the
-    least-squares fit in that layer's own metric. Stored: r (d_model − r) + min(r, d_model − r) for P and layers r m
-    for the Bs, + biases.
+    P of a group of layers has the leading left singular vectors of their W side by side (`score`: of S̄^½ W, mapped
+    back by S̄^−½, with S̄ the mean of S over the group: one subspace needs one metric). Given P, each layer's B =
+    (Pᵀ S P)⁻¹ Pᵀ S W is the least-squares fit in that layer's own metric. Stored: groups [r (d_model − r) +
+    min(r, d_model − r)] for the Ps and layers r m for the Bs, + biases.
 
     Attributes:
-        heads: the untouched weights, W: by layer. P: all d_model directions, the leading ones first. S: each layer's.
+        heads: the untouched weights, W: by layer. P: all d_model directions of each layer's group, the leading first.
+        S: each layer's metric. groups: how many there are.
     """
 
     heads: Heads
     W: Float[Tensor, "layers d_model columns"]
-    P: Float[Tensor, "d_model d_model"]
+    P: Float[Tensor, "layers d_model d_model"]
     S: Float[Tensor, "layers d_model d_model"]
+    groups: int
 
     @classmethod
-    def fit(cls, problem: Problem, metric: Metric) -> ModelSubspace:
-        """One eigendecomposition of Σ_layers S̄^½ W Wᵀ S̄^½."""
+    def fit(cls, problem: Problem, metric: Metric, layers: int | None = None) -> SharedSubspace:
+        """One eigendecomposition of Σ S̄^½ W Wᵀ S̄^½ for each group of so many `layers`; None: for the whole model."""
         W = layer_matrices(problem.heads)
-        layers, d_model, _ = W.shape
-        plain = torch.eye(d_model, dtype=W.dtype).expand(layers, -1, -1)
+        count, d_model, _ = W.shape
+        plain = torch.eye(d_model, dtype=W.dtype).expand(count, -1, -1)
         S = plain if metric == "plain" else problem.moments.shrunk
-        root, inverse = roots(S.mean(0))
-        vectors = torch.linalg.eigh(torch.einsum("lim,ljm->ij", root @ W, root @ W)).eigenvectors
-        return cls(problem.heads, W, inverse @ vectors.flip(1), S)
+        P, step = [], layers or count
+        for W_group, S_group in zip(W.split(step), S.split(step), strict=True):
+            root, inverse = roots(S_group.mean(0))
+            white = root @ W_group
+            vectors = torch.linalg.eigh(torch.einsum("lim,ljm->ij", white, white)).eigenvectors
+            P.append((inverse @ vectors.flip(1)).expand(len(W_group), -1, -1))
+        return cls(problem.heads, W, torch.cat(P), S, len(P))
 
     @property
     def smallest(self) -> int:
@@ -190,14 +265,28 @@ class ModelSubspace(Numbers):
     @property
     def largest(self) -> int:
         """d_model."""
-        return self.P.shape[0]
+        return self.P.shape[1]
 
     def stored_parameters(self, size: int) -> int:
         layers, d_model, columns = self.W.shape
-        return frame_parameters(d_model, size) + layers * size * columns + bias_parameters(self.heads)
+        frames = self.groups * frame_parameters(d_model, size)
+        return frames + layers * size * columns + bias_parameters(self.heads)
 
     def apply(self, size: int) -> Heads:
         """P B with the first `size` columns of P."""
-        P = self.P[:, :size]
+        return self.assembled(*self.factors(size))
+
+    def factors(self, size: int) -> tuple[Tensor, Tensor]:
+        """P and Bᵀ."""
+        P = self.P[:, :, :size]
         B = torch.linalg.solve(P.mT @ self.S @ P, P.mT @ self.S @ self.W)
-        return from_layer_matrices(P @ B, self.heads)
+        return P, B.mT
+
+    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+        """left rightᵀ of every layer."""
+        return from_layer_matrices(left @ right.mT, self.heads)
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """groups r d_model + layers r m numbers, in (groups + layers) r columns."""
+        layers, d_model, columns = self.W.shape
+        return size * (self.groups * d_model + layers * columns), size * (self.groups + layers)

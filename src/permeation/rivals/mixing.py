@@ -35,15 +35,21 @@ class GramComponents(Numbers):
     d_head) d_head numbers a head. Stored: W_K + n (d_model − d_head) d_head + (K + 1) d_head² + n K + biases, with the
     mean as the + 1. With the mean alone that is n d_head² − d_head² numbers less than the original (92 % are left for
     SmolLM2-135M); from K = (n − 1) d_head² / (d_head² + n) on it is more than the original.
+
+    `first_kept`: the heads of the first layer stay as they are, with d_head² numbers each in place of K.
+
+    Attributes:
+        injection: what finds W_Q. pca: of all heads. first_kept: as above.
     """
 
     injection: GramInjection
     pca: KernelPca
+    first_kept: bool
 
     @classmethod
-    def fit(cls, problem: Problem) -> GramComponents:
+    def fit(cls, problem: Problem, first_kept: bool = False) -> GramComponents:
         """Factorise W_K, eigendecompose the centred kernel."""
-        return cls(GramInjection.fit(problem.heads), fit_pca(gram_kernel(problem.heads), center=True))
+        return cls(GramInjection.fit(problem.heads), fit_pca(gram_kernel(problem.heads), center=True), first_kept)
 
     @property
     def smallest(self) -> int:
@@ -59,12 +65,17 @@ class GramComponents(Numbers):
         heads = self.injection.heads
         n, d_model, d_head = heads.queries.shape
         outside = n * (d_model - d_head) * d_head
-        return heads.W_K.numel() + outside + (size + 1) * d_head**2 + n * size + bias_parameters(heads)
+        own = heads.W_Q.shape[1] if self.first_kept else 0
+        inside = (size + 1) * d_head**2 + (n - own) * size + own * d_head**2
+        return heads.W_K.numel() + outside + inside + bias_parameters(heads)
 
     def apply(self, size: int) -> Heads:
         """The W_Q with the rebuilt gram forms."""
         heads = self.injection.heads
-        return Heads(self.injection.mixed(self.pca.mixing(size)), heads.W_K, heads.b_Q, heads.b_K)
+        W_Q = self.injection.mixed(self.pca.mixing(size))
+        if self.first_kept:
+            W_Q = torch.cat([heads.W_Q[:1], W_Q[1:]])
+        return Heads(W_Q, heads.W_K, heads.b_Q, heads.b_K)
 
 
 @dataclass(frozen=True)

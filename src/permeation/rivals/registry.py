@@ -31,11 +31,13 @@ class Method:
 
 
 MIXING, HEADS = "mixing:CircuitMixing", "low_rank:HeadRanks"
-LAYER, MODEL = "low_rank:LayerSubspace", "low_rank:ModelSubspace"
-CIRCUIT, TUCKER, QUANTISED = "circuit_svd:CircuitRanks", "tucker:Tucker", "quantised:Quantised"
+LAYER, SHARED = "low_rank:LayerSubspace", "low_rank:SharedSubspace"
+CIRCUIT, TUCKER, PAIRS = "circuit_svd:CircuitRanks", "tucker:Tucker", "rotary_pairs:RotaryPairs"
+INTEGERS, RESIDUAL, ROUNDED = "quantised:Integers", "residual:IntegersAndResidual", "rounded:RoundedFactors"
 
 METHODS: dict[str, Method] = {
     "pca_gram": Method("mixing:GramComponents"),
+    "pca_gram_first_kept": Method("mixing:GramComponents", {"first_kept": True}),
     "pca_circuit": Method(MIXING, {"kind": "components"}),
     "pca_score": Method(MIXING, {"kind": "components", "score": True}),
     "random_components": Method(MIXING, {"kind": "random"}),
@@ -49,8 +51,11 @@ METHODS: dict[str, Method] = {
     "layer_subspace_plain": Method(LAYER, {"metric": "plain"}),
     "layer_subspace_score": Method(LAYER, {"metric": "score"}),
     "layer_subspace_random": Method(LAYER, {"metric": "random"}),
-    "model_subspace_plain": Method(MODEL, {"metric": "plain"}),
-    "model_subspace_score": Method(MODEL, {"metric": "score"}),
+    "layer_ranks_score": Method(LAYER, {"metric": "score", "greedy": True}),
+    "subspace_of_2_score": Method(SHARED, {"metric": "score", "layers": 2}),
+    "subspace_of_5_score": Method(SHARED, {"metric": "score", "layers": 5}),
+    "model_subspace_plain": Method(SHARED, {"metric": "plain"}),
+    "model_subspace_score": Method(SHARED, {"metric": "score"}),
     "circuit_svd_plain": Method(CIRCUIT, {"metric": "plain", "greedy": False}),
     "circuit_svd_score": Method(CIRCUIT, {"metric": "score", "greedy": False}),
     "circuit_svd_plain_greedy": Method(CIRCUIT, {"metric": "plain", "greedy": True}),
@@ -59,6 +64,35 @@ METHODS: dict[str, Method] = {
     "tucker_layer_score": Method(TUCKER, {"group": "layer", "metric": "score"}),
     "tucker_model_plain": Method(TUCKER, {"group": "model", "metric": "plain"}),
     "tucker_model_score": Method(TUCKER, {"group": "model", "metric": "score"}),
-    "int8": Method(QUANTISED, {"bits": 8}),
-    "int4": Method(QUANTISED, {"bits": 4}),
+    "rotary_pairs": Method(PAIRS, {"greedy": False}),
+    "rotary_pairs_greedy": Method(PAIRS, {"greedy": True}),
+    "int_column": Method(INTEGERS),
+    "int_column_clip": Method(INTEGERS, {"clip": True}),
+    "int_rows": Method(INTEGERS, {"rows": True}),
+    "int_g64_offset_rows": Method(INTEGERS, {"rows": True, "group": 64, "offset": True}),
+    "int_column_gptq": Method(INTEGERS, {"compensated": True, "clip": True}),
+    "int_g128": Method(INTEGERS, {"group": 128}),
+    "int_g64": Method(INTEGERS, {"group": 64}),
+    "int_g32": Method(INTEGERS, {"group": 32}),
+    "int_g128_offset": Method(INTEGERS, {"group": 128, "offset": True}),
+    "int_g64_offset": Method(INTEGERS, {"group": 64, "offset": True}),
+    "int_g32_offset": Method(INTEGERS, {"group": 32, "offset": True}),
+    "int_g64_clip": Method(INTEGERS, {"group": 64, "clip": True}),
+    "int_g64_offset_clip": Method(INTEGERS, {"group": 64, "offset": True, "clip": True}),
+    "int_g128_gptq": Method(INTEGERS, {"compensated": True, "clip": True, "group": 128}),
+    "int_g64_gptq": Method(INTEGERS, {"compensated": True, "clip": True, "group": 64}),
+    "int_g64_offset_gptq": Method(INTEGERS, {"compensated": True, "clip": True, "group": 64, "offset": True}),
+    "int2_residual": Method(RESIDUAL, {"bits": 2, "rows": True, "clip": True, "group": 64}),
+    "int3_residual": Method(RESIDUAL, {"bits": 3, "rows": True, "clip": True}),
+    "int4_residual": Method(RESIDUAL, {"bits": 4, "rows": True, "clip": True}),
+    "int3_gptq_residual": Method(RESIDUAL, {"bits": 3, "compensated": True, "clip": True}),
+}
+# Of those that are products of factors, also with the factors rounded to so many bits each.
+FACTOR_BITS = (4, 6, 8)
+FACTORED = (LAYER, SHARED, HEADS, CIRCUIT, TUCKER)
+METHODS |= {
+    f"{name}_{bits}bit": Method(ROUNDED, {"of": name, "bits": bits})
+    for name, method in METHODS.items()
+    if method.place in FACTORED
+    for bits in FACTOR_BITS
 }

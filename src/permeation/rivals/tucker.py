@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,17 +80,48 @@ class Tucker(Numbers):
     def stored_parameters(self, size: int) -> int:
         total = bias_parameters(self.heads)
         shape = self.tensor.shape[1:]
-        for ranks in zip(*((part < size).sum(1).tolist() for part in self.order), strict=True):
+        for ranks in self._ranks(size):
             total += ranks[0] * ranks[1] * ranks[2]
             total += sum(frame_parameters(n, r) for n, r in zip(shape, ranks, strict=True))
         return total
 
     def apply(self, size: int) -> Heads:
-        """T projected onto the kept vectors of every mode, and unwhitened."""
-        T = self.tensor
-        for mode, (frame, place) in enumerate(zip(self.frames, self.order, strict=True), start=1):
-            kept = frame * (place < size)[:, None]
-            T = (kept @ (kept.mT @ T.movedim(mode, 1).flatten(2))).view(T.movedim(mode, 1).shape).movedim(1, mode)
-        W = each_layer(self.inverse, T).reshape(len(self.heads.W_Q), -1, *T.shape[2:])
+        """The core in the kept vectors of every mode, unwhitened."""
+        return self.assembled(*self.factors(size))
+
+    def factors(self, size: int) -> tuple[Tensor, ...]:
+        """The frames, that of d_model unwhitened, and the core with heads and d_head as one axis."""
+        kept = [frame * (place < size)[:, None] for frame, place in zip(self.frames, self.order, strict=True)]
+        core = self.tensor
+        for mode, frame in enumerate(kept, start=1):
+            core = _times(frame.mT, core, mode)
+        heads, d_model, d_head = kept
+        return heads, self.inverse @ d_model, d_head, core.movedim(2, 3).flatten(1, 2)
+
+    def assembled(self, *factors: Tensor) -> Heads:
+        """The core times the frames."""
+        *frames, core = factors
+        T = core.unflatten(1, (frames[0].shape[2], -1)).movedim(2, 3)
+        for mode, frame in enumerate(frames, start=1):
+            T = _times(frame, T, mode)
         n_heads = self.heads.W_Q.shape[1]
+        W = T.reshape(len(self.heads.W_Q), -1, *T.shape[2:])
         return Heads(W[:, :n_heads], W[:, n_heads:], self.heads.b_Q, self.heads.b_K)
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """Σ_groups r₁ r₂ r₃ + Σ_modes n r numbers, in r₁ + 2 r₂ + r₃ columns a group."""
+        numbers = columns = 0
+        for ranks in self._ranks(size):
+            numbers += ranks[0] * ranks[1] * ranks[2]
+            numbers += sum(n * r for n, r in zip(self.tensor.shape[1:], ranks, strict=True))
+            columns += sum(ranks) + ranks[1]
+        return numbers, columns
+
+    def _ranks(self, size: int) -> Iterator[tuple[int, ...]]:
+        return zip(*((part < size).sum(1).tolist() for part in self.order), strict=True)
+
+
+def _times(M: Float[Tensor, "groups k n"], T: Float[Tensor, "groups *axes"], mode: int) -> Tensor:
+    """T ×_mode M: the axis `mode` of T multiplied by M."""
+    moved = T.movedim(mode, 1)
+    return (M @ moved.flatten(2)).unflatten(2, moved.shape[2:]).movedim(1, mode)

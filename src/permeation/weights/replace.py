@@ -19,6 +19,7 @@ from permeation.frame.engine import Engine, Local, ModelRun
 from permeation.frame.journal import Journal
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
+from permeation.perplexity.divergence import Divergence, Reference
 from permeation.perplexity.fast import prepare_for_scoring, untouched_before
 from permeation.perplexity.ratio import Baseline
 from permeation.perplexity.settings import Perplexity
@@ -78,10 +79,13 @@ class Measured:
         row: the job's columns and key, ratio, low, high, tokens, windows, the facts of its change; `note` says why
             where it was not measured, and then the others are None.
         nll: Σ NLL in nats of each window that it took.
+        kl, agreeing: as of perplexity.divergence, of the first windows; empty where they were not asked for.
     """
 
     row: dict[str, Any]
     nll: Float[np.ndarray, "scored"]
+    kl: Float[np.ndarray, "compared"] = field(default_factory=lambda: np.empty(0))
+    agreeing: Float[np.ndarray, "compared"] = field(default_factory=lambda: np.empty(0))
 
     @property
     def there(self) -> bool:
@@ -103,28 +107,49 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Score:
+    """What a changed model did.
+
+    Attributes:
+        nll, kl, agreeing: as of `Measured`, as lists.
+    """
+
+    nll: list[float]
+    kl: list[float]
+    agreeing: list[int]
+
+
+@dataclass(frozen=True)
 class Scorer(ModelRun):
     """What all changed models of a stage share; `read` gives the model prepared for scoring.
 
     Attributes:
         baseline: windows and NLL of the untouched model. settings: when a comparison is precise enough.
+        compared: on how many of the first windows the distributions are compared, too.
     """
 
     baseline: Baseline
     settings: Perplexity
+    compared: int = 0
+
+    @cached_property
+    def _reference(self) -> Reference:
+        return Reference.of(self.model, self.baseline.windows.tokens[: self.compared])
 
     @cached_property
     def _streams(self) -> dict[bytes, tuple[int, Tensor]]:
         return {}
 
-    def __call__(self, task: Task, progress: Callable[[int], object]) -> Float[np.ndarray, "scored"]:
-        """Σ NLL in nats of each window, of the model with these weights in place of its own."""
+    def __call__(self, task: Task, progress: Callable[[int], object]) -> Score:
+        """Score the model with these weights in place of its own."""
         baseline, settings = self.baseline, self.settings
         if task.windows is not None:
             baseline, settings = baseline.first(task.windows), replace(settings, tolerance=None)
         before = untouched_before(self.model, task.first_layer, self._streams) if task.first_layer else nullcontext()
+        beside = Divergence(self._reference, self.model) if self.compared else None
         with injected(self.model, **task.weights), before:
-            return baseline.score(self.model, settings, progress)
+            nll = baseline.score(self.model, settings, progress, beside)
+        return Score(nll.tolist(), *(([], []) if beside is None else (beside.kl, beside.agreeing)))
 
 
 @dataclass(frozen=True)
@@ -141,12 +166,19 @@ class Context:
 
     @classmethod
     def read(
-        cls, model: Path, baseline: Path, fold_norm: bool, device: Any, settings: Perplexity, journal: Journal
+        cls,
+        model: Path,
+        baseline: Path,
+        fold_norm: bool,
+        device: Any,
+        settings: Perplexity,
+        journal: Journal,
+        compared: int = 0,
     ) -> Context:
-        """The fetched model, prepared for scoring, beside what the stage `baseline` wrote."""
+        """The fetched model, prepared for scoring, beside what the stage `baseline` wrote; `compared`: as of Scorer."""
         untouched = Baseline.read(baseline)
         ready = partial(_ready, model, fold_norm, device, settings.dtype, untouched.windows.tokens.shape[1])
-        return cls(Scorer(ready, untouched, settings, folders=(model,)), journal)
+        return cls(Scorer(ready, untouched, settings, compared, folders=(model,)), journal)
 
     @property
     def baseline(self) -> Baseline:
@@ -190,10 +222,13 @@ def measure_all(
         nonlocal told
         progress(context.tokens_per_job - told)
         told = 0
-        nll = np.array(kept["nll"])
+        nll, kl, agreeing = (np.array(kept[name], dtype=float) for name in ("nll", "kl", "agreeing"))
         found = asdict(context.baseline.ratio(nll))
-        ratio = {column: found["value" if column == "ratio" else column] for column in COLUMNS}
-        return Measured({**columns, **key, **ratio, **kept["facts"], "note": None}, nll)
+        row = {column: found["value" if column == "ratio" else column] for column in COLUMNS}
+        if context.scorer.compared:
+            for name, sums in (("kl", kl), ("agreement", agreeing)):
+                row |= context.baseline.mean_per_token(name, sums)
+        return Measured({**columns, **key, **row, **kept["facts"], "note": None}, nll, kl, agreeing)
 
     def tasks() -> Iterator[tuple[str, Task]]:
         for job in jobs:
@@ -206,10 +241,10 @@ def measure_all(
                 drawn.append(_Pending(job.key, job.columns, change.facts))
                 yield str(dict(job.key)), Task(change.weights, job.first_layer, context.windows)
 
-    for nll in (engine or Local()).map(context.scorer, tasks(), tell):
+    for score in (engine or Local()).map(context.scorer, tasks(), tell):
         while isinstance(first := drawn.popleft(), Measured):
             yield first
-        kept = context.journal.keep(first.key, {"nll": nll.tolist(), "facts": dict(first.facts)})
+        kept = context.journal.keep(first.key, {**asdict(score), "facts": dict(first.facts)})
         yield measured(first.key, first.columns, kept)
     for rest in drawn:
         assert isinstance(rest, Measured)
@@ -229,12 +264,19 @@ def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baselin
     """Write rows.json; nll.npy (rows + 1, windows): Σ NLL in nats, the untouched model's first, NaN where not scored.
 
     With s scored tokens a window, exp(nanmean(nll[1 + i] − nll[0]) / s) is the ratio of row i, and
-    nll[1 + i] − nll[1 + j] compares two rows, window by window.
+    nll[1 + i] − nll[1 + j] compares two rows, window by window. Where distributions were compared, kl.npy and
+    agreeing.npy (rows, windows) hold the sums of each window.
     """
     nll = np.full((len(measured) + 1, baseline.nll.size), np.nan)
     for line, scored in zip(nll, (baseline.nll, *(each.nll for each in measured)), strict=True):
         line[: len(scored)] = scored
     np.save(folder / "nll.npy", nll)
+    for name in ("kl", "agreeing"):
+        if most := max((len(getattr(each, name)) for each in measured), default=0):
+            sums = np.full((len(measured), most), np.nan)
+            for line, each in zip(sums, measured, strict=True):
+                line[: len(getattr(each, name))] = getattr(each, name)
+            np.save(folder / f"{name}.npy", sums)
     write_json(folder / "rows.json", [each.row for each in measured])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -73,39 +72,31 @@ def clustered(rows: Rows) -> Figure:
 
 
 def pareto(rows: Rows) -> Figure:
-    """How much more perplexity each way of storing W_Q and W_K costs, by what it takes to store them. Left and down is
-    better; below the dashed line a model loses less than 5 %. Points on the lower edge cost nothing that could be
-    measured; methods that double the perplexity at every size are named and left out.
+    """How much more perplexity each way of storing W_Q and W_K costs, by the bits that it takes for each number. Left
+    and down is better; below the dashed line a model loses less than 5 %. Strong points are the frontier: no other
+    takes fewer bits and loses less. Pale ones are beaten; what doubles the perplexity is out of the picture.
     """
-    figure, axis = plt.subplots(figsize=(7.2, 4.2))
-    methods = unique(rows, "method")
-    drawn = {method: [row for row in where(rows, method=method) if row["ratio"] is not None] for method in methods}
+    figure, axis = plt.subplots(figsize=(4.8, 3.6))
     colours = mpl.color_sequences["tab10"]
-    lost = []
-    for i, method in enumerate(methods):
-        line = sorted(drawn[method], key=lambda row: row["stored_share"])
-        if min((row["ratio"] for row in line), default=0) > HOPELESS:
-            lost.append(method)
-        if not line or method in lost:
-            continue
+    drawn = [row for row in rows if row["ratio"] is not None and row["ratio"] <= HOPELESS]
+    for row in drawn:
+        if not row["frontier"]:
+            axis.plot(row["bits"], max(row["ratio"] - 1, FLOOR), "o", color=GREY, alpha=0.4, markersize=3)
+    axis.plot([], [], "o", color=GREY, alpha=0.4, markersize=3, label="beaten")
+    best = sorted((row for row in drawn if row["frontier"]), key=lambda row: row["bits"])
+    axis.plot(values(best, "bits"), [max(row["ratio"] - 1, FLOOR) for row in best], color=GREY, linewidth=0.8)
+    for i, method in enumerate(unique(best, "method")):
+        line = where(best, method=method)
         excess = [max(ratio - 1, FLOOR) for ratio in values(line, "ratio")]
         low = [x - max(row["low"] - 1, FLOOR) for x, row in zip(excess, line, strict=True)]
         high = [max(row["high"] - 1, FLOOR) - x for x, row in zip(excess, line, strict=True)]
-        style: dict[str, Any] = {
-            "color": colours[i % 10],
-            "marker": "os^Dv"[i // 10 % 5],
-            "markersize": 5,
-            "capsize": 2,
-        }
-        axis.errorbar(values(line, "stored_share"), excess, yerr=(low, high), label=method, **style)
+        style: dict[str, Any] = {"color": colours[i % 10], "marker": "os^Dv"[i % 5], "linestyle": "none"}
+        axis.errorbar(values(line, "bits"), excess, yerr=(low, high), markersize=5, capsize=2, label=method, **style)
     axis.axhline(0.05, color=GREY, linewidth=0.8, linestyle="--")
-    axis.set(yscale="log", ylim=(FLOOR, HOPELESS - 1), ylabel="more perplexity than the untouched model's")
-    axis.set(xlabel="stored share of W_Q and W_K (16 bits a number)")
+    axis.set(yscale="log", ylim=(FLOOR, HOPELESS - 1), ylabel="more perplexity")
+    axis.set(xlabel="bits for each number of W_Q and W_K")
     axis.yaxis.set_major_formatter(lambda excess, _: f"{100 * excess:g} %")
-    if lost:
-        said = f"left out, for they double the perplexity at least: {', '.join(lost)}"
-        axis.set_title(textwrap.fill(said, 70), fontsize="small", color=GREY)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis.legend(loc="upper right")
     return figure
 
 

@@ -1,0 +1,70 @@
+"""Integers, and a correction of low rank for what they are off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.rivals.base import Problem
+from permeation.rivals.low_rank import from_layer_matrices, layer_matrices
+from permeation.rivals.quantised import Integers
+from permeation.rivals.rounded import round_each
+from permeation.rivals.rounding import SCALE_BITS, Grid
+from permeation.weights.heads import Heads
+
+FACTOR_BITS = 8
+GRID = Grid()
+
+
+@dataclass(frozen=True)
+class IntegersAndResidual:
+    """W ≈ Q + P B: Q is W at b bits, P B the rank r that is nearest to W − Q in the score metric, layer by layer.
+
+    By the SVD of S^½ (W − Q), as LayerSubspace takes it of W (LQER, Zhang et al. 2024, with the full S). The size is
+    r. Stored: Q as Integers, and r (d_model + m) numbers a layer at 8 bits with a scale a column.
+
+    Attributes:
+        integers: what gives Q. bits: b. base: Q. P, B: at full rank, the leading directions first.
+    """
+
+    integers: Integers
+    bits: int
+    base: Float[Tensor, "layers d_model columns"]
+    P: Float[Tensor, "layers d_model rank"]
+    B: Float[Tensor, "layers rank columns"]
+
+    @classmethod
+    def fit(cls, problem: Problem, bits: int, **rounding: Any) -> IntegersAndResidual:
+        """Round as Integers.fit is told, then one eigendecomposition a layer."""
+        integers = Integers.fit(problem, **rounding)
+        base = layer_matrices(integers.apply(bits))
+        root, inverse = problem.moments.shrunk_roots
+        white = root @ (layer_matrices(problem.heads) - base)
+        U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(base.shape[1:])]
+        return cls(integers, bits, base, inverse @ U, U.mT @ white)
+
+    @property
+    def smallest(self) -> int:
+        """No correction."""
+        return 0
+
+    @property
+    def largest(self) -> int:
+        """The rank of W."""
+        return self.P.shape[2]
+
+    def stored_bits(self, size: int) -> int:
+        layers, d_model, _ = self.P.shape
+        numbers, columns = size * (d_model + self.B.shape[2]), 2 * size
+        return self.integers.stored_bits(self.bits) + layers * (FACTOR_BITS * numbers + SCALE_BITS * columns)
+
+    def apply(self, size: int) -> Heads:
+        """Q and the rounded correction."""
+        if size == 0:
+            return from_layer_matrices(self.base, self.integers.heads)
+        left, right = (round_each(factor, GRID, FACTOR_BITS) for factor in (self.P[:, :, :size], self.B[:, :size].mT))
+        return from_layer_matrices(self.base + left @ right.mT, self.integers.heads)

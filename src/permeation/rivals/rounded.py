@@ -1,0 +1,81 @@
+"""Factors of a lower rank that are rounded to a few bits, as someone who stores them would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, bias_parameters
+from permeation.rivals.rounding import SCALE_BITS, Grid
+from permeation.weights.heads import Heads
+
+GRID = Grid(clip=True)
+
+
+@runtime_checkable
+class Factored(Rival, Protocol):
+    """A rival that is a product of factors, (…, n, rank) each."""
+
+    heads: Heads
+
+    def factors(self, size: int) -> tuple[Tensor, ...]:
+        """The factors at a size; a column that is not kept is 0."""
+
+    def assembled(self, *factors: Tensor) -> Heads:
+        """The weights that factors give."""
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """How many numbers are in the kept columns of all factors, and how many columns these are."""
+
+
+@dataclass(frozen=True)
+class RoundedFactors:
+    """A factored rival with every factor rounded to b bits, one scale a column; its sizes are those of the rival.
+
+    The factors are plain ones: coordinates that could be fixed to save numbers (base.low_rank_parameters) would make
+    some of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's
+    scale and a bias.
+
+    Attributes:
+        rival: what is rounded. bits: b.
+    """
+
+    rival: Factored
+    bits: int
+
+    @classmethod
+    def fit(cls, problem: Problem, of: str, bits: int) -> RoundedFactors:
+        """Fit the rival that the registry calls `of`."""
+        from permeation.rivals.registry import METHODS
+
+        rival = METHODS[of].fit(problem)
+        assert isinstance(rival, Factored)
+        return cls(rival, bits)
+
+    @property
+    def smallest(self) -> int:
+        """As of the rival."""
+        return self.rival.smallest
+
+    @property
+    def largest(self) -> int:
+        """As of the rival."""
+        return self.rival.largest
+
+    def stored_bits(self, size: int) -> int:
+        numbers, columns = self.rival.factor_sizes(size)
+        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * bias_parameters(self.rival.heads)
+
+    def apply(self, size: int) -> Heads:
+        """The product of the rounded factors."""
+        return self.rival.assembled(*(round_each(factor, GRID, self.bits) for factor in self.rival.factors(size)))
+
+
+def round_each(factor: Float[Tensor, "*matrices n rank"], grid: Grid, bits: int) -> Float[Tensor, "*matrices n rank"]:
+    """Matrices rounded one by one."""
+    flat = factor.reshape(-1, *factor.shape[-2:])
+    return torch.stack([grid.round(matrix, bits) for matrix in flat]).view(factor.shape)

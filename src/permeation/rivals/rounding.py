@@ -1,0 +1,114 @@
+"""Numbers as integers of a few bits: nearest, with clipped scales, or one row after the other as GPTQ does.
+
+What shares a scale is a column of a matrix, or a group of neighbouring rows in it. Of W_Q and W_K the rows are d_model
+and the columns the coordinates of heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SCALE_BITS = 16  # a scale, and an offset, as bfloat16
+CLIPPED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)  # of the range, that `clip` tries
+BLOCK = 64  # rows after which GPTQ turns to those behind them
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a number can be after rounding: offset + scale · q.
+
+    Symmetric: offset 0 and |q| < 2^(b−1), scale = max |w| / (2^(b−1) − 1). With `offset`: q from 0 to 2^b − 1 between
+    the least and the largest number. Scales and offsets are rounded to bfloat16 first.
+
+    Attributes:
+        group: how many rows share a scale; None: all of a column. offset: whether there is one.
+        clip: whether the range is cut to the share of it (CLIPPED) that has the least squared error.
+    """
+
+    group: int | None = None
+    offset: bool = False
+    clip: bool = False
+
+    def scales(self, rows: int, columns: int) -> int:
+        """How many scales and offsets a matrix has."""
+        groups = 1 if self.group is None else -(-rows // self.group)
+        return groups * columns * (2 if self.offset else 1)
+
+    def round(self, W: Float[Tensor, "rows columns"], bits: int) -> Float[Tensor, "rows columns"]:
+        """Every number at the nearest point of its group's grid."""
+        return torch.cat([self.levels(part, bits).nearest(part) for part in W.split(self.group or len(W))])
+
+    def levels(self, W: Float[Tensor, "rows columns"], bits: int) -> Levels:
+        """The grid of rows that share their scales."""
+        if not self.clip:
+            return self._levels(W, bits, 1.0)
+        best, least = self._levels(W, bits, 1.0), torch.full_like(W[:1], torch.inf)
+        for share in CLIPPED:
+            tried = self._levels(W, bits, share)
+            error = (tried.nearest(W) - W).square().sum(0, keepdim=True)
+            better = error < least
+            least = torch.where(better, error, least)
+            scale, offset = (
+                torch.where(better, new, old) for new, old in ((tried.scale, best.scale), (tried.offset, best.offset))
+            )
+            best = replace(best, scale=scale, offset=offset)
+        return best
+
+    def _levels(self, W: Tensor, bits: int, share: float) -> Levels:
+        if not self.offset:
+            most = 2 ** (bits - 1) - 1
+            scale = stored_scale(share * W.abs().amax(0, keepdim=True) / most)
+            return Levels(scale, torch.zeros_like(scale), -most, most)
+        low, high = share * W.amin(0, keepdim=True), share * W.amax(0, keepdim=True)
+        most = 2**bits - 1
+        return Levels(stored_scale((high - low) / most), stored_scale(low), 0, most)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The points offset + scale · q, q an integer from `least` to `most`, of rows that share their scales."""
+
+    scale: Float[Tensor, "1 columns"]
+    offset: Float[Tensor, "1 columns"]
+    least: int
+    most: int
+
+    def nearest(self, W: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        """The nearest points."""
+        q = ((W - self.offset) / self.scale.clamp(min=1e-300)).round().clamp(self.least, self.most)
+        return self.offset + self.scale * q
+
+
+def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: Grid, bits: int) -> Tensor:
+    """W rounded for a small E ‖(W − Ŵ)ᵀ x‖², with H = E x xᵀ (Frantar, Ashkboos, Hoefler and Alistarh 2023).
+
+    Row after row is rounded to its grid; what it is off is made up for by the rows that are still to come, in the
+    proportion of the Cholesky factor of H⁻¹. A group's scales are taken from its rows as they stand when it begins. In
+    a grid of whole columns the rows go by falling H_ii (act_order), which needs no storage there: they are put back.
+    """
+    whole = grid.group is None
+    order = H.diagonal().argsort(descending=True) if whole else torch.arange(len(W))
+    U = torch.linalg.cholesky(torch.linalg.inv(H[order][:, order]), upper=True)
+    left, rounded = W[order], torch.empty_like(W)
+    levels = grid.levels(W, bits)
+    for rows in torch.arange(len(W)).split(grid.group or BLOCK):
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        if not whole:
+            levels = grid.levels(left[first:end], bits)
+        off = torch.empty_like(left[first:end])
+        for i in range(first, end):
+            nearest = levels.nearest(left[i : i + 1])[0]
+            off[i - first] = (left[i] - nearest) / U[i, i]
+            left[i + 1 : end] -= torch.outer(U[i, i + 1 : end], off[i - first])
+            rounded[order[i]] = nearest
+        left[end:] -= U[first:end, end:].T @ off
+    return rounded
+
+
+def stored_scale(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Scales as they are stored: bfloat16, and never 0."""
+    return scale.bfloat16().to(scale.dtype)
