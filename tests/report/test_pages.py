@@ -280,6 +280,44 @@ def test_what_was_not_measured_is_not_claimed() -> None:
     assert "No K short of all was measured. With all components it is 1.0000." in said
 
 
+def metrics_of_one_word() -> dict[str, Any]:
+    """As the stages write them for a list of one word: what compares words is null or left out."""
+    metrics = sample_metrics()
+    metrics["sigma"] |= {"n_words": 1, "ordered_words": 1, "words": {"bank": {"separation": 0.2}}}
+    absent = ("word_correlation_mean", "word_correlation_min", "increment_correlation_mean", "null_correlation_mean")
+    p = {name: 0.5 for name in metrics["g"]["p"] if "correlation" not in name}
+    metrics["g"] |= dict.fromkeys(absent) | {"f_max": {"bank": 0.3}, "before": {"rank_correlation_mean": None}, "p": p}
+    metrics["intervene"] |= {"words": 1, "unmeasurable_words": [], "tau": {"decoded": None, "g": None}}
+    return metrics
+
+
+def test_a_run_with_one_word_speaks_of_one_word() -> None:
+    metrics = metrics_of_one_word()
+    said = said_of(metrics)
+    plural = r"over words|words? and layers|the words'|each word's|\b1 words|on average; all|of 1 word|Kendall's τ of –"
+    assert re.findall(plural, said) == []
+    assert "an AUC of 0.90 on average over layers" in said
+    assert "a Kendall's τ of 0.80; the five are in order" in said
+    assert "with g the word's own" in said
+    assert "correlates with the word's g by 0.990" in said
+    assert "at depth 0.50 for the one word that can be measured, replacing" in said
+    metrics["sigma"]["ordered_words"] = 0
+    metrics["intervene"]["half_depth"] |= {"one_direction": None, "decoded": None}
+    said = said_of(metrics)
+    assert "the five are not in order (by chance one word in 120 would be)" in said
+    assert "in the next token at no layer for the one word" in said
+    assert "can be read (AUC 0.9) at no layer, and g reaches ½ at depth 0.90" in said
+
+
+def test_the_weaknesses_of_a_list_of_words_are_counted() -> None:
+    metrics = sample_metrics()
+    metrics["sigma"] |= {"few_direction_prompts": 1, "without_gradient": 2, "repeated_prompts": 1}
+    said = said_of(metrics)
+    assert "1 of 3 words has fewer than 8 direction prompts in a sense" in said
+    assert "2 of 3 words have no gradient" in said
+    assert "1 prompt serves more than once, and is left out" in said
+
+
 def test_the_smallest_store_that_keeps_the_model_is_named() -> None:
     metrics = sample_metrics()
     assert "int8 stores W_Q and W_K in the smallest share of their bytes: 50 %" in said_of(metrics)
