@@ -14,7 +14,7 @@ from permeation.frame.tables import write_json, write_rows
 from permeation.report import __main__ as page
 from permeation.report import offline
 from permeation.report.axes import MEANING
-from permeation.report.experiments import CONTENT, _varied
+from permeation.report.experiments import CONTENT, WIDTH, _short, _varied
 from tests.conftest import PROJECT
 from tests.support.sample_tables import WORDS, sample_metrics, sample_tables, write_sample_run
 
@@ -152,7 +152,14 @@ def test_experiments_stand_beside_what_they_varied(run: Path, monkeypatch, capsy
     assert re.match(r" +named +0\.8 .* as committed$", named)
     (run / "params.yaml").write_text("seed: 0")
     permeation(monkeypatch, "experiments")
-    assert "params.yaml: model is missing" in capsys.readouterr().out
+    *_, failed, _ = capsys.readouterr().out.splitlines()
+    assert re.match(r" +workspace +–.* – +params.yaml: model is missing", failed)
+    assert len(failed) <= len(committed.removesuffix("as committed")) + WIDTH
+
+
+def test_a_reason_without_blanks_is_cut_too() -> None:
+    assert _short("word " * 40).endswith("word …")
+    assert _short("x" * 200) == f"{'x' * (WIDTH - 2)} …"
 
 
 def test_a_summary_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
