@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 from permeation.frame.tables import write_rows
 from permeation.report.figures import style
+from permeation.report.figures.meaning import FIGURES as MEANING_FIGURES
 from permeation.report.figures.weights import FIGURES
 from permeation.report.findings import SECTIONS, sections, summarise
 from permeation.report.offline import VEGA_LITE, main
@@ -381,4 +382,15 @@ def test_storage_that_nobody_would_choose_is_named_and_left_out() -> None:
     figure = FIGURES["pareto"](sample_tables(1)["pareto"])
     assert "pca gram" in figure.axes[0].get_title()
     assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"int8", "svd"}
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["sigma", "meaning", "depths"])
+def test_with_one_word_the_label_stands_clear_of_the_legend(name: str) -> None:
+    style.use_style()
+    rows = [row for row in sample_tables(0)[name] if row.get("word", row.get("panel")) == "bank"]
+    figure = MEANING_FIGURES[name](rows)
+    figure.draw_without_rendering()
+    legend, label = figure.legends[0], figure._supylabel
+    assert not legend.get_window_extent().overlaps(label.get_window_extent())
     plt.close(figure)
