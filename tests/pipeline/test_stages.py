@@ -128,8 +128,8 @@ def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
     assert len(g["f_max"]) == 7
     assert g["best_model"] in PUBLISHED_G_LAWS
     said = " ".join(summarise(results).split())
-    assert "9 of the words have fewer than 8 direction prompts" in said
-    assert "2 of the words have no gradient" in said
+    assert "9 of 9 words have fewer than 8 direction prompts" in said
+    assert "2 of 9 words have no gradient" in said
 
 
 def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_path: Path) -> None:
