@@ -1,5 +1,6 @@
 """The shell scripts, read by shellcheck. No other test starts tools/slurm.sbatch: there is no cluster to run it on."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from tests.conftest import PROJECT
 # In the environment, which need not be on PATH, or of the machine.
 SHELLCHECK = shutil.which("shellcheck", path=Path(sys.executable).parent) or shutil.which("shellcheck")
 SCRIPTS = ("tools/slurm.sbatch", "stages/run", "tools/dvc", ".ci/run")
-pytestmark = pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (make setup installs it)")
+needs_shellcheck = pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (make setup installs it)")
 
 
 def findings(script: Path) -> str:
@@ -21,6 +22,7 @@ def findings(script: Path) -> str:
     return done.stdout
 
 
+@needs_shellcheck
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_shell_script_has_no_findings(name: str) -> None:
     assert findings(PROJECT / name) == ""
@@ -33,7 +35,21 @@ def test_every_shell_script_is_read() -> None:
     assert shell == set(SCRIPTS)
 
 
+@needs_shellcheck
 def test_a_fault_is_found(tmp_path: Path) -> None:
     script = tmp_path / "run"
     script.write_text("#!/bin/sh\nrm -rf $1/build\n")
     assert "SC2086" in findings(script)
+
+
+def test_a_stage_is_found_where_python_does_not_look_into_its_own_folder() -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["stages/run", "no_such_stage"],
+        cwd=PROJECT,
+        env=os.environ | {"PATH": path, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "No module named stages.no_such_stage" in done.stderr

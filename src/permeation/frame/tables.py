@@ -81,6 +81,8 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file that holds a non-empty mapping; raises PermeationError that names the file where it does not."""
     try:
         mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise PermeationError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # what PyYAML raises for a wrong date or an empty !!int is not of its own kind
         raise PermeationError(f"{path}: cannot be read as YAML: {error}".replace("\n", " ")) from error
     if not isinstance(mapping, dict) or not mapping:
