@@ -94,9 +94,9 @@ class RayEngine:
     @classmethod
     @contextmanager
     def started(cls, settings: EngineSettings, device: str) -> Iterator[RayEngine]:
-        """Join a cluster or start one on this machine, and leave it at the end, however that comes.
+        """Join a cluster or start one on this machine, and leave it at the end of the block, whatever happens in it.
 
-        Raises PermeationError where there is none at the address, one of another version, or none with what is needed.
+        Raises PermeationError where no cluster is at the address, or it is of another version, or too small.
         """
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what a worker sees is what it was given
         path = os.pathsep.join(filter(None, (str(SOURCE.parent), os.environ.get("PYTHONPATH"))))
@@ -171,7 +171,7 @@ class RayEngine:
             first.result = self._actors[first.actor].measure.remote(first.task)
 
     def _hold(self, run: Run[Any, Any]) -> None:
-        """Start the actors, where they hold another run or none."""
+        """Start the actors, unless they hold this run already."""
         if self._run is not run:
             for actor in self._actors:
                 ray.kill(actor)  # it holds the processors that the new ones need
