@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def main() -> None:
     if arguments.command == "compare" and len(arguments.revisions) < 2:
         compare.error("at least two revisions are needed")
     run = {"summary": _summary, "experiments": _experiments, "compare": _compare}[arguments.command]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
     try:
         _check_checkout()
         sys.stdout.write(run(arguments))

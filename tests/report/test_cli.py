@@ -1,9 +1,11 @@
 """The commands that read a run's results: `permeation summary` and `compare`, the page, the plots' page."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,18 @@ def test_a_summary_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "metrics" / "g.json").write_text("{")
     with pytest.raises(SystemExit, match=r"workspace: metrics/g.json: cannot be read as JSON"):
         permeation(monkeypatch, "summary")
+
+
+def test_a_terminal_that_has_no_sigma_gets_a_question_mark(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from permeation.cli import main; main()", "summary"],
+        cwd=write_sample_run(tmp_path),
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"At the last layer ? follows the order" in done.stdout
 
 
 def test_axes_of_two_runs_are_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
