@@ -84,5 +84,5 @@ def _compare(arguments: argparse.Namespace) -> str:
             figure = meaning.revisions(revisions.curve_rows(comparisons))
             style.save(figure, arguments.output / "compare.png")
     if arguments.json:
-        return json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(records, indent=2) + "\n"
     return revisions.headline_table(found) + ("\n" + revisions.table(comparisons) if comparisons else "")
