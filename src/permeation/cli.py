@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def main() -> None:
     if arguments.command == "compare" and len(arguments.revisions) < 2:
         compare.error("at least two revisions are needed")
     run = {"summary": _summary, "experiments": _experiments, "compare": _compare}[arguments.command]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
     try:
         _check_checkout()
         sys.stdout.write(run(arguments))
@@ -81,5 +84,5 @@ def _compare(arguments: argparse.Namespace) -> str:
             figure = meaning.revisions(revisions.curve_rows(comparisons))
             style.save(figure, arguments.output / "compare.png")
     if arguments.json:
-        return json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(records, indent=2) + "\n"
     return revisions.headline_table(found) + ("\n" + revisions.table(comparisons) if comparisons else "")

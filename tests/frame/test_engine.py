@@ -140,11 +140,54 @@ def test_a_worker_takes_a_gpu_or_four_processors() -> None:
     from permeation.frame.workers import RayEngine
 
     usual = replace(HERE, workers="auto")
-    on_gpus = RayEngine.within(usual, "cuda", {"CPU": 16.0, "GPU": 4.0})
+    on_gpus = RayEngine.within(usual, "cuda", [{"CPU": 16.0, "GPU": 4.0}])
     assert (on_gpus.workers, on_gpus.threads, on_gpus.resources) == (4, 4, {"num_cpus": 4, "num_gpus": 1})
-    on_processors = RayEngine.within(usual, "cpu", {"CPU": 16.0, "GPU": 4.0})
+    on_processors = RayEngine.within(usual, "cpu", [{"CPU": 16.0, "GPU": 4.0}])
     assert (on_processors.workers, on_processors.resources) == (4, {"num_cpus": 4})
-    assert RayEngine.within(usual, "cpu", {"CPU": 2.0}).threads == 2
+    assert RayEngine.within(usual, "cpu", [{"CPU": 2.0}]).threads == 2
+
+
+def test_a_worker_fits_on_a_node() -> None:
+    """A worker that asked for the processors of two nodes would never start."""
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    from permeation.frame.workers import RayEngine
+
+    nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}, {"node:__internal_head__": 1.0}]
+    threads = [RayEngine.within(replace(HERE, workers=workers), "cpu", nodes).threads for workers in (1, 2, 3, 12)]
+    assert threads == [8, 4, 4, 1]
+    assert RayEngine.within(replace(HERE, workers="auto"), "cuda", nodes).resources == {"num_cpus": 4, "num_gpus": 1}
+    poor = RayEngine.within(replace(HERE, workers="auto"), "cuda", [{"CPU": 1.0, "GPU": 2.0}])
+    assert (poor.threads, poor.resources) == (1, {"num_cpus": 0, "num_gpus": 1})
+
+
+def test_one_worker_of_a_cluster_of_small_nodes_starts(cluster: EngineSettings, tmp_path: Path) -> None:
+    with engine_of(replace(cluster, workers=1), "cpu") as engine:
+        assert list(engine.map(Square(tmp_path), tasks(5), lambda _: None)) == [25]
+
+
+def test_two_that_want_the_whole_cluster_take_turns(cluster: EngineSettings, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
+    script = tmp_path / "other.py"
+    script.write_text(
+        "from permeation.frame import workers\n"
+        "from permeation.frame.engine import EngineSettings, engine_of\n"
+        "workers.SILENCE = 0.5\n"
+        "class Twice:\n"
+        "    def __call__(self, task, progress):\n"
+        "        return 2 * task\n"
+        f"with engine_of({cluster!r}, 'cpu') as engine:\n"
+        "    print(list(engine.map(Twice(), [('one', 1), ('two', 2)], print)), flush=True)\n"
+    )
+    with engine_of(cluster, "cpu") as engine:
+        assert list(engine.map(Square(tmp_path), tasks(5), lambda _: None)) == [25]
+        pipe = subprocess.PIPE
+        other = subprocess.Popen([sys.executable, str(script)], stdout=pipe, stderr=pipe, text=True)
+        assert other.stderr is not None
+        assert any(line == "the cluster has no room for 2 workers now; waiting\n" for line in other.stderr)
+        assert list(engine.map(Square(tmp_path), tasks(6), lambda _: None)) == [36]
+        assert other.poll() is None
+    output, _ = other.communicate(timeout=60)
+    assert output == "[2, 4]\n"
 
 
 def test_what_ray_says_of_another_version_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

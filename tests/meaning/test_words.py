@@ -76,6 +76,14 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         (set_prompt("rock"), "is the bare word"),
         (set_prompt("We like hard\u00a0rock"), "has the blank U+00A0 (no-break space); accepted: single spaces"),
         (set_prompt("We like\thard rock"), "has the blank U+0009 (no name)"),
+        (
+            set_prompt("We like\u200b hard rock"),
+            "has the invisible character U+200B (zero width space); accepted: none",
+        ),
+        (set_prompt("We like har\u00add rock"), "has the invisible character U+00AD (soft hyphen)"),
+        (set_prompt("\ufeffWe like hard rock"), "has the invisible character U+FEFF"),
+        (set_prompt("We like\x1b hard rock"), "has the invisible character U+001B (no name)"),
+        (lambda e: {"ro\u200bck": e["rock"]}, "the word 'ro\\u200bck' has the invisible character U+200B"),
         (set_prompt("We like  hard rock"), "has two spaces in a row"),
         (set_prompt(" We like hard rock"), "has a space in front"),
         (set_prompt(None), "rock.gradient.B[4]: found None"),
@@ -110,6 +118,12 @@ def test_a_language_without_blanks_needs_none(tmp_path: Path, word: str, text: s
     assert len(read.prompts) == 11
     with pytest.raises(PermeationError, match="is the bare word"):
         read_words(write(tmp_path, lambda _: {word: {**entry, "direction": {"A": [word] * 3, "B": both["B"]}}}))
+
+
+def test_the_joiners_of_a_writing_are_part_of_it(tmp_path: Path) -> None:
+    """Persian writes the zero-width non-joiner within words."""
+    path = write(tmp_path, set_prompt("We like kitab\u200cha hard rock"))
+    assert any("\u200c" in prompt.text for entry in read_words(path) for prompt in entry.prompts)
 
 
 def test_a_word_that_stands_twice_is_an_error(tmp_path: Path) -> None:

@@ -184,6 +184,11 @@ def test_yaml_that_is_more_than_a_mapping_is_an_error(tmp_path: Path, text: str,
         read_yaml(tmp_path / "bad.yaml")
 
 
+def test_a_yaml_file_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(PermeationError, match=r"no\.yaml cannot be read: No such file or directory$"):
+        read_yaml(tmp_path / "no.yaml")
+
+
 # ---- Texts and wheels
 
 

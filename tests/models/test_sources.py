@@ -217,11 +217,12 @@ def test_a_vocabulary_of_sentencepiece_is_copied(checkpoints: dict[str, Path], t
     assert (folder / "tokenizer.model").read_bytes() == b"pieces"
 
 
-def test_a_gguf_file_becomes_a_checkpoint(tmp_path: Path) -> None:
-    expected = write_gguf(tmp_path / "my.gguf")
+@pytest.mark.parametrize("name", ["my.gguf", "MY.GGUF"])
+def test_a_gguf_file_becomes_a_checkpoint(tmp_path: Path, name: str) -> None:
+    expected = write_gguf(tmp_path / name)
     folder = tmp_path / "out"
     folder.mkdir()
-    assert fetch_model(str(tmp_path / "my.gguf"), folder).name == "my.gguf"
+    assert fetch_model(str(tmp_path / name), folder).name == name
     assert_holds(folder, expected)
 
 
@@ -297,6 +298,23 @@ def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
 def test_an_unknown_model_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(PermeationError, match=f"model is {name!r}"):
         fetch_model(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_of_a_checkpoint_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PermeationError, match=f"model is '{name}', a file; accepted of files: .gguf; else the folder"):
+        fetch_model(name, tmp_path)
+
+
+def test_an_adapter_that_would_not_be_applied_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    source = Path(shutil.copytree(checkpoints["llama"], tmp_path / "tuned"))
+    (source / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(PermeationError, match=r"tuned: there is an adapter in it \(adapter_config.json\)"):
+        fetch_model(str(source), tmp_path)
 
 
 def test_a_text_in_a_wheel_loses_its_tags(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:

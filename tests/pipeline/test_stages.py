@@ -128,8 +128,8 @@ def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
     assert len(g["f_max"]) == 7
     assert g["best_model"] in PUBLISHED_G_LAWS
     said = " ".join(summarise(results).split())
-    assert "9 of the words have fewer than 8 direction prompts" in said
-    assert "2 of the words have no gradient" in said
+    assert "9 of 9 words have fewer than 8 direction prompts" in said
+    assert "2 of 9 words have no gradient" in said
 
 
 def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_path: Path) -> None:
@@ -208,6 +208,24 @@ def test_a_token_that_the_model_does_not_know_is_an_error(
     run_stage("fetch_corpus", settings)
     with pytest.raises(PermeationError, match=rf"the tokenizer gives token {known}; .* tokens 0 to {known - 1}"):
         run_stage(stage, settings)
+
+
+def test_a_bos_that_the_model_does_not_know_is_an_error(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
+) -> None:
+    """It stands in front of every window, and in none of the text's own tokens."""
+    shutil.copytree(checkpoints["llama"], tmp_path / "model")
+    tokenizer = tiny.tokenizer()
+    known = len(tokenizer)
+    tokenizer.add_special_tokens({"bos_token": "<added>"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text("on the bank " * 200)
+    settings = replace(config, model=str(tmp_path / "model"), corpus=str(tmp_path / "text.txt"))
+    settings = replace(settings, perplexity=replace(settings.perplexity, prepend_bos=True))
+    run_stage("fetch_model", settings)
+    run_stage("fetch_corpus", settings)
+    with pytest.raises(PermeationError, match=rf"the tokenizer gives token {known}; .* tokens 0 to {known - 1}"):
+        run_stage("tokenize_corpus", settings)
 
 
 def test_a_single_word_has_no_correlation_with_others(

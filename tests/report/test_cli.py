@@ -1,9 +1,11 @@
 """The commands that read a run's results: `permeation summary` and `compare`, the page, the plots' page."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from permeation.frame.tables import write_json, write_rows
 from permeation.report import __main__ as page
 from permeation.report import offline
 from permeation.report.axes import MEANING
-from permeation.report.experiments import CONTENT, _varied
+from permeation.report.experiments import CONTENT, WIDTH, _short, _varied
 from tests.conftest import PROJECT
 from tests.support.sample_tables import WORDS, sample_metrics, sample_tables, write_sample_run
 
@@ -152,7 +154,14 @@ def test_experiments_stand_beside_what_they_varied(run: Path, monkeypatch, capsy
     assert re.match(r" +named +0\.8 .* as committed$", named)
     (run / "params.yaml").write_text("seed: 0")
     permeation(monkeypatch, "experiments")
-    assert "params.yaml: model is missing" in capsys.readouterr().out
+    *_, failed, _ = capsys.readouterr().out.splitlines()
+    assert re.match(r" +workspace +–.* – +params.yaml: model is missing", failed)
+    assert len(failed) <= len(committed.removesuffix("as committed")) + WIDTH
+
+
+def test_a_reason_without_blanks_is_cut_too() -> None:
+    assert _short("word " * 40).endswith("word …")
+    assert _short("x" * 200) == f"{'x' * (WIDTH - 2)} …"
 
 
 def test_a_summary_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -165,6 +174,18 @@ def test_a_summary_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "metrics" / "g.json").write_text("{")
     with pytest.raises(SystemExit, match=r"workspace: metrics/g.json: cannot be read as JSON"):
         permeation(monkeypatch, "summary")
+
+
+def test_a_terminal_that_has_no_sigma_gets_a_question_mark(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from permeation.cli import main; main()", "summary"],
+        cwd=write_sample_run(tmp_path),
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"At the last layer ? follows the order" in done.stdout
 
 
 def test_axes_of_two_runs_are_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 from permeation.frame.tables import write_rows
 from permeation.report.figures import style
+from permeation.report.figures.meaning import FIGURES as MEANING_FIGURES
 from permeation.report.figures.weights import FIGURES
 from permeation.report.findings import SECTIONS, sections, summarise
 from permeation.report.offline import VEGA_LITE, main
@@ -280,10 +281,48 @@ def test_what_was_not_measured_is_not_claimed() -> None:
     assert "No K short of all was measured. With all components it is 1.0000." in said
 
 
+def metrics_of_one_word() -> dict[str, Any]:
+    """As the stages write them for a list of one word: what compares words is null or left out."""
+    metrics = sample_metrics()
+    metrics["sigma"] |= {"n_words": 1, "ordered_words": 1, "words": {"bank": {"separation": 0.2}}}
+    absent = ("word_correlation_mean", "word_correlation_min", "increment_correlation_mean", "null_correlation_mean")
+    p = {name: 0.5 for name in metrics["g"]["p"] if "correlation" not in name}
+    metrics["g"] |= dict.fromkeys(absent) | {"f_max": {"bank": 0.3}, "before": {"rank_correlation_mean": None}, "p": p}
+    metrics["intervene"] |= {"words": 1, "unmeasurable_words": [], "tau": {"decoded": None, "g": None}}
+    return metrics
+
+
+def test_a_run_with_one_word_speaks_of_one_word() -> None:
+    metrics = metrics_of_one_word()
+    said = said_of(metrics)
+    plural = r"over words|words? and layers|the words'|each word's|\b1 words|on average; all|of 1 word|Kendall's τ of –"
+    assert re.findall(plural, said) == []
+    assert "an AUC of 0.90 on average over layers" in said
+    assert "a Kendall's τ of 0.80; the five are in order" in said
+    assert "with g the word's own" in said
+    assert "correlates with the word's g by 0.990" in said
+    assert "at depth 0.50 for the one word that can be measured, replacing" in said
+    metrics["sigma"]["ordered_words"] = 0
+    metrics["intervene"]["half_depth"] |= {"one_direction": None, "decoded": None}
+    said = said_of(metrics)
+    assert "the five are not in order (by chance one word in 120 would be)" in said
+    assert "in the next token at no layer for the one word" in said
+    assert "can be read (AUC 0.9) at no layer, and g reaches ½ at depth 0.90" in said
+
+
+def test_the_weaknesses_of_a_list_of_words_are_counted() -> None:
+    metrics = sample_metrics()
+    metrics["sigma"] |= {"few_direction_prompts": 1, "without_gradient": 2, "repeated_prompts": 1}
+    said = said_of(metrics)
+    assert "1 of 3 words has fewer than 8 direction prompts in a sense" in said
+    assert "2 of 3 words have no gradient" in said
+    assert "1 prompt serves more than once, and is left out" in said
+
+
 def test_the_fewest_bits_that_keep_the_model_are_said() -> None:
     metrics = sample_metrics()
     said = said_of(metrics)
-    assert "int stores W_Q and W_K in the fewest bits a number at 5 % more perplexity: 4.10 [4.00, 4.30]" in said
+    assert "At 5 % more perplexity int stores W_Q and W_K in the fewest bits a number: 4.10 [4.00, 4.30]" in said
     assert "svd not bracketed 9.80" in said
     assert "right within a factor of 1.4 in runs that it was not fitted to. 2 runs that it rules out were not" in said
     metrics["rivals"] |= {"best": None, "bits_at_1_05": {"int": None, "svd": None}, "law": {"c": None}}
@@ -350,4 +389,15 @@ def test_the_frontier_is_strong_and_what_is_beaten_pale() -> None:
     assert {text.get_text() for text in axis.get_legend().get_texts()} == {"int", "beaten"}
     pale = [line for line in axis.get_lines() if line.get_alpha() == 0.4 and len(line.get_xdata())]
     assert sorted(float(line.get_xdata()[0]) for line in pale) == [3, 4, 8]  # svd; pca gram is out of the picture
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["sigma", "meaning", "depths"])
+def test_with_one_word_the_label_stands_clear_of_the_legend(name: str) -> None:
+    style.use_style()
+    rows = [row for row in sample_tables(0)[name] if row.get("word", row.get("panel")) == "bank"]
+    figure = MEANING_FIGURES[name](rows)
+    figure.draw_without_rendering()
+    legend, label = figure.legends[0], figure._supylabel
+    assert not legend.get_window_extent().overlaps(label.get_window_extent())
     plt.close(figure)

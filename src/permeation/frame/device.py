@@ -65,10 +65,10 @@ def fast_products() -> Iterator[None]:
 
 @cache
 def onednn_is_exact() -> bool:
-    """Whether a float32 product by oneDNN is the default one to a relative 1e-5; measured once per process.
+    """Whether a float32 product by oneDNN agrees with the default library's to 1e-5; measured once per process.
 
-    It is not on processors with matrix units for bfloat16 (AMX): PyTorch calls the setting "bf16" because oneDNN then
-    may round to bfloat16.
+    It does not on processors with matrix units for bfloat16 (AMX). PyTorch calls the setting "bf16" because oneDNN may
+    then round to bfloat16.
     """
     import torch
 

@@ -13,7 +13,9 @@ T = TypeVar("T")
 
 # Seconds between two lines where there is no terminal. A loop that is done sooner says nothing there.
 EVERY = 20.0
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {percentage:.0f} %, {elapsed} so far, about {remaining} left"
+# What is still to do counts in full. A comparison that is precise enough early takes less, hence "at most".
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {percentage:.0f} %, {elapsed} so far, at most about {remaining} left"
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed} so far, at most about {remaining} left, {rate_fmt}]"
 
 
 class _Log:
@@ -29,11 +31,17 @@ class _Log:
 
 @contextmanager
 def bar(total: int, desc: str, unit: str = "it") -> Iterator[Any]:
-    """A loop over `total` units on stderr, with the time so far and the time left; `.update(n)` says what is done.
+    """A loop over `total` units on stderr, with the time so far and at most left; `.update(n)` says what is done.
 
     TQDM_DISABLE silences the bars that libraries draw (stages/run sets it where there is no terminal), not these.
     """
-    options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "unit_scale": total >= 10_000}
+    options: dict[str, Any] = {
+        "total": total,
+        "desc": desc,
+        "unit": unit,
+        "unit_scale": total >= 10_000,
+        "bar_format": BAR,
+    }
     if not sys.stderr.isatty():
         options |= {"file": _Log(), "delay": EVERY, "mininterval": EVERY, "bar_format": LINE}
     with tqdm(**options, disable=False) as shown:

@@ -1,4 +1,4 @@
-"""Writing results so that nothing half-written is ever taken for one."""
+"""Results are written whole or not at all: nothing half-written is ever taken for one."""
 
 from __future__ import annotations
 

@@ -72,8 +72,9 @@ class Stage(Generic[C]):
         """The folder that the stage `name` wrote.
 
         Raises PermeationError where it is not there, not as it was written, or made with other parameters than those
-        that are asked for. What is damaged is removed, here and in DVC's cache, so that the next run makes it anew:
-        DVC believes its cache's read-only files, and a time stamp, without reading them.
+        that are asked for. What is damaged is removed, here and in DVC's cache, so that the next run makes it anew. DVC
+        itself would not notice: it does not read a file of its cache that is read-only, nor one whose time stamp is the
+        old one.
         """
         folder = self.root / "data" / name
         if not (folder / SEAL).is_file():

@@ -42,10 +42,11 @@ def read_json(path: Path) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML, with an error for what reads in one line and is no setting.
+    """Plain YAML that refuses what no settings file needs.
 
-    A key that stands twice: the first of the two would vanish silently. An alias: a few lines of them stand for more
-    values than any memory holds. A number of more than 64 bits and half a character: neither can be written back.
+    A key that stands twice: the first of the two would vanish silently. An alias: a few lines of them can stand for
+    more values than any memory holds. A number of more than 64 bits, and half of a character: neither can be written
+    back.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -81,7 +82,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file that holds a non-empty mapping; raises PermeationError that names the file where it does not."""
     try:
         mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except Exception as error:  # what PyYAML raises for a wrong date or an empty !!int is not of its own kind
+    except OSError as error:
+        raise PermeationError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # for a wrong date or an empty !!int PyYAML raises no error of its own kind
         raise PermeationError(f"{path}: cannot be read as YAML: {error}".replace("\n", " ")) from error
     if not isinstance(mapping, dict) or not mapping:
         raise PermeationError(f"{path}: found {type(mapping).__name__}; accepted: a mapping")

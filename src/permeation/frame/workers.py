@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from permeation.frame.sealed import SEAL
 
 try:
     import ray
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 except ImportError as error:
     raise PermeationError(
         "engine.kind is ray, and Ray is not installed; make setup RAY=1 installs it; accepted without it: local"
@@ -26,6 +29,7 @@ except ImportError as error:
 
 PROCESSORS_PER_WORKER = 4
 TRIES = 2  # of a task whose worker died or that failed
+SILENCE = 20.0  # seconds of waiting for room in the cluster before that is said
 QUEUED = 2  # tasks that a worker has at hand: the next one is there when it is done
 SOURCE = Path(__file__).parents[1]  # the package, which joins the job on other machines
 
@@ -85,13 +89,14 @@ class RayEngine:
     _run: Run[Any, Any] | None = None
     _shared: Any = None  # the run, in the object store
     _actors: list[Any] = field(default_factory=list)
+    _room: Any = None  # what is reserved in the cluster
 
     @classmethod
     @contextmanager
     def started(cls, settings: EngineSettings, device: str) -> Iterator[RayEngine]:
-        """Join a cluster or start one on this machine, and leave it at the end, however that comes.
+        """Join a cluster or start one on this machine, and leave it at the end of the block, whatever happens in it.
 
-        Raises PermeationError where there is none at the address, one of another version, or none with what is needed.
+        Raises PermeationError where no cluster is at the address, or it is of another version, or too small.
         """
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what a worker sees is what it was given
         path = os.pathsep.join(filter(None, (str(SOURCE.parent), os.environ.get("PYTHONPATH"))))
@@ -111,14 +116,14 @@ class RayEngine:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise PermeationError(f"engine.address is {settings.address}; Ray says: {first}") from error
         try:
-            yield cls.within(settings, device, ray.cluster_resources())
+            yield cls.within(settings, device, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         finally:
             ray.shutdown()
 
     @classmethod
-    def within(cls, settings: EngineSettings, device: str, cluster: dict[str, float]) -> RayEngine:
-        """The engine on a cluster with these resources."""
-        processors, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
+    def within(cls, settings: EngineSettings, device: str, nodes: Sequence[Mapping[str, float]]) -> RayEngine:
+        """The engine on a cluster whose nodes have these resources. No worker needs more than one node has."""
+        processors, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
         kind, have, usual = "CPU", processors, max(1, processors // PROCESSORS_PER_WORKER)
         if device == "cuda":
             kind, have, usual = "GPU", gpus, gpus
@@ -127,9 +132,10 @@ class RayEngine:
             raise PermeationError(
                 f"engine.workers is {settings.workers}; the cluster has {have} {kind}; accepted: auto, or 1 to {have}"
             )
-        threads = max(1, processors // workers)
+        shares = range(processors // workers, 0, -1)
+        share = next((each for each in shares if _places(nodes, kind, each) >= workers), 0)
         resources: dict[str, int] = {"num_gpus": 1} if kind == "GPU" else {}
-        return cls(workers, {"num_cpus": threads, **resources}, threads)
+        return cls(workers, {"num_cpus": share, **resources}, max(1, share))
 
     def map(self, run: Run[Any, Any], tasks: Iterable[tuple[str, Any]], progress: Progress) -> Iterator[Any]:  # noqa: ARG002
         """The result of every task, in their order; nothing is told before one is done.
@@ -165,15 +171,31 @@ class RayEngine:
             first.result = self._actors[first.actor].measure.remote(first.task)
 
     def _hold(self, run: Run[Any, Any]) -> None:
-        """Start the actors, where they hold another run or none."""
+        """Start the actors, unless they hold this run already."""
         if self._run is not run:
             for actor in self._actors:
                 ray.kill(actor)  # it holds the processors that the new ones need
             self._run, self._shared = run, ray.put(run)
+            self._room = self._room or self._reserve()
             self._actors = [self._start() for _ in range(self.workers)]
 
+    def _reserve(self) -> Any:
+        """Room for all workers, taken at once: two stages that held half of it each would wait for ever.
+
+        It is given back when the stage leaves the cluster; until then other stages wait.
+        """
+        names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+        each = {names[name]: float(number) for name, number in self.resources.items() if number}
+        room = placement_group([each] * self.workers)
+        if not room.wait(SILENCE):
+            sys.stderr.write(f"the cluster has no room for {self.workers} workers now; waiting\n")
+            ray.get(room.ready())
+        return room
+
     def _start(self) -> Any:
-        actor: Any = ray.remote(_Worker).options(**self.resources).remote(self._shared, self.threads)
+        inside = PlacementGroupSchedulingStrategy(self._room)
+        options = {**self.resources, "scheduling_strategy": inside}
+        actor: Any = ray.remote(_Worker).options(**options).remote(self._shared, self.threads)
         if (theirs := ray.get(actor.versions.remote())) != (ours := library_versions()):
             other = ", ".join(
                 f"{name} {theirs[name]} (here {ours[name]})" for name in ours if theirs[name] != ours[name]
@@ -203,6 +225,11 @@ def _reach(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
             raise PermeationError(f"engine.address is {address}; nothing answers there: {error.strerror}") from error
+
+
+def _places(nodes: Sequence[Mapping[str, float]], kind: str, share: int) -> int:
+    """How many workers find a place, each with a share of one node's processors and, where `kind` is GPU, a GPU."""
+    return sum(int(min(node.get("CPU", 0) // share, node.get(kind, 0))) for node in nodes)
 
 
 def _done(sent: _Sent) -> bool:

@@ -55,12 +55,12 @@ class Activations:
 
 
 def same_text(text: str) -> str:
-    """What two prompts share that differ in Unicode composition or in blanks only."""
+    """The text in Unicode's form NFC and with single blanks, the same for two prompts that differ in nothing else."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
-    """Which prompts stand earlier in the file already, in whatever role; direction prompts count as the earliest."""
+    """Which prompts repeat an earlier one, in whatever role; direction prompts count as earlier than all others."""
     order = sorted(range(len(prompts)), key=lambda i: prompts[i].role != "direction")
     seen: set[str] = set()
     repeated = np.zeros(len(prompts), dtype=bool)
@@ -72,9 +72,9 @@ def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
 
 
 def unrepeated(prompts: Sequence[Prompt], word: str, role: str, sense: str) -> list[int]:
-    """A word's prompts of one role and sense without those that serve elsewhere, or earlier, too (`repeats`).
+    """A word's prompts of one role and sense, without `repeats`.
 
-    What is said of prompts that a direction has not seen is measured on these.
+    Figures about prompts that a direction has not seen are measured on these.
     """
     repeated = repeats(prompts)
     return [i for i in select(prompts, word, role, sense) if not repeated[i]]
@@ -83,7 +83,7 @@ def unrepeated(prompts: Sequence[Prompt], word: str, role: str, sense: str) -> l
 def direction_pairs(prompts: Sequence[Prompt]) -> dict[str, list[tuple[int, int]]]:
     """The direction prompts (A_i, B_i) that stand at one place of their lists, neither of them repeated, per word.
 
-    Words with fewer than three are left out: a pair that is left out has to leave a contrast and a spread.
+    Words with fewer than three pairs are left out: while one is tested, two have to give a contrast and a spread.
     """
     repeated = repeats(prompts)
     found = {}
@@ -112,7 +112,7 @@ def weaknesses(prompts: Sequence[Prompt]) -> dict[str, int]:
 
 
 def graded_words(prompts: Sequence[Prompt]) -> list[str]:
-    """The words that have gradient prompts of both senses, as many as a slope and its error take."""
+    """The words with gradient prompts of both senses and three or more in all: a slope and its error need so many."""
     words = dict.fromkeys(prompt.word for prompt in prompts)
     counts = {word: [len(select(prompts, word, "gradient", sense)) for sense in SENSES] for word in words}
     return [word for word, count in counts.items() if min(count) > 0 and sum(count) > 2]

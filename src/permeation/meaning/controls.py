@@ -64,8 +64,8 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 def predicted_shape(activations: Activations, layer: int) -> dict[str, Float[np.ndarray, "layers"]]:
     """g̃(l) ∝ cos(ê_l, ê) · ‖mean_A(l) − mean_B(l)‖ / mean ‖φ(l)‖, from each word's direction prompts alone.
 
-    With ê the contrast at `layer`. It is the σ, to first order, that the contrast of the senses itself has along ê:
-    how far it has turned towards ê, times its size in units of the residual stream's. In units of its largest value.
+    ê is the contrast at `layer`. To first order g̃ is the σ of the senses' own contrast: how far it has turned towards
+    ê, times its size in units of the residual stream's. It is divided by its largest value.
     """
     found = {}
     for word in activations.words:

@@ -63,15 +63,16 @@ def leave_pair_out(
 ) -> Decoding:
     """Each pair (a_i, b_j) scored along the contrast of the prompts at other places of the two lists than i and j.
 
-    Prompts at the same place may be matched in all but the sense (the shipped ones share their last words): the twin
-    of a prompt, if it stayed, would pull its score to the other sense. The score is the cosine of `residual` with
-    mean_A − mean_B of `source` over the prompts that stay. `source` is
-    `residual` for the layer's own direction, or one layer's residuals for a direction that all layers share. Without
-    senses the pair is exchangeable, so the expected AUC is exactly 1/2 (Airola et al., 2011), which pooled folds do
-    not give.
-    The differences are divided by the norm of the contrast of all prompts.
+    Prompts at the same place may be matched in all but the sense: the shipped ones share their last words. The twin of
+    a prompt would pull its score to the other sense, so it is left out as well. The score is the cosine of `residual`
+    with mean_A − mean_B of `source` over the prompts that stay. `source` is `residual` for the layer's own direction,
+    or one layer's residuals for a direction that all layers share. The differences are divided by the norm of the
+    contrast of all prompts.
 
-    All is had from one table per layer, G_xy = φ_x · ψ_y with φ the unit residual and ψ the source.
+    Without senses the two of a pair are exchangeable, so the expected AUC is exactly 1/2 (Airola et al., 2011). Pooled
+    folds do not give that.
+
+    Everything comes from one table per layer, G_xy = φ_x · ψ_y with φ the unit residual and ψ the source.
     """
     gram = np.moveaxis(unit(residual.astype(np.float64)), 0, 1) @ source.astype(np.float64).transpose(1, 2, 0)
     gram = np.ascontiguousarray(np.moveaxis(gram, 0, -1))

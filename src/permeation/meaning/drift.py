@@ -1,4 +1,4 @@
-"""What of σ is sense and what is drift, beside the null models: the tables of experiment `nulls`."""
+"""σ split into sense and drift, beside the null models: what the stage `nulls` writes."""
 
 from __future__ import annotations
 

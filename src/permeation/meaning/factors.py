@@ -1,4 +1,7 @@
-"""σ of the same prompts along many directions at once: the real one, bootstrapped ones, and those of null models."""
+"""From residuals to factors: σ of a word's prompts along many directions at once, and what it factorises into.
+
+The directions are the real one, bootstrapped ones, and those of null models.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def folds_of(field: str) -> int:
 
 @dataclass(frozen=True)
 class WordFactors:
-    """The factors and the end separation of every draw of one way to choose directions (or prompts, or words)."""
+    """The factors and the end separation of every draw, be it of directions, prompts or words."""
 
     factors: Factorisation
     separation: Float[np.ndarray, "draws words"]

@@ -28,10 +28,9 @@ class Likeness:
 def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarray, "words points"]:
     """g at `points` depths l/L from 0 to 1, linearly between the layers.
 
-    Both models' curves are then read at the same depths, whatever their numbers of layers. Points between layers are
-    no measurements: they weight the layers evenly in depth and smooth a model of few layers more than one of many,
-    which rounds off corners and so raises a correlation rather than lowers it; and the number of points is not a
-    number of observations.
+    Both models' curves are then read at the same depths, whatever their numbers of layers. Points between layers are no
+    measurements, and their number is no number of observations. Interpolating weights the layers evenly in depth. It
+    rounds off corners, more so in a model of few layers, which raises a correlation rather than lowers it.
     """
     depth, grid = np.linspace(0, 1, g.shape[1]), np.linspace(0, 1, points)
     return np.stack([np.interp(grid, depth, curve) for curve in g])

@@ -35,9 +35,9 @@ def senses_shuffled(words: Sequence[WordResiduals], field: str, draws: int, rng:
     """Which direction prompt of a pair stands for which sense is drawn anew.
 
     The prompts, the sizes of the parts and everything after the direction stay as they were. Where the senses mean
-    nothing all labellings are alike, so this is an exact permutation test. It is no picture of σ without meaning,
-    though: a random part holds a few more A than B or the reverse, and where the prompts differ mostly in sense even
-    that surplus turns the normalised contrast towards ± the real one.
+    nothing all labellings are alike, so this is an exact permutation test. It does not show σ without meaning, though:
+    a random part holds a few more prompts of A than of B, or the reverse. Where prompts differ mostly in sense, that
+    surplus alone turns the normalised contrast towards ± the real one.
     """
     return [word.sigma(shuffled_directions(word, field, draws, rng)) for word in words]
 
@@ -45,8 +45,8 @@ def senses_shuffled(words: Sequence[WordResiduals], field: str, draws: int, rng:
 def within_senses(words: Sequence[WordResiduals], field: str, draws: int, rng: np.random.Generator) -> Sigmas:
     """ê is the contrast of two random parts that weigh A and B alike: all that tells prompts apart but the sense.
 
-    Half of the prompts of A and half of those of B against the rest, each sense with weight 1/2 on both sides, so the
-    senses' difference cancels in the direction prompts' means. This is what σ does without any sense in ê. It is a
+    Half of the prompts of A and half of those of B are set against the rest, each sense with weight 1/2 on both sides.
+    The senses' difference cancels in the direction prompts' means, so this shows σ without any sense in ê. It is a
     description and no test: balanced labellings are no group, so p-values from it are too small (Southworth et al.,
     2009). The test is `senses_shuffled`.
     """
@@ -166,10 +166,10 @@ def _walk(
 ) -> Float[np.ndarray, "draws folds prompts layers"]:
     """σ of walks about `path` whose steps have the norms of the steps of `like`.
 
-    σ depends on inner products alone, and those of random vectors with fixed ones and with each other are had
-    exactly without drawing d_model coordinates (Bartlett's decomposition): in an orthonormal basis that starts with the
-    span of the fixed vectors, the k-th random vector has normal coordinates along all before it and one more, √χ² of
-    the remaining degrees of freedom.
+    σ depends on inner products alone. Those of random vectors, with fixed ones and with each other, can be drawn
+    exactly without d_model coordinates (Bartlett's decomposition). In an orthonormal basis that starts with the span of
+    the fixed vectors, the k-th random vector has normal coordinates along all before it and one more, √χ² of the
+    remaining degrees of freedom.
     """
     folds, layers, d_model = folds_of(field), *path.shape
     fixed = np.linalg.qr(path.T.astype(np.float64))[1].T  # the path in an orthonormal basis of its span

@@ -66,7 +66,7 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: boo
 
 
 def _tail(tokenizer: Any, ids: Sequence[int], word: str) -> tuple[int, ...]:
-    """The fewest last tokens that hold the word, and a blank of its own in front; none where not even all hold it."""
+    """The fewest last tokens that hold the word, with a token of blanks in front of it; empty if all of them do not."""
     for size in range(1, len(ids) + 1):
         if tokenizer.decode(ids[-size:]).rstrip().casefold().endswith(word.casefold()):
             while size < len(ids) and not tokenizer.decode(ids[-size - 1]).strip():
@@ -80,7 +80,7 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]) -> list[int]:
-    """The position of the token in front of each prompt's word: the last that the prompt shares with itself cut there.
+    """The position of the token in front of each prompt's word: the last that the prompt without its word has too.
 
     Raises PermeationError where the tokenizer shares none, so that nothing stands in front of the word.
     """

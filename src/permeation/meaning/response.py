@@ -60,7 +60,8 @@ def context_field(
     `rank`: h is the prompt's place in its list, in (0, 1] for sense A and in [−1, 0) for B. Nothing measured enters.
     `heldout`: two folds, σ along directions from two disjoint halves of the direction prompts; σ of one fold is set
     against h = σ(L) / max |σ(L)| of the other. Each prompt stands in two rows, so standard errors are too small by
-    up to √2. The direction's own error is then no longer in both; what the prompt itself does at L still is.
+    up to √2. The error of a direction is then in σ or in h, and not in both. What the prompt itself does at L is still
+    in both.
     """
     if field == "rank":
         h = np.broadcast_to(rank, sigma.shape[:-1])

@@ -64,11 +64,11 @@ class Uses:
     def summary(self, decoded_at: float, resamples: int, seed: int) -> dict[str, Any]:
         """The headline figures; without measurable words their number and names only.
 
-        half_depth: the median R½ over words (a word that never reaches ½ counts as beyond the last layer; null where
-        the median is such), for one direction with the middle 95 % of resampled words; and the median depths of
-        decoding and of g = ½ beside it. response: mean R of one direction, at five layers spread over those measured.
-        control_max: the largest |mean R| of a control. tau: Kendall's τ of R½ with these two depths.
-        decoded_at: the AUC at which a sense counts as decoded.
+        half_depth: the median R½ over words, for one direction with the middle 95 % of resampled words, beside the
+        median depths of decoding and of g = ½. A word that never reaches ½ counts as beyond the last layer; where the
+        median lies there it is null. response: mean R of one direction, at five layers spread over those measured.
+        control_max: the largest |mean R| of a control. tau: Kendall's τ of R½ with these two depths. decoded_at: the
+        AUC at which a sense counts as decoded.
         """
         if not (words := self.measurable):
             return {"words": 0, "unmeasurable_words": list(self.words)}
@@ -132,6 +132,6 @@ def _finite(value: float) -> float | None:
 
 
 def _median(depths: Mapping[str, float | None]) -> float | None:
-    """The median, with what is never reached beyond all depths; None of no words."""
+    """The median, where None lies beyond all depths; None where the median lies there, and of no words."""
     known = [np.inf if depth is None else depth for depth in depths.values()]
     return _finite(float(np.median(known))) if known else None

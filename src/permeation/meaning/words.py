@@ -17,6 +17,9 @@ SENSES: tuple[Sense, Sense] = ("A", "B")
 CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
 # Writings that put no blanks between words, as Unicode names their characters.
 WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+# Unicode's categories of characters that a tokenizer sees and a reader does not; and two of them that words may need:
+# Persian and the writings of India join letters with them.
+UNSEEN, JOINERS = ("Cc", "Cf"), ("\u200c", "\u200d")
 # What a word's entry holds: the part, its lists, what they are for, and how many prompts each has at least.
 PARTS: tuple[tuple[str, tuple[str, ...], Role, int], ...] = (
     ("direction", SENSES, "direction", 2),
@@ -57,7 +60,8 @@ def read_words(path: Path) -> tuple[Word, ...]:
     """Read a words file; its letters with accents are taken in Unicode's composed form, NFC.
 
     Raises PermeationError, naming the word and the prompt, where the file is not of the form in docs/meaning.md
-    (Prompts), and where a prompt does not end with its word or has other blanks than single spaces.
+    (Prompts), and where a prompt does not end with its word, has other blanks than single spaces, or has an invisible
+    character.
     """
     words = tuple(_word(path, word, entry) for word, entry in read_yaml(path).items())
     if len(named := [entry.word for entry in words]) > len(set(named)):
@@ -79,7 +83,16 @@ def _blank(text: str) -> str:
     odd = next((c for c in text if c.isspace() and c != " "), None)
     if odd is None:
         return "two spaces in a row" if "  " in text else "a space in front"
-    return f"the blank U+{ord(odd):04X} ({unicodedata.name(odd, 'no name').lower()})"
+    return f"the blank {_named(odd)}"
+
+
+def _unseen(text: str) -> str | None:
+    """The first character of a text that cannot be seen and is no blank."""
+    return next((c for c in text if unicodedata.category(c) in UNSEEN and c not in JOINERS and not c.isspace()), None)
+
+
+def _named(character: str) -> str:
+    return f"U+{ord(character):04X} ({unicodedata.name(character, 'no name').lower()})"
 
 
 def _needs_no_blank(word: str) -> bool:
@@ -90,6 +103,8 @@ def _needs_no_blank(word: str) -> bool:
 def _word(path: Path, word: Any, entry: Any) -> Word:
     if not isinstance(word, str) or not word.strip() or word.split() != [word]:
         _reject(path, f"{word!r} is no word; accepted: one word without blanks (quote yes, no, on, off and numbers)")
+    if (odd := _unseen(word)) is not None:
+        _reject(path, f"the word {word!r} has the invisible character {_named(odd)}; accepted: none")
     word = unicodedata.normalize("NFC", word)
     parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)), ("gradient",))
     senses = _mapping(path, f"{word}.senses", parts["senses"], SENSES)
@@ -122,6 +137,9 @@ def _prompts(path: Path, word: str, parts: Any) -> Iterator[Prompt]:
                 if not isinstance(text, str) or not text.strip():
                     _reject(path, f"{where}[{rank}]: found {text!r}; accepted: a sentence that ends with {word!r}")
                 text = unicodedata.normalize("NFC", text)
+                if (odd := _unseen(text)) is not None:
+                    character = f"the invisible character {_named(odd)}"
+                    _reject(path, f"{where}[{rank}]: the prompt {text!r} has {character}; accepted: none")
                 front = text.removesuffix(word)
                 if front == text or not (front != front.rstrip() or not front or _needs_no_blank(word)):
                     _reject(path, f"{where}[{rank}]: the prompt {text!r} does not end with the word {word!r}")

@@ -1,6 +1,6 @@
 """One window of tokens through everything that stands for a model: its source, its copy, its bridge, its folded form.
 
-What a file says and a loader drops shows here as a difference, before anything is measured (docs/models.md, What is
+If a loader drops something that a file says, the two differ here, before anything is measured (docs/models.md, What is
 checked when a model is fetched).
 """
 
@@ -23,8 +23,8 @@ from permeation.models.guard import one_line
 from permeation.models.load import load_bridge, load_model
 from permeation.models.tokenizer import load_tokenizer
 
-# In one number format two ways to compute the same function differ by rounding, 1e-6 of the residual stream; what a
-# loader drops (a scale, a scaling of the positions) moves it by more than this.
+# Two ways to compute one function differ by rounding, by 1e-6 of the residual stream's length. What a loader drops,
+# such as a scale or a scaling of the positions, moves the stream by more than 1e-4.
 TOLERANCE = 1e-4
 WINDOW = 128
 TEXT = (
@@ -117,7 +117,7 @@ def compare(found: Trace, expected: Trace, what: str, reference: str, config: An
 
 
 def check_copy(source: Path, folder: Path) -> None:
-    """Raise PermeationError unless a fetched checkpoint is the model in `source`, tokens, residuals and NLL."""
+    """Raise PermeationError unless a fetched checkpoint gives the tokens, residuals and NLL of that in `source`."""
     try:
         theirs = load_tokenizer(source)
     except PermeationError:  # the stages that need one say so
@@ -132,9 +132,10 @@ def check_copy(source: Path, folder: Path) -> None:
 
 
 def checked_geometry(folder: Path) -> Geometry:
-    """The sizes of a fetched checkpoint, once its folded form and its bridge are seen to compute what it computes.
+    """The sizes of a fetched checkpoint.
 
-    Raises PermeationError where they do not. One model is in memory at a time.
+    Raises PermeationError where its folded form or its bridge computes something else than the checkpoint. One model
+    is in memory at a time.
     """
     model = load_model(folder)
     window, config, geometry = window_for(model), model.config, geometry_of(model)

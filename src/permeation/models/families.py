@@ -1,7 +1,7 @@
-"""Where a model keeps its attention weights, as TransformerLens' adapters say, seen in the shape that the field uses.
+"""Views of a model's attention weights in the field's shape, found through TransformerLens' adapters.
 
 `transformer_lens.model_bridge.supported_architectures` names for each architecture where its blocks, norms and
-projections are. What it does not say, how a fused projection is divided, stands in FUSED, one record each
+projections are. It does not say how a fused projection is divided. That stands in FUSED, one record each
 (docs/models.md, Families).
 """
 
@@ -130,7 +130,7 @@ def unsupported(config: Any) -> str | None:
 
 
 def check_family(model_type: object, config: Any = None) -> None:
-    """Raise PermeationError unless there are views for transformers' `model_type`, or for a whole configuration."""
+    """Raise PermeationError unless this `model_type` is supported and, where `config` is given, this very model."""
     from transformers.models.auto import modeling_auto as known
 
     if model_type not in list(supported_types()):
@@ -205,7 +205,7 @@ def _layout(config: Any) -> _Layout:
             f"the model is of the family {config.model_type!r}, which TransformerLens cannot describe: {error}"
         ) from error
     parts = block.submodules
-    # OPT-350M names ln1 what stands behind its attention.
+    # In OPT-350M the norm called ln1 stands behind the attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
     mixers = (SSMMixerBridge, SSM2MixerBridge, GatedDeltaNetBridge)
     alone = isinstance(block, ParallelBlockBridge) and "ln2" not in parts
@@ -302,14 +302,14 @@ def _views(block: Any, layout: _Layout, family: str) -> AttentionViews:
 
 
 def _is_rms(norm: Any, cfg: Any) -> bool:
-    # As NormalizationBridge.uses_rms_norm, which can tell only for the module that a bridge has taken in.
+    # The same rule as NormalizationBridge.uses_rms_norm, which works only for a module inside a bridge.
     if isinstance(norm, nn.LayerNorm):
         return False
     return "RMSNorm" in type(norm).__name__ or bool(getattr(cfg, "uses_rms_norm", False))
 
 
 def _has_offset(component: Any, usual: bool) -> bool:
-    # As NormalizationBridge.uses_weight_offset. Nemotron's LayerNorm1P is the one that says so for itself.
+    # The same rule as NormalizationBridge.uses_weight_offset. Only Nemotron's LayerNorm1P sets the override.
     explicit: bool | None = component._uses_weight_offset_override
     return usual if explicit is None else explicit
 

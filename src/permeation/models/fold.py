@@ -75,7 +75,7 @@ def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tenso
     scales = [_undoable(scale) for norm in norms if (scale := _scale(norm, offset)) is not None]
     if not scales:
         return
-    # Of d_head numbers for all heads, of all heads' together, or of each head.
+    # A norm has one scale for all heads together, one that all heads share, or one for each head.
     gamma = torch.stack(scales).view(-1, W.shape[2])
     W *= gamma[:, None]
     if b is not None:
@@ -85,6 +85,6 @@ def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tenso
 
 
 def _undoable(scale: Float[Tensor, "*heads d_head"]) -> Float[Tensor, "*heads d_head"]:
-    """The scale with its smallest other value in place of each 0."""
+    """The scale, with each 0 in it replaced by its smallest other value."""
     least = torch.where(scale == 0, torch.inf, scale.abs()).min()
     return torch.where(scale == 0, least if least.isfinite() else torch.ones_like(least), scale)

@@ -24,11 +24,11 @@ from permeation.models.families import check_family
 from permeation.models.guard import check_layers, one_line, skeleton
 from permeation.models.load import read_weights
 
-# The largest vocabularies have 262,144 tokens, and half a million merges; each number is an object or two while the
-# file is read, and each character of a token a place where it might be cut in two.
+# Limits of a file's metadata. The largest vocabularies have 262,144 tokens and half a million merges. While the file is
+# read each number takes an object or two, and each token is cut in two at every one of its characters.
 METADATA_BYTES, METADATA_NUMBERS, TOKEN_CHARACTERS = 2**25, 2**21, 2**12
 
-# Under which of these names a transformers configuration has what a file says of its architecture. What stands in
+# What a file says of its architecture, and the names under which transformers' configurations have it. What stands in
 # none of these tables is an error: it may change what the model computes.
 CARRIED: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),
@@ -49,9 +49,10 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
 }
-SILENT = ("tensor_data_layout", "attention.causal")  # the order of rows in Meta's files; always true
+# These change nothing: the order of rows in Meta's files, and a flag that is always true.
+SILENT = ("tensor_data_layout", "attention.causal")
 BASE, ROTATED, SCALING = "rope.freq_base", "rope.dimension_count", "rope.scaling."
-# By what each frequency of the positions is divided: Llama 3.1's; Phi-3's for short and for long texts.
+# Factors by which the positions' frequencies are divided: Llama 3.1's; Phi-3's for short and for long texts.
 FREQUENCIES, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
 
 
@@ -68,8 +69,8 @@ class _Tensor:
 def convert(file: Path, folder: Path) -> None:
     """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a transformers checkpoint.
 
-    Raises PermeationError for a damaged file, one that claims more than it holds, a family without views, and for
-    what the file says or holds that has no place in a checkpoint.
+    Raises PermeationError for a damaged file, for one that claims more than it holds, for a family that is not
+    supported, and for anything in the file that has no place in a checkpoint.
     """
     # An empty folder: transformers would also read what lies next to the file.
     with tempfile.TemporaryDirectory() as nothing, _reading_once() as placed:
@@ -117,9 +118,9 @@ def _reading_once() -> Iterator[set[str]]:
 
 
 def _check(file: Path) -> tuple[dict[str, Any], dict[str, _Tensor]]:
-    """Metadata and tensors of a GGUF file in which neither is larger than the file makes believable.
+    """The metadata and the tensors of a GGUF file; raises where they claim to be larger than the file allows.
 
-    The sizes are those that the gguf package knows, which reads the weights; transformers' own reader knows fewer.
+    Sizes of number types are those of the gguf package, which reads the weights; transformers' own reader knows fewer.
     """
     with file.open("rb") as opened:
         if opened.read(4) != b"GGUF":
@@ -141,7 +142,7 @@ def _check(file: Path) -> tuple[dict[str, Any], dict[str, _Tensor]]:
     tensors = {key: _Tensor(shape, kind, data + offset, _bytes(shape, kind)) for key, shape, kind, offset in entries}
     if sum(_bytes(shape, kind) for _, shape, kind, _ in entries) > file.stat().st_size:
         raise ValueError("its tensors are larger than the file")
-    # Before the configuration is made, which is a list of so many entries in some families.
+    # This comes before the configuration is made: some families' configurations hold an entry for each layer.
     check_layers([value for key, value in metadata.items() if key.endswith(".block_count")], tensors, file.name)
     return metadata, tensors
 
@@ -162,7 +163,7 @@ def _numbers(file: Path, tensor: _Tensor) -> list[float]:
 
 
 def _carry(metadata: Mapping[str, Any], config: Any) -> None:
-    """Put what a file says of its architecture into the configuration that transformers made of a part of it.
+    """Put what a file says of its architecture into the configuration; transformers has put a part of it there.
 
     Raises PermeationError for what has no place there.
     """

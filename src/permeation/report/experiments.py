@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from permeation.report.results import WORKSPACE, Place, Results
 from permeation.report.revisions import figure
 from permeation.report.sections import columns
 
-WIDTH = 60  # characters of what was varied in one line
+WIDTH = 60  # characters of what was varied in one line, and of why a run cannot be read
 # What stands beside it: heading to the metrics file and the keys in it.
 FIGURES = {
     "g alike": "g.word_correlation_mean",
@@ -31,7 +32,7 @@ def experiments(project: Path) -> str:
     """A table: the committed run, the workspace, and every experiment that DVC knows, the latest first.
 
     What was varied is held against the committed params.yaml. An axis whose results are not of its own params.yaml has
-    dashes.
+    dashes; so has a run whose params.yaml this version does not accept, with the beginning of the reason.
     """
     places = [Place("HEAD", project, "HEAD"), Place(WORKSPACE, project), *_refs(project)]
     base = asked_at(places[0]) or {}
@@ -41,7 +42,7 @@ def experiments(project: Path) -> str:
             asked = asked_at(place) or {}
             metrics = _metrics(place, asked)
         except PermeationError as error:
-            rows.append((place.name, *("–" for _ in FIGURES), str(error)))
+            rows.append((place.name, *("–" for _ in FIGURES), _short(str(error).removeprefix(f"{place.name}: "))))
             continue
         varied = _varied(base, asked) or ["as committed"]
         rows.append((place.name, *(figure(_value(metrics, path)) for path in FIGURES.values()), varied[0]))
@@ -87,6 +88,12 @@ def _varied(base: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
             lines.append("")
         lines[-1] += f" {each}" if lines[-1] else each
     return [line for line in lines if line]
+
+
+def _short(reason: str) -> str:
+    """The beginning of a message, in one line of at most WIDTH characters."""
+    line = textwrap.shorten(reason, WIDTH, placeholder=" …")
+    return line if line != "…" else f"{reason[: WIDTH - 2]} …"  # a first word that is longer than the line
 
 
 def _value(metrics: Mapping[str, Any], path: str) -> Any:

@@ -27,8 +27,8 @@ def versions() -> dict[str, str]:
 def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: Flat) -> None:
     """Write root/metrics/*.json and root/plots/<axis>/ of an axis.
 
-    Everything is made before anything is written, and what says of which run the files are comes last: a report that
-    fails leaves what was there. Raises PermeationError where two stages write one key or one table.
+    Everything is made before anything is written, so that a report that fails leaves what was there. The file that says
+    of which run the others are is written last. Raises PermeationError where two stages write one key or one table.
 
     Args:
         outputs: by stage and by `axis.about`, the folder that it wrote.

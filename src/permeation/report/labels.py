@@ -39,5 +39,5 @@ LABELS = {
 
 
 def label(identifier: str) -> str:
-    """What people read for an identifier; one without a label with blanks for its underscores."""
+    """What people read for an identifier: its label, or where it has none itself, with blanks for underscores."""
     return LABELS.get(identifier, identifier.replace("_", " "))

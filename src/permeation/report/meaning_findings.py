@@ -20,14 +20,15 @@ def meaning_of_words(sigma: Metrics, g: Metrics, decode: Metrics) -> Section:
     smallest, largest = min(gaps, key=lambda word: gaps[word]), max(gaps, key=lambda word: gaps[word])
     spread = f"{gaps[smallest]:.2f} ({smallest})"
     spread += f" to {gaps[largest]:.2f} ({largest})" if len(gaps) > 1 else ""
-    graded = decode["gradient_own"]
+    graded, alone = decode["gradient_own"], sigma["n_words"] == 1
     findings = [
         "Along directions made from other prompts the senses of graded prompts are told apart with an AUC of "
-        f"{graded['auc']:.2f} on average over words and layers (95 % interval {graded['auc_low']:.2f} to "
-        f"{graded['auc_high']:.2f}; chance is 0.5, p = {_p(g['p']['auc.gradient_own'])} after Holm).",
-        f"At the last layer σ follows the order of the five contexts with a Kendall's τ of {sigma['order_tau']:.2f} on "
-        f"average; all five are in order for {sigma['ordered_words']} of {counted(sigma['n_words'], 'word')}, where by "
-        "chance one word in 120 would be.",
+        f"{graded['auc']:.2f} on average over {'layers' if alone else 'words and layers'} (95 % interval "
+        f"{graded['auc_low']:.2f} to {graded['auc_high']:.2f}; chance is 0.5, p = {_p(g['p']['auc.gradient_own'])} "
+        "after Holm).",
+        f"At the last layer σ follows the order of the five contexts with a Kendall's τ of {sigma['order_tau']:.2f}"
+        f"{'' if alone else ' on average'}; {_in_order(sigma['ordered_words'], sigma['n_words'])} (by chance one word "
+        "in 120 would be).",
         f"Between the strongest contexts of the two senses σ differs by {spread}.",
         _before_the_word(g),
     ]
@@ -42,14 +43,15 @@ def meaning_of_words(sigma: Metrics, g: Metrics, decode: Metrics) -> Section:
 
 def shape_of_response(g: Metrics) -> Section:
     """Whether all words respond with the same g, and whether that is about meaning."""
+    whose_mean = "its" if len(g["f_max"]) == 1 else "each word's"
     drop = f" and falls by {share(g['final_drop'])} from there to the last layer" if g["peak_depth"] < 1 else ""
     return Section(
         "Is the response over depth the same for all words?",
         [
             _agreement(g),
             f"h · f_max · g, with g {_whose(g)}, explains {share(g['decomposition_r2'])} of σ's "
-            "variance. A product cannot express the drift that all prompts of a word share; with each word's mean "
-            f"taken out it explains {share(g['decomposition_r2_drift_out'])}, with shuffled senses "
+            "variance. A product cannot express the drift that all prompts of a word share; with "
+            f"{whose_mean} mean taken out it explains {share(g['decomposition_r2_drift_out'])}, with shuffled senses "
             f"{share(g['null_r2_drift_out'])} (p = {_p(g['p']['final.decomposition_r2_drift_out'])} after Holm) and "
             f"along directions without sense {share(g['null']['within_senses']['decomposition_r2_drift_out'])}.",
             f"The response is largest at depth {g['peak_depth']:.2f}{drop}. Without the final layers it grows like "
@@ -61,9 +63,10 @@ def shape_of_response(g: Metrics) -> Section:
 
 def what_g_is(g: Metrics) -> Section:
     """Where the shape of g comes from."""
+    whose_g = "the word's g by" if len(g["f_max"]) == 1 else "each word's g by at least"
     findings = [
         "The direction prompts alone predict g: how far the contrast of the senses has turned towards its final "
-        "direction, times its size in units of the residual stream's, correlates with each word's g by at least "
+        f"direction, times its size in units of the residual stream's, correlates with {whose_g} "
         f"{g['predicted_correlation_min']:.3f}. g is the schedule on which the residual stream turns towards the "
         "readout.",
     ]
@@ -82,18 +85,26 @@ def when_it_is_used(intervene: Metrics) -> Section:
     left_out = ", ".join(intervene["unmeasurable_words"])
     if not intervene["words"]:
         return Section(title, [f"No word's senses differ in the next token enough to measure it ({left_out})."])
-    half, tau = intervene["half_depth"], intervene["tau"]
+    half, tau, alone = intervene["half_depth"], intervene["tau"], intervene["words"] == 1
+    over = (
+        " for the one word that can be measured"
+        if alone
+        else f" in the median over {intervene['words']} words (95 % interval {_number(half['one_direction_low'])} to "
+        f"{_number(half['one_direction_high'])})"
+    )
+    agreement = (
+        "The order of the words by this depth agrees with that by readability with a Kendall's τ of "
+        f"{_number(tau['decoded'])}, with that by g of {_number(tau['g'])}."
+    )
     return Section(
         title,
         [
             "Moving the residual stream at the word along one direction at one layer makes half of the difference "
-            f"between the senses in the next token at depth {_number(half['one_direction'])} in the median over "
-            f"{intervene['words']} words (95 % interval {_number(half['one_direction_low'])} to "
-            f"{_number(half['one_direction_high'])}), replacing all of it at {_number(half['transplant'])}. The sense "
-            f"can be read (AUC 0.9) from {_number(half['decoded'])} on, and g is ½ at {_number(half['g'])}.",
+            f"between the senses in the next token {_at(half['one_direction'])}{over}, replacing all of it "
+            f"{_at(half['transplant'])}. The sense can be read (AUC 0.9) {_at(half['decoded'], 'from')}, and g reaches "
+            f"½ {_at(half['g'])}.",
             f"Shifts of the same length along other directions do {intervene['control_max']:.2f} at most.",
-            "The order of the words by this depth agrees with that by readability with a Kendall's τ of "
-            f"{_number(tau['decoded'])}, with that by g of {_number(tau['g'])}.",
+            *([] if alone else [agreement]),
             *([f"Left out, because the next token does not tell their senses apart: {left_out}."] if left_out else []),
         ],
         ("layer", "R of one direction"),
@@ -124,6 +135,13 @@ def _whose(g: Metrics) -> str:
     return ("the word's own", "that of the other word")[others] if others < 2 else "the mean of the other words"
 
 
+def _in_order(ordered: int, words: int) -> str:
+    """For how many words the five contexts are in order."""
+    if words == 1:
+        return f"the five are {'in' if ordered else 'not in'} order"
+    return f"all five are in order for {ordered} of {words} words"
+
+
 def _before_the_word(g: Metrics) -> str:
     """The AUC at and before the word, layer by layer."""
     pairs = [(layer, auc, g["auc_at_word"][layer]) for layer, auc in g["auc_before"].items()]
@@ -136,18 +154,29 @@ def _before_the_word(g: Metrics) -> str:
 
 def _weaknesses(sigma: Metrics) -> list[str]:
     """What weakens this run's word list, if anything does."""
+    few, bare, repeated = (sigma[key] for key in ("few_direction_prompts", "without_gradient", "repeated_prompts"))
+    of_all = f" of {counted(sigma['n_words'], 'word')}"
     said = {
-        "few_direction_prompts": "{} of the words have fewer than 8 direction prompts in a sense, so that their "
-        "directions are shaky.",
-        "without_gradient": "{} of the words have no gradient, and so no g.",
-        "repeated_prompts": "{} prompts serve more than once; they are left out where prompts are held out.",
+        f"{few}{of_all} {_has(few)} fewer than 8 direction prompts in a sense: directions from so few are shaky.": few,
+        f"{bare}{of_all} {_has(bare)} no gradient, and so no g.": bare,
+        f"{counted(repeated, 'prompt')} {'serves' if repeated == 1 else 'serve'} more than once, and "
+        f"{'is' if repeated == 1 else 'are'} left out where prompts are held out.": repeated,
     }
-    return [text.format(sigma[key]) for key, text in said.items() if sigma[key]]
+    return [text for text, number in said.items() if number]
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _p(value: float) -> str:
     """A p-value with as many digits as it has."""
     return f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+
+
+def _at(depth: float | None, since: str = "at") -> str:
+    """Where something happens first, if it does."""
+    return "at no layer" if depth is None else f"{since} depth {depth:.2f}{' on' if since == 'from' else ''}"
 
 
 def _number(value: Any, digits: int = 2) -> str:

@@ -33,7 +33,7 @@ def share(value: float) -> str:
 
 
 def counted(number: int, name: str) -> str:
-    """A number of things, of one or of more."""
+    """A number and what it counts, as `1 word` or `2 words`."""
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 

@@ -68,7 +68,7 @@ def bits_needed(rivals: Metrics) -> Section:
     low, high, foretold = (rivals[f"bits_at_1_05_{column}"] for column in ("low", "high", "foretold"))
     reached = [method for method, value in bits.items() if value is not None]
     said = (
-        f"{best} stores W_Q and W_K in the fewest bits a number at 5 % more perplexity: {rivals['best_bits']:.2f} "
+        f"At 5 % more perplexity {best} stores W_Q and W_K in the fewest bits a number: {rivals['best_bits']:.2f} "
         f"[{rivals['best_bits_low']:.2f}, {rivals['best_bits_high']:.2f}] in place of 16."
         if best is not None
         else f"No run of {counted(len(bits), 'method')} stays within 5 % of the perplexity beside one that does not."
@@ -80,7 +80,7 @@ def bits_needed(rivals: Metrics) -> Section:
             f"W_Q and W_K are {share(rivals['share_of_model'])} of the model's numbers; the others stay as they are.",
             *_law(rivals),
         ],
-        ("method", "bits a number within 5 %", "as the score error foretells"),
+        ("method", "bits, 95 % interval", "foretold"),
         [
             (
                 method,

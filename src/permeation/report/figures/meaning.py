@@ -116,7 +116,7 @@ def meaning_and_drift(rows: Rows) -> Figure:
         )
         axis.axhline(0, color=GREY, linewidth=0.5)
     figure.supxlabel("depth l / L")
-    figure.supylabel("part of σ of the strong conditions (cosine)")
+    figure.supylabel("part of σ (cosine)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
