@@ -297,12 +297,28 @@ def layers(read: Read) -> str:
 
 
 def rivals(read: Read) -> str:
-    """Every measured run: method, what it stores, what it costs."""
-    rows = _there(read, "plots/weights/pareto")
-    return grid(
-        ["method", "stored share of W_Q and W_K", "ratio"],
-        ([row["method"], f"{100 * row['stored_share']:.1f} %", ratio_text(row)] for row in rows),
-    )
+    """Every measured run: method, what it stores, what it costs. Runs on the frontier stand out."""
+    rows = sorted(_there(read, "plots/weights/pareto"), key=lambda row: row["bits"])
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.4f}", f"{row['agreement']:.1%}"]
+        return [f"**{cell}**" for cell in found] if row["frontier"] else found
+
+    return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], map(cells, rows))
+
+
+def bits(read: Read) -> str:
+    """How few bits each method needs at a ratio of 1.05, the fewest first."""
+    found = _there(read, "rivals")
+    columns = [found[f"bits_at_1_05{part}"] for part in ("", "_low", "_high", "_foretold")]
+    methods = sorted(columns[0], key=lambda method: next((c[method] for c in columns[::3] if c[method]), 99.0))
+
+    def cells(method: str) -> list[str]:
+        value, low, high, foretold = (column[method] for column in columns)
+        measured = "not bracketed" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        return [method, measured, "–" if foretold is None else f"{foretold:.2f}"]
+
+    return grid(["method", "bits a number at 1.05", "foretold"], map(cells, methods))
 
 
 def proxies(read: Read) -> str:
@@ -412,6 +428,7 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "bands": bands,
     "layers": layers,
     "rivals": rivals,
+    "bits": bits,
     "proxies": proxies,
     "stage times": stage_times,
     "scorers": scorers,

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from permeation.frame.checks import Settings, checked, choice, distinct, integer, number, optional, rising
-from permeation.rivals.registry import METHODS
+from permeation.rivals.registry import LONG, METHODS
 
 
 def methods(key: str, value: Any) -> tuple[str, ...]:
-    """A list of names of the registry, or `all` of them."""
-    return tuple(METHODS) if value == "all" else distinct(choice(*METHODS))(key, value)
+    """A list of names of the registry; `long` for its LONG list."""
+    return LONG if value == "long" else distinct(choice(*METHODS))(key, value)
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Rivals(Settings):
     prefix = "rivals."
     methods: tuple[str, ...] = checked(
         methods,
-        "The ways to store W_Q and W_K that are measured, or all; src/permeation/rivals/registry.py names them.",
+        "The ways to store W_Q and W_K that are measured, of those in src/permeation/rivals/registry.py; long: the best "
+        "of each kind, for a frontier without gaps.",
     )
     bits: tuple[float, ...] = checked(
         rising(number(0.0, 16.0, or_equal=True)),
