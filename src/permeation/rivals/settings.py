@@ -19,8 +19,8 @@ class Rivals(Settings):
     prefix = "rivals."
     methods: tuple[str, ...] = checked(
         methods,
-        "The ways to store W_Q and W_K that are measured, of those in src/permeation/rivals/registry.py; long: the best "
-        "of each kind, for a frontier without gaps.",
+        "The ways to store W_Q and W_K that are measured, of those in src/permeation/rivals/registry.py; long: the "
+        "best of each kind, for a frontier without gaps.",
     )
     bits: tuple[float, ...] = checked(
         rising(number(0.0, 16.0, or_equal=True)),
