@@ -4,7 +4,8 @@ its bfloat16 to float32.
     python -m bench [--repeats N] [--tokens N]
 
 The model and the text are those that `make repro` fetched; a second model, of GPT-2's size with random weights, reads
-random tokens. The candidates take turns, so that a slow moment of the machine falls on all of them. Writes this kind of
+random tokens. The candidates take turns, so that a slow moment of the machine falls on all of them, each in a process
+of its own: what the scorer asks of the C library's allocator would speed the others up, too. Writes this kind of
 processor's part of bench/results.json and prints its tables in Markdown.
 """
 
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -47,9 +50,10 @@ FAST_BFLOAT16 = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_
 OURS = "oneDNN" if onednn_is_exact() else "MKL"
 FORMATS = ("float32", "bfloat16") if FAST_BFLOAT16 else ("float32",)
 Scorer = Callable[[torch.Tensor], float]
+_scorer: Scorer  # in a candidate's process
 
 
-def bridge(model: Any, tokenizer: Any) -> Scorer:
+def bridge(model: Any, *, tokenizer: Any) -> Scorer:
     """The loss loop of TransformerLens, float32."""
     wrapped = TransformerBridge.boot_transformers("bench", hf_model=model, tokenizer=tokenizer, device="cpu")
 
@@ -60,7 +64,7 @@ def bridge(model: Any, tokenizer: Any) -> Scorer:
     return score
 
 
-def plain(model: Any, at_once: int) -> Scorer:
+def plain(model: Any, *, at_once: int) -> Scorer:
     """transformers with labels=, float32, so many windows at once."""
 
     def score(windows: torch.Tensor) -> float:
@@ -71,7 +75,7 @@ def plain(model: Any, at_once: int) -> Scorer:
     return score
 
 
-def ours(model: Any, dtype: str) -> Scorer:
+def ours(model: Any, *, dtype: str) -> Scorer:
     """permeation.perplexity."""
     model = prepare_for_scoring(model, dtype, CONTEXT)
 
@@ -79,6 +83,30 @@ def ours(model: Any, dtype: str) -> Scorer:
         return sum(float(nll.sum()) for nll in window_nll(model, windows)) / len(windows) / (CONTEXT - 1)
 
     return score
+
+
+class Candidate:
+    """A scorer in a process of its own, which waits between its turns."""
+
+    def __init__(self, make: Callable[[Any], Scorer], load: Callable[[], Any]) -> None:
+        """Start the process, and load and prepare the model in it."""
+        spawn = multiprocessing.get_context("spawn")
+        self.process = ProcessPoolExecutor(1, spawn, _prepare, (make, load, torch.get_num_threads()))
+
+    def score(self, windows: torch.Tensor) -> tuple[float, float]:
+        """The loss per token, and the seconds that it took."""
+        return self.process.submit(_score, windows).result()
+
+
+def _prepare(make: Callable[[Any], Scorer], load: Callable[[], Any], threads: int) -> None:
+    global _scorer
+    torch.set_num_threads(threads)
+    _scorer = make(load())
+
+
+def _score(windows: torch.Tensor) -> tuple[float, float]:
+    start = time.perf_counter()
+    return _scorer(windows), time.perf_counter() - start
 
 
 def flops_per_token(model: Any) -> float:
@@ -102,27 +130,28 @@ def ceiling(dtype: torch.dtype) -> float:
 
 def run(load: Callable[[], Any], tokenizer: Any, windows: torch.Tensor, repeats: int) -> dict[str, Any]:
     """Tokens per second of every candidate, with its loss; bfloat16 only where the processor multiplies it."""
-    candidates: dict[str, Scorer] = {
-        "TransformerBridge, float32": bridge(load(), tokenizer),
-        "transformers labels=, float32": plain(load(), 1),
-        f"transformers labels= of {MANY} windows at once, float32": plain(load(), MANY),
-        "ours, float32": ours(load(), "float32"),
+    makers: dict[str, Callable[[Any], Scorer]] = {
+        "TransformerBridge, float32": partial(bridge, tokenizer=tokenizer),
+        "transformers labels=, float32": partial(plain, at_once=1),
+        f"transformers labels= of {MANY} windows at once, float32": partial(plain, at_once=MANY),
+        "ours, float32": partial(ours, dtype="float32"),
     }
     peak: dict[str, list[float]] = {"float32, MKL": [], f"float32, {OURS}": []}
     if FAST_BFLOAT16:
-        candidates["ours, bfloat16"] = ours(load(), "bfloat16")
+        makers["ours, bfloat16"] = partial(ours, dtype="bfloat16")
         peak["bfloat16, oneDNN"] = []
-    loss = {name: score(windows[:BATCH]) and score(windows) for name, score in candidates.items()}
+    candidates = {name: Candidate(make, load) for name, make in makers.items()}
+    loss = {name: each.score(windows[:BATCH]) and each.score(windows)[0] for name, each in candidates.items()}
     speed: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, found in peak.items():
             dtype, library = name.split(", ")
             with nullcontext() if library == "MKL" else fast_products():
                 found.append(ceiling(getattr(torch, dtype)))
-        for name, score in candidates.items():
-            start = time.perf_counter()
-            score(windows)
-            speed[name].append(windows.numel() / (time.perf_counter() - start))
+        for name, each in candidates.items():
+            speed[name].append(windows.numel() / each.score(windows)[1])
+    for each in candidates.values():
+        each.process.shutdown()
     flops = flops_per_token(load())
     ceilings = {name: statistics.median(found) for name, found in peak.items()}
     best = {dtype: max(speed for name, speed in ceilings.items() if name.startswith(dtype)) for dtype in FORMATS}
@@ -188,6 +217,12 @@ def _rounded(_module: Any, _inputs: Any, output: Any) -> Any:
     return output.bfloat16().float() if isinstance(output, torch.Tensor) else None
 
 
+def gpt2() -> Any:
+    """A model of GPT-2's size with random weights."""
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval().requires_grad_(False)
+
+
 def main() -> None:
     """Run everything, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -201,10 +236,6 @@ def main() -> None:
     tokens = Text.tokenize(tokenizer, text.read_text(encoding="utf-8"))
     real = tokens.spread(CONTEXT, arguments.tokens).tokens
     random = torch.randint(50257, real.shape, generator=torch.Generator().manual_seed(0))
-
-    def gpt2() -> Any:
-        torch.manual_seed(0)
-        return transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval().requires_grad_(False)
 
     found = {
         "threads": torch.get_num_threads(),

@@ -168,6 +168,7 @@ def _plain(value: Any) -> str:
 
 # The second model's results, and those of the words for confirmation, as `docs/results/README.md` says.
 SECOND = "docs/results/gemma3-270m"
+LONG = "docs/results/smollm2-135m-frontier/"
 RUNS = {
     "SmolLM2, 9 words": "",
     "SmolLM2, 36 words": "docs/results/smollm2-135m-confirm/",
@@ -296,29 +297,57 @@ def layers(read: Read) -> str:
     return grid(["layer rebuilt", "ratio"], ([str(row["layer"]), ratio_text(row)] for row in rows))
 
 
-def rivals(read: Read) -> str:
-    """Every measured run: method, what it stores, what it costs. Runs on the frontier stand out."""
-    rows = sorted(_there(read, "plots/weights/pareto"), key=lambda row: row["bits"])
+def runs_by_bits(folder: str) -> Callable[[Read], str]:
+    """Every measured run of the rivals by what it stores. Runs on the frontier stand out."""
 
-    def cells(row: Mapping[str, Any]) -> list[str]:
-        found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.4f}", f"{row['agreement']:.1%}"]
-        return [f"**{cell}**" for cell in found] if row["frontier"] else found
+    def table(read: Read) -> str:
+        rows = sorted(_there(read, f"{folder}plots/weights/pareto"), key=lambda row: row["bits"])
 
-    return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], map(cells, rows))
+        def cells(row: Mapping[str, Any]) -> list[str]:
+            agreement = f"{100 * row['agreement']:.1f} %"
+            found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.4f}", agreement]
+            return [f"**{cell}**" for cell in found] if row["frontier"] else found
+
+        return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], map(cells, rows))
+
+    return table
 
 
-def bits(read: Read) -> str:
+def bits_by_method(folder: str) -> Callable[[Read], str]:
     """How few bits each method needs at a ratio of 1.05, the fewest first."""
-    found = _there(read, "rivals")
-    columns = [found[f"bits_at_1_05{part}"] for part in ("", "_low", "_high", "_foretold")]
-    methods = sorted(columns[0], key=lambda method: next((c[method] for c in columns[::3] if c[method]), 99.0))
 
-    def cells(method: str) -> list[str]:
-        value, low, high, foretold = (column[method] for column in columns)
-        measured = "not bracketed" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-        return [method, measured, "–" if foretold is None else f"{foretold:.2f}"]
+    def table(read: Read) -> str:
+        found = _there(read, f"{folder}metrics/rivals" if folder else "rivals")
+        value, low, high, foretold = (found[f"bits_at_1_05{part}"] for part in ("", "_low", "_high", "_foretold"))
 
-    return grid(["method", "bits a number at 1.05", "foretold"], map(cells, methods))
+        def cells(method: str) -> list[str]:
+            measured = f"{value[method]:.2f} [{low[method]:.2f}, {high[method]:.2f}]" if value[method] else "–"
+            return [method, measured, text_of(foretold[method], ".2f")]
+
+        known = [method for method in value if foretold[method] is not None]
+        never = ", ".join(method for method in value if foretold[method] is None)
+        ordered = sorted(known, key=lambda method: value[method] or foretold[method])
+        rows = grid(["method", "bits a number at 1.05", "with what is foretold"], map(cells, ordered))
+        return f"{rows}\n\nAt no size that was tried: {never}." if never else rows
+
+    return table
+
+
+def paired(folder: str) -> Callable[[Read], str]:
+    """The three best methods within each budget of bits, in pairs with the best."""
+
+    def table(read: Read) -> str:
+        rows = _there(read, f"{folder}plots/weights/pairs")
+        budgets = dict.fromkeys(row["budget"] for row in rows)
+        best = [row for budget in budgets for row in [r for r in rows if r["budget"] == budget][:3]]
+
+        def cells(row: Mapping[str, Any]) -> list[str]:
+            over = "1" if row["method"] == row["best"] else ratio_text(row)
+            return [f"{row['budget']:g}", row["method"], f"{row['bits']:.2f}", over]
+
+        return grid(["bits at most", "method", "bits", "perplexity over the best one's"], map(cells, best))
+
+    return table
 
 
 def proxies(read: Read) -> str:
@@ -427,8 +456,13 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "clusters": by_replaced("clusters", "k", "k"),
     "bands": bands,
     "layers": layers,
-    "rivals": rivals,
-    "bits": bits,
+    "rivals": runs_by_bits(""),
+    "bits, SmolLM2": bits_by_method(LONG),
+    "bits, Gemma 3": bits_by_method(f"{SECOND}/"),
+    "pairs, SmolLM2": paired(LONG),
+    "pairs, Gemma 3": paired(f"{SECOND}/"),
+    "frontier, SmolLM2": runs_by_bits(LONG),
+    "frontier, Gemma 3": runs_by_bits(f"{SECOND}/"),
     "proxies": proxies,
     "stage times": stage_times,
     "scorers": scorers,
