@@ -9,7 +9,7 @@ from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.heads.ablate import Ablation
 from permeation.heads.beside import low_variance_shares, norm_shares
 from permeation.heads.found import FoundHeads
-from permeation.heads.measure_roles import measurable, measure_roles
+from permeation.heads.measure_roles import measure_roles
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.residuals import tokenize
 from permeation.models.load import load_folded, load_model
@@ -37,10 +37,10 @@ def main(stage: Stage) -> None:
     total = sum(2 * min(settings.pairs, len(own)) for own in pairs) * layers
     with progress.bar(total, "heads at the word", "run") as bar:
         model = load_model(source, stage.device)
-        words = measure_roles(model, activations, sequences, settings.pairs, config.seed, bar.update)
+        least = config.intervene.clean_auc
+        words = measure_roles(model, activations, sequences, settings.pairs, least, config.seed, bar.update)
     del model
-    clear = measurable(words, config.intervene.clean_auc)
-    found = FoundHeads.of(clear, [word for word in words if word not in clear], settings.draws, config.seed)
+    found = FoundHeads.of(*words, settings.permutations, config.seed)
 
     whole = Baseline.read(baseline).windows
     scored = prepare_for_scoring(
@@ -69,9 +69,9 @@ def main(stage: Stage) -> None:
     labels = [row["cluster"] for row in read_json(cluster / "plots" / "heads.json") if row["form"] == "gram"]
     resamples = config.bootstrap.resamples
     with stage.output() as folder:
-        summary = found.summary(settings.draws, resamples, config.seed)
+        summary = found.summary(settings.permutations, resamples, config.seed)
         summary["costly"] = sum(each.low > 1 for of_layer in costs for each in of_layer)
-        summary["beside"] = found.beside(properties, np.array(labels), resamples, settings.draws, config.seed)
+        summary["beside"] = found.beside(properties, np.array(labels), resamples, settings.permutations, config.seed)
         write_json(folder / "summary.json", summary)
         write_rows(folder / "plots" / "head_roles.json", found.rows())
         rows = (

@@ -84,9 +84,7 @@ class Ablation:
         with changing(model, layer, change), untouched_before(model, layer, self.streams):
             return np.concatenate(list(window_nll(model, self.baseline.windows.tokens, len(self.baseline.nll))))
 
-    def measure(
-        self, model: Any, layer: int, head: int, tell: Callable[[], object]
-    ) -> dict[str, list[float]]:
+    def measure(self, model: Any, layer: int, head: int, tell: Callable[[], object]) -> dict[str, list[float]]:
         """`nll`, as a journal keeps it."""
         found = {"nll": self.nll(model, layer, head).tolist()}
         tell()

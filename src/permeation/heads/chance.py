@@ -64,9 +64,7 @@ def _t(
     return np.divide(means, error, out=np.zeros_like(means), where=error > 0)
 
 
-def shuffles_within_layers(
-    layers: int, heads: int, draws: int, rng: np.random.Generator
-) -> Int[np.ndarray, "draws layers*heads"]:
+def shuffles_within_layers(layers: int, heads: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draws n"]:
     """Orders of all heads in which each stays in its layer."""
     within = rng.permuted(np.tile(np.arange(heads), (draws, layers, 1)), axis=2)
     return (within + heads * np.arange(layers)[:, None]).reshape(draws, layers * heads)
@@ -85,9 +83,7 @@ def agreement(maps: Float[np.ndarray, "words layers heads"], draws: int, rng: np
     drawn = []
     for start in range(0, draws, AT_ONCE):
         count = min(AT_ONCE, draws - start)
-        shuffled = [
-            each[shuffles_within_layers(layers, heads, count, rng)] for each in ranks
-        ]  # of each word by itself
+        shuffled = [each[shuffles_within_layers(layers, heads, count, rng)] for each in ranks]  # of each word by itself
         drawn.append(np.mean([(shuffled[i] * shuffled[j]).sum(axis=1) for i, j in pairs], axis=0))
     value = float(np.mean([ranks[i] @ ranks[j] for i, j in pairs]))
     return Chance.of(value, np.concatenate(drawn), rising=True)

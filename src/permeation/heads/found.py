@@ -72,7 +72,7 @@ class FoundHeads:
         return {
             "words": len(self.words),
             "unmeasurable_words": self.unmeasurable,
-            "pairs": sum(len(each.direct) for each in self.words.values()),
+            "pairs": sum(each.causal.shape[1] for each in self.words.values()),
             "n_heads": exchange.size,
             "heads": {series: self.significant(series) for series in SERIES},
             "strongest": {"head": f"{layer}.{head}", "p": float(self.p["exchange"][layer, head])}

@@ -1,8 +1,8 @@
-"""Measure what every head's output at the word does, for every word."""
+"""Measure what every head's output at the word does, for every word that can be measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,13 @@ class WordRoles:
 
     Attributes:
         clean_auc: how well T tells the untouched prompts' senses apart.
-        direct: `direct_writing` of each pair. causal: `causal_share` of each kind and pair.
+        direct: `direct_writing` of each pair. causal: `causal_share` of each kind, and of each pair that was changed.
         attention: of each head at the word, the share on the tokens that decide, mean over prompts.
     """
 
     clean_auc: float
     direct: Float[np.ndarray, "pairs layers heads"]
-    causal: Float[np.ndarray, "kinds pairs layers heads"]
+    causal: Float[np.ndarray, "kinds changed layers heads"]
     attention: Float[np.ndarray, "layers heads"]
 
 
@@ -46,67 +46,93 @@ def measure_roles(
     activations: Activations,
     sequences: Sequence[Sequence[int]],
     most_pairs: int,
+    least_auc: float,
     seed: int,
     advance: Callable[[int], object],
-) -> dict[str, WordRoles]:
-    """Every head of every word with matched pairs, of which the first `most_pairs` are taken.
+) -> tuple[dict[str, WordRoles], list[str]]:
+    """Every head of every word that can be measured; and the words that cannot.
 
+    A word can be measured where T tells its untouched prompts' senses apart with an AUC of `least_auc`. Directions,
+    references and means come from all of its matched pairs; the first `most_pairs` of them are changed.
     sequences: the tokens of each prompt, in the order of the activations. advance: told how many prompts went through
-    how many layers. Raises PermeationError where a distribution is not finite.
+    how many layers. Raises PermeationError where no word can be measured, or a distribution is not finite.
     """
-    pairs = {word: own[:most_pairs] for word, own in direction_pairs(activations.prompts).items()}
-    prompts = [[pair[sense] for sense in range(2) for pair in own] for own in pairs.values()]
-    of_word = np.split(np.arange(sum(map(len, prompts))), np.cumsum([len(own) for own in prompts])[:-1])
-    tokens = [sequences[i] for own in prompts for i in own]
-    twins = [sequences[i] for own in prompts for i in (*own[len(own) // 2 :], *own[: len(own) // 2])]
-    with fast_products():
-        clean = _read_clean(model, tokens, twins)
-        weights = torch.cat([torch.cat([leaning(clean.probabilities[own])] * 2) for own in of_word])
-        T = lean(clean.probabilities[:, None], weights)[:, 0, 0].cpu().numpy().astype(np.float64)
-        new = np.concatenate(
-            [
-                substitutes(clean.z[own], named_generator(seed, f"heads random {word}"))
-                for word, own in zip(pairs, of_word, strict=True)
-            ]
-        )
-        changed = _run_changes(model, tokens, new, weights, advance)
-    if not (np.isfinite(T).all() and np.isfinite(changed).all()):
-        raise PermeationError("the next-token distributions hold values that are not finite, where a head is changed")
+    found: dict[str, WordRoles] = {}
+    pairs = direction_pairs(activations.prompts)
     W_O = np.stack([place.W_O.float().cpu().numpy() for place in attention_outputs(model)])
-    found = {}
-    for (word, own), some in zip(pairs.items(), of_word, strict=True):
-        a, b = (activations.at_word[[pair[sense] for pair in own]] for sense in range(2))
+    with fast_products():
+        read = {word: _read_clean(model, _twins(sequences, own)) for word, own in pairs.items()}
+        clear = {word: clean for word, clean in read.items() if clean_auc(clean.T) >= least_auc}
+        if not clear:
+            known = ", ".join(f"{word} {clean_auc(clean.T):.2f}" for word, clean in read.items())
+            raise PermeationError(
+                "no word's senses differ in the next token enough to say which heads bring them (intervene.clean_auc "
+                f"is {least_auc:g}; the words' AUC: {known})"
+            )
+        few = {word: _first(most_pairs, len(clean.T)) for word, clean in clear.items()}
+        put = [
+            substitutes(clean.z, named_generator(seed, f"heads random {word}"))[few[word]]
+            for word, clean in clear.items()
+        ]
+        weights = torch.cat([clean.weights[few[word]] for word, clean in clear.items()])
+        tokens = [clean.tokens[i] for word, clean in clear.items() for i in few[word]]
+        changed = _run_changes(model, tokens, np.concatenate(put), weights, advance)
+    if not np.isfinite(changed).all():
+        raise PermeationError("the next-token distributions hold values that are not finite, where a head is changed")
+    ends = np.cumsum([len(some) for some in few.values()])[:-1]
+    for (word, clean), own in zip(clear.items(), np.split(changed, ends), strict=True):
+        a, b = (activations.at_word[[pair[sense] for pair in pairs[word]]] for sense in range(2))
         directions = MatchedPairs.of(word, a, b).direction[:, 1:]
         distance = np.linalg.norm(a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64), axis=-1)[1:]
         found[word] = WordRoles(
-            clean_auc=clean_auc(T[some]),
-            direct=direct_writing(clean.z[some], clean.gain[some], W_O, directions, distance),
-            causal=np.moveaxis(causal_share(T[some], changed[some]), 1, 0),
-            attention=clean.attention[some].mean(axis=0),
+            clean_auc=clean_auc(clean.T),
+            direct=direct_writing(clean.z, clean.gain, W_O, directions, distance),
+            causal=np.moveaxis(causal_share(clean.T[few[word]], own), 1, 0),
+            attention=clean.attention.mean(axis=0),
         )
-    return found
+    return found, [word for word in pairs if word not in found]
+
+
+def _twins(sequences: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]]) -> list[Sequence[int]]:
+    """The tokens of A_1 … A_n, then of B_1 … B_n."""
+    return [sequences[pair[sense]] for sense in range(2) for pair in pairs]
+
+
+def _first(most_pairs: int, prompts: int) -> list[int]:
+    """Where the prompts of the first pairs stand among A_1 … A_n, B_1 … B_n."""
+    n = prompts // 2
+    return [sense * n + i for sense in range(2) for i in range(min(most_pairs, n))]
 
 
 @dataclass(frozen=True)
 class _Clean:
-    """What the untouched model makes of the prompts at their word."""
+    """What the untouched model makes of one word's prompts, A_1 … A_n, B_1 … B_n."""
 
+    tokens: Sequence[Sequence[int]]
     z: Float[np.ndarray, "prompts layers heads d_head"]
     gain: Float[np.ndarray, "prompts layers d_model"]
     attention: Float[np.ndarray, "prompts layers heads"]
-    probabilities: Float[Tensor, "prompts 1 d_vocab"]
+    weights: Float[Tensor, "prompts 1 d_vocab"]
+    T: Float[np.ndarray, "prompts"]
 
 
-def _read_clean(model: Any, tokens: Sequence[Sequence[int]], twins: Sequence[Sequence[int]]) -> _Clean:
-    z, gain, attention, probabilities = ([None] * len(tokens) for _ in range(4))  # type: list[Any]
+def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> _Clean:
+    z: list[Any] = [None] * len(tokens)
+    gain, attention, logits = z.copy(), z.copy(), z.copy()
+    twins = [*tokens[len(tokens) // 2 :], *tokens[: len(tokens) // 2]]
     for group in by_length(tokens):
         some = [tokens[i] for i in group]
         run, looks = read_word(model, some, repeats=1), attention_at_word(model, some)
         for place, i in enumerate(group):
-            z[i], gain[i] = (each[:, place].float().cpu().numpy() for each in (run.z, run.gain))
+            z[i], gain[i] = (each[:, place].double().cpu().numpy() for each in (run.z, run.gain))
             attention[i] = looks[place][..., deciding(tokens[i], twins[i])].sum(axis=-1)
-            probabilities[i] = run.logits[place].float().softmax(dim=-1)
-    return _Clean(np.stack(z), np.stack(gain), np.stack(attention), torch.stack(probabilities)[:, None])
+            logits[i] = run.logits[place].float()
+    probabilities = torch.stack(logits).softmax(dim=-1)[:, None]
+    weights = torch.cat([leaning(probabilities)] * 2)
+    T = lean(probabilities[:, None], weights)[:, 0, 0].double().cpu().numpy()
+    if not np.isfinite(T).all():
+        raise PermeationError("the next-token distributions hold values that are not finite")
+    return _Clean(tokens, np.stack(z), np.stack(gain), np.stack(attention), weights, T)
 
 
 def _run_changes(
@@ -131,17 +157,3 @@ def _run_changes(
                 changed[some, :, layer] = leans.cpu().numpy().reshape(len(some), heads, kinds).swapaxes(1, 2)
                 advance(len(some))
     return changed
-
-
-def measurable(words: Mapping[str, WordRoles], least_auc: float) -> dict[str, WordRoles]:
-    """Those whose senses the untouched next-token distributions tell apart.
-
-    Raises PermeationError where there is none: no head can then be said to bring a sense.
-    """
-    found = {word: each for word, each in words.items() if each.clean_auc >= least_auc}
-    if not found:
-        raise PermeationError(
-            "no word's senses differ in the next token enough to say which heads bring them (intervene.clean_auc is "
-            f"{least_auc:g}; the words' AUC: {', '.join(f'{word} {each.clean_auc:.2f}' for word, each in words.items())})"
-        )
-    return found

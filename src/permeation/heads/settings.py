@@ -11,13 +11,14 @@ from permeation.frame.checks import Settings, checked, integer, number, rising
 class Heads(Settings):
     prefix = "heads."
     pairs: int = checked(
-        integer(3),
-        "Matched pairs of prompts of each word that are measured, the first of the list. The time grows with them.",
+        integer(2),
+        "Matched pairs of prompts of each word at which heads are changed, the first of the list; all pairs are "
+        "references. The time grows with them.",
     )
-    draws: int = checked(
+    permutations: int = checked(
         integer(1),
         "Sign flips of the pairs, and shuffles of the heads, for the p-values. The smallest possible p is "
-        "1 / (draws + 1).",
+        "1 / (permutations + 1).",
     )
     windows: int = checked(
         integer(2),

@@ -1,4 +1,4 @@
-"""The two axes, and where they meet: their stages, the metrics files in which what these found stands, and the headline figures."""
+"""The two axes, and where they meet: stages, the metrics files in which what these found stands, headline figures."""
 
 from __future__ import annotations
 
