@@ -41,7 +41,7 @@ def measure_planted(most_pairs: int, least_auc: float) -> tuple[dict[str, WordRo
     told: list[int] = []
     activations = Activations(tuple(prompts), stream, stream)
     found = measure_roles(model, activations, sequences, most_pairs, least_auc, 0, told.append)
-    assert sum(told) == len(found[0]) * 2 * most_pairs * tiny.LAYERS
+    assert sum(told) == 3 * 2 * most_pairs * tiny.LAYERS
     return found
 
 
