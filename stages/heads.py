@@ -1,6 +1,7 @@
 """Which heads bring the sense of a word: what each writes and does at the word, beside what the weight axis knows."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def main(stage: Stage) -> None:
     nll = np.empty((layers, heads, settings.windows))
     with progress.bar(layers * heads, "perplexity without a head", "head") as bar:
         for layer, head in np.ndindex(layers, heads):
-            measure = partial(ablation.measure, scored, layer, head)
+            measure = partial(without_head, ablation, scored, layer, head)
             nll[layer, head] = journal.remember(measure, {"layer": layer, "head": head})["nll"]
             bar.update()
     costs = [[ablation.baseline.ratio(own) for own in of_layer] for of_layer in nll]
@@ -82,6 +83,11 @@ def main(stage: Stage) -> None:
             for layer, head in np.ndindex(*by_head)
         )
         write_rows(folder / "plots" / "heads_beside.json", rows)
+
+
+def without_head(ablation: Ablation, model: Any, layer: int, head: int) -> dict[str, list[float]]:
+    """The NLL of each window without a head, as the journal keeps it."""
+    return {"nll": ablation.nll(model, layer, head).tolist()}
 
 
 if __name__ == "__main__":

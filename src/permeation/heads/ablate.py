@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -83,9 +82,3 @@ class Ablation:
 
         with changing(model, layer, change), untouched_before(model, layer, self.streams):
             return np.concatenate(list(window_nll(model, self.baseline.windows.tokens, len(self.baseline.nll))))
-
-    def measure(self, model: Any, layer: int, head: int, tell: Callable[[], object]) -> dict[str, list[float]]:
-        """`nll`, as a journal keeps it."""
-        found = {"nll": self.nll(model, layer, head).tolist()}
-        tell()
-        return found

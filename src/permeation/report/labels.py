@@ -42,9 +42,9 @@ LABELS = {
     "attention": "attention to what decides",
     "cluster": "cluster (η²)",
     "auc": "AUC − ½",
-    "separation": "σ between strong contexts",
+    "separation": "separation of σ",
     "gap": "what follows",
-    "response": "R of one direction",
+    "response": "R, one direction",
     # verdicts (permeation.report.claims)
     "holds": "holds",
     "null_too": "holds, null too",
