@@ -46,8 +46,8 @@ def family_wise_p(
 ) -> Float[np.ndarray, "heads"]:
     """The p-value of each head, corrected for having looked at all of them (max-|t|; Westfall and Young, 1993).
 
-    Under the null hypothesis the senses of a pair may be exchanged, which turns its value's sign, for all heads at
-    once. p = (1 + draws whose largest |t| over heads is at least the head's) / (1 + draws).
+    A head that carries no sense has its z exchanged between the twins of a pair as well as not, which turns the sign of
+    the pair's value; the same signs for all heads (docs/heads.md, Chance). p = (1 + draws whose largest |t| over heads is at least the head's) / (1 + draws).
     """
     signs = rng.choice([-1.0, 1.0], size=(draws, len(values)))
     squares = np.square(values).sum(axis=0)
