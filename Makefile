@@ -12,7 +12,7 @@ QUICK := quick=true bootstrap.resamples=100 nulls.draws=20 controls.permutations
 	locate.bands=2 locate.layers=3 locate.windows=2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro meaning quick back report test coverage lint audit bench clean elsewhere
+.PHONY: help setup repro meaning heads quick back report test coverage lint audit bench clean elsewhere
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -25,6 +25,11 @@ repro: .venv/ready  ## run the whole pipeline (what is up to date is not run aga
 
 meaning: .venv/ready  ## the meaning axis alone, with words of your own: make meaning WORDS=mine.yaml
 	$(BIN)/dvc exp run $(if $(WORDS),-S words=$(WORDS)) report_meaning
+	$(BIN)/permeation summary
+	$(BIN)/python -m permeation.report
+
+heads: .venv/ready  ## which heads bring the sense, and what compression does to it: not in `make repro`, minutes more
+	$(BIN)/dvc repro heads/dvc.yaml
 	$(BIN)/permeation summary
 	$(BIN)/python -m permeation.report
 

@@ -14,7 +14,7 @@ SIZES = ("n_layers", "n_heads", "d_model", "d_head", "n_parameters")
 def main(stage: Stage) -> None:
     """Write metrics/claims.json, metrics/run.json, metrics/provenance.json and report.html under the output folder."""
     place = Place("metrics", stage.root)
-    results = Results.read(place, stage.asked)
+    results = Results.read(place, stage.asked, meeting=False)  # dvc.yaml does not wait for what is run on demand
     if results.refused or results.corpus is None:
         raise PermeationError(" ".join(results.refused.values()))
     model, corpus = results.model, results.corpus

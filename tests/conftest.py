@@ -60,6 +60,8 @@ def config() -> Config:
         moments=replace(shipped.moments, context=16, tokens=128),
         reconstruct=replace(shipped.reconstruct, components=(1, 8, 13, "90%", "all")),
         cluster=replace(shipped.cluster, k=(2, 12, 13)),
+        heads=replace(shipped.heads, permutations=20, windows=2, context=12),
+        compressed=replace(shipped.compressed, methods=1, layers=1),
     )
 
 

@@ -23,6 +23,7 @@ import yaml
 from permeation.config import Config
 from permeation.frame.checks import Settings
 from permeation.frame.errors import PermeationError
+from permeation.frame.pipeline import stages_of
 from permeation.frame.tables import read_yaml
 
 PROJECT = Path(__file__).parents[1]
@@ -38,7 +39,9 @@ HEAD = """# What each key accepts: docs/parameters.md. `dvc exp run -S key=value
 STAGES = """# Stages
 
 What `dvc stage list` prints, with the parameters of each stage. A stage writes its folder under `data/`; the report
-stages write `metrics/`, `plots/` and `report.html`. Made from `dvc.yaml` by `python -m tools.reference`.
+stages write `metrics/`, `plots/` and `report.html`. The last three stand in `heads/dvc.yaml`: a plain `dvc repro`
+leaves them out, and `dvc repro heads/dvc.yaml` runs them ([heads](heads.md)). Made from both files by
+`python -m tools.reference`.
 """
 GRAPH = """An arrow leads from a stage to one that needs it; it is left out where a longer way leads there. `dvc dag`
 draws all of them."""
@@ -124,7 +127,7 @@ def _entry(setting: Field[Any], value: Any, indent: str) -> list[str]:
 
 def stages_page() -> str:
     """docs/stages.md."""
-    stages = read_yaml(PROJECT / "dvc.yaml")["stages"]
+    stages = stages_of(PROJECT)
     rows = [
         f"| `{name}` | {stage['desc']} | {', '.join(f'`{key}`' for key in stage.get('params', ())) or '–'} |"
         for name, stage in stages.items()

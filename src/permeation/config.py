@@ -13,6 +13,7 @@ from permeation.frame.checks import Settings, boolean, build, checked, choice, i
 from permeation.frame.device import DEVICES
 from permeation.frame.engine import EngineSettings
 from permeation.frame.tables import read_yaml
+from permeation.heads.settings import Compressed, Heads
 from permeation.meaning.settings import (
     Activations,
     Bootstrap,
@@ -86,6 +87,8 @@ class Config(Settings):
     cluster: Cluster = checked(section(Cluster))
     rivals: Rivals = checked(section(Rivals))
     locate: Locate = checked(section(Locate))
+    heads: Heads = checked(section(Heads))
+    compressed: Compressed = checked(section(Compressed))
 
 
 def load(path: Path, **overrides: Any) -> Config:

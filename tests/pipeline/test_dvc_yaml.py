@@ -7,13 +7,25 @@ from typing import Any
 import pytest
 import yaml
 
-from permeation.report.axes import AXES, Axis
+from permeation.frame.pipeline import ASKED_FOR, stages_of
+from permeation.report.axes import AXES, HEADS, Axis
 from tests.conftest import PROJECT
 
-STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+STAGES: dict[str, Any] = stages_of(PROJECT)
+ON_DEMAND: dict[str, Any] = yaml.safe_load((PROJECT / ASKED_FOR).read_text())["stages"]
 PACKAGE = PROJECT / "src" / "permeation"
 # The rooms of the package by their level: a module imports from lower levels only.
-ROOMS = {"frame": 0, "models": 1, "perplexity": 2, "meaning": 3, "weights": 3, "rivals": 4, "config": 5, "report": 6}
+ROOMS = {
+    "frame": 0,
+    "models": 1,
+    "perplexity": 2,
+    "meaning": 3,
+    "weights": 3,
+    "rivals": 4,
+    "heads": 4,
+    "config": 5,
+    "report": 6,
+}
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
 
 
@@ -93,18 +105,27 @@ def test_the_parameters_of_a_stage_exist(name: str) -> None:
             value = value[part]
 
 
-@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+@pytest.mark.parametrize("axis", (*AXES, HEADS), ids=lambda axis: axis.name)
 def test_a_report_depends_on_its_axis_and_writes_its_files(axis: Axis) -> None:
     stage = STAGES[axis.stage]
-    assert {dep.removeprefix("data/") for dep in stage["deps"] if dep.startswith("data/")} == {
-        *axis.stages,
-        *axis.about,
-    }
+    claims = () if axis in AXES else (axis.claims,)  # those of the two axes are made by `report`
+    listed = {dep.removeprefix("data/") for dep in stage["deps"] if dep.startswith("data/")}
+    assert listed - {"published.yaml"} == {*axis.stages, *axis.about}
+    assert ("published.yaml" in listed) == bool(claims)
     assert outputs(stage) == {
         f"plots/{axis.name}",
-        *(f"metrics/{name}.json" for name in (axis.name, axis.run, *axis.files)),
+        *(f"metrics/{name}.json" for name in (axis.name, axis.run, *axis.files, *claims)),
     }
-    assert set(STAGES["report"]["deps"]) >= outputs(stage) - {f"metrics/{axis.name}.json"}
+    if axis in AXES:
+        assert set(STAGES["report"]["deps"]) >= outputs(stage) - {f"metrics/{axis.name}.json"}
+
+
+def test_nothing_in_the_default_run_needs_what_is_run_on_demand() -> None:
+    default = {name: stage for name, stage in STAGES.items() if name not in ON_DEMAND}
+    assert set(ON_DEMAND) == {*HEADS.stages, HEADS.stage}
+    assert all(stage["wdir"] == ".." for stage in ON_DEMAND.values())
+    written = {path for stage in ON_DEMAND.values() for path in outputs(stage)}
+    assert not written & {dep for stage in default.values() for dep in stage["deps"]}
 
 
 def test_an_axis_does_not_wait_for_the_other() -> None:

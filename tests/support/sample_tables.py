@@ -18,6 +18,8 @@ FORMS = ("gram", "circuit")
 NULLS = ("senses_shuffled", "within_senses")
 KINDS = ("one_direction", "transplant", "erasure", "within_senses", "random")
 REPLACED = ("all layers", "all layers but the first")
+PROPERTIES = ("norm_score", "low_variance_score", "low_variance_gram", "cost", "attention")
+MEASURES = ("auc", "separation", "gap", "response")
 INTERVAL_OF_RATIO = (0.9, 1.2)
 
 
@@ -131,6 +133,25 @@ def sample_tables(seed: int) -> dict[str, Rows]:
             for form in FORMS
             for layer in range(6)
             for head in range(4)
+        ],
+        "head_roles": [
+            {"series": series, "layer": layer, "head": head, "share": rng.normal(), "p": rng.uniform() ** 3}
+            for series in ("exchange", "mean", "direct", "within_sense", "random")
+            for layer in range(6)
+            for head in range(4)
+        ],
+        "heads_beside": [
+            {"layer": layer, "head": head, "cluster": (layer + head) % 4}
+            | {name: rng.normal() for name in ("exchange", "direct", *PROPERTIES, "cost_low", "cost_high")}
+            for layer in range(6)
+            for head in range(4)
+        ],
+        "compressed": [
+            _ratio({"method": method, "size": size, "measure": measure}, 1 + steep / size)
+            | {"kept": 1 - steep / size / 2, "kept_low": 0.9 - steep / size / 2, "kept_high": 1.05}
+            for method in ("int8", "svd")
+            for size in (10, 40)
+            for measure in MEASURES
         ],
     }
 
@@ -282,6 +303,45 @@ def sample_metrics() -> dict[str, Any]:
             "layer_ratio": {"0": 1.4, "1": 1.01},
             "band_ratio": {"1-6": 40.0, "7-12": 1.2},
             "first_layer_kept": {"band_ratio": {"1-6": 20.0, "7-12": 1.1}},
+        },
+        **_where_the_axes_meet(run),
+    }
+
+
+def _where_the_axes_meet(run: dict[str, Any]) -> dict[str, Any]:
+    chance = {"value": 0.12, "null": 0.0, "null_low": -0.1, "null_high": 0.1, "p": 0.03}
+    beside = {name: chance | {"low": 0.02, "high": 0.22, "within_layers": chance} for name in PROPERTIES}
+    kept = {"method": "int8 8", "kept": 0.97, "low": 0.9, "high": 1.01, "ratio": 1.02}
+    return {
+        "heads_run": run | {"corpus": {"name": "text"}, "parameters": {"seed": 0, "heads.pairs": 6}},
+        "heads_claims": {
+            "low_variance": {
+                "published": "–",
+                "found": 0.12,
+                "low": 0.02,
+                "high": 0.22,
+                "null": 0.0,
+                "verdict": "fails",
+            }
+        },
+        "head_roles": {
+            "words": 2,
+            "unmeasurable_words": ["alto"],
+            "pairs": 12,
+            "n_heads": 12,
+            "heads": {"exchange": 3, "mean": 2, "direct": 4, "within_sense": 0, "random": 1},
+            "strongest": {"head": "2.1", "p": 0.0005, "share": 0.31, "low": 0.2, "high": 0.4},
+            "top": {"share": 0.8, "low": 0.7, "high": 0.9},
+            "half": 3,
+            "control_max": {"within_sense": 0.01, "random": 0.02},
+            "agreement": chance,
+            "costly": 5,
+            "beside": {role: beside | {"cluster": chance} for role in ("exchange", "direct")},
+        },
+        "compressed": {
+            "models": 4,
+            "untouched": dict.fromkeys(MEASURES, 0.4),
+            **{name: {"least_within_5": kept, "most_beyond_25": None, "rank": -0.5} for name in MEASURES},
         },
     }
 

@@ -7,6 +7,7 @@ import yaml
 
 from permeation import config
 from permeation.frame.checks import boolean, checked, optional
+from permeation.frame.pipeline import stages_of
 from tests.conftest import PROJECT
 from tools import reference
 
@@ -22,7 +23,7 @@ def test_every_setting_says_what_it_does() -> None:
 
 
 def test_every_stage_says_what_it_does() -> None:
-    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = stages_of(PROJECT)
     assert [name for name, stage in stages.items() if not 10 < len(stage.get("desc", "")) < 90] == []
 
 

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from permeation.frame.pipeline import stages_of
 from permeation.frame.sealed import sha256
-from permeation.frame.tables import read_json, read_yaml, write_json
+from permeation.frame.tables import read_json, write_json
 
 # The file in an output that holds its parameters.
 ASKED = "parameters.json"
@@ -54,8 +55,8 @@ def asked_of(project: Path, config: Any) -> Flat:
 
 
 def listed(project: Path, stage: str, asked: Flat) -> Flat:
-    """Those that dvc.yaml lists for a stage; none for a stage that it does not name."""
-    names = read_yaml(project / "dvc.yaml")["stages"].get(stage, {}).get("params", ())
+    """Those that the pipeline lists for a stage; none for a stage that it does not name."""
+    names = stages_of(project).get(stage, {}).get("params", ())
     return {key: value for key, value in asked.items() if any(key == n or key.startswith(f"{n}.") for n in names)}
 
 

@@ -17,9 +17,9 @@ from permeation.frame.device import DEVICES
 from permeation.frame.engine import Engine, EngineSettings, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
+from permeation.frame.pipeline import stages_of
 from permeation.frame.sealed import SEAL, broken, discard, replacing, seal
 from permeation.frame.signals import leaving_in_order
-from permeation.frame.tables import read_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -149,9 +149,8 @@ class Stage(Generic[C]):
 
 
 def code_of(project: Path, stage: str) -> list[Path]:
-    """The files of code that dvc.yaml names as a stage's dependencies: its script and the rooms of the package."""
-    stages = read_yaml(project / "dvc.yaml")["stages"]
-    listed = [project / dep for dep in stages[stage]["deps"] if dep.startswith(("src/", "stages/"))]
+    """The files of code that the pipeline names as a stage's dependencies: its script and the rooms of the package."""
+    listed = [project / dep for dep in stages_of(project)[stage]["deps"] if dep.startswith(("src/", "stages/"))]
     return sorted(path for each in listed for path in ([each] if each.is_file() else each.rglob("*.py")))
 
 

@@ -265,6 +265,35 @@ def attention_views(model: Any) -> Iterator[AttentionViews]:
     return (_views(block, layout, model.config.model_type) for block in _at(model, layout.blocks))
 
 
+@dataclass(frozen=True)
+class AttentionOutput:
+    """Where the heads of one attention layer come together and enter the residual stream.
+
+    Attributes:
+        projection: reads z, the heads' outputs side by side, (…, n_heads · d_head), and gives Σ_h z_h W_O^h + b_O.
+        norm: what stands between it and the stream (Gemma 2 and 3, OLMo 2); None in most families.
+        scale: what the family multiplies it with on the way (Granite); 1 in most.
+        W_O: (n_heads, d_head, d_model), a view.
+    """
+
+    projection: nn.Module
+    norm: nn.Module | None
+    scale: float
+    W_O: Float[Tensor, "heads d_head d_model"]
+
+
+def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
+    """Where each attention layer's heads come together, first block first."""
+    layout = _layout_of(model)
+    behind = layout.adapter.component_mapping["blocks"].submodules.get("ln1_post")
+    named, scale = layout.attention.submodules["o"].name, float(getattr(model.config, "residual_multiplier", 1.0))
+    for block in _at(model, layout.blocks):
+        projection = _at(_at(block, layout.attention.name), named)
+        weight = projection.weight.T if isinstance(projection, nn.Linear) else projection.weight  # Conv1D: (in, out)
+        norm = None if behind is None else _at(block, behind.name)
+        yield AttentionOutput(projection, norm, scale, weight.unflatten(0, (layout.adapter.cfg.n_heads, -1)))
+
+
 def _views(block: Any, layout: _Layout, family: str) -> AttentionViews:
     attention, named, cfg = _at(block, layout.attention.name), layout.attention.submodules, layout.adapter.cfg
     n_heads, d_head = cfg.n_heads, cfg.d_head

@@ -1,4 +1,4 @@
-"""The two axes: their stages, the metrics files in which what these found stands, and the headline figures."""
+"""The two axes, and where they meet: stages, the metrics files in which what these found stands, headline figures."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ class Axis:
     def run(self) -> str:
         """The metrics file that says of which model, text, words and settings the axis is."""
         return f"{self.name}_run"
+
+    @property
+    def claims(self) -> str:
+        """The metrics file with the claims about an axis that the report of both does not wait for."""
+        return f"{self.name}_claims"
 
 
 MEANING = Axis(
@@ -104,6 +109,38 @@ WEIGHTS = Axis(
 )
 AXES = (MEANING, WEIGHTS)
 
+# Where both meet: not in the default run, and shown where it was run (docs/heads.md).
+HEADS = Axis(
+    name="heads",
+    about=("model", "corpus"),
+    stages={"heads": "head_roles", "compressed": "compressed"},
+    headlines=(
+        "head_roles.words",
+        "head_roles.heads.exchange",
+        "head_roles.heads.within_sense",
+        "head_roles.heads.random",
+        "head_roles.strongest.share",
+        "head_roles.top.share",
+        "head_roles.half",
+        "head_roles.agreement.value",
+        "head_roles.agreement.null",
+        "head_roles.costly",
+        "head_roles.beside.exchange.norm_score.value",
+        "head_roles.beside.exchange.low_variance_gram.value",
+        "head_roles.beside.exchange.low_variance_gram.null_high",
+        "head_roles.beside.exchange.low_variance_score.value",
+        "head_roles.beside.exchange.cost.value",
+        "head_roles.beside.exchange.attention.value",
+        "head_roles.beside.exchange.cluster.value",
+        "compressed.models",
+        "compressed.auc.least_within_5.kept",
+        "compressed.gap.least_within_5.kept",
+        "compressed.auc.most_beyond_25.kept",
+        "compressed.gap.most_beyond_25.kept",
+        "compressed.gap.rank",
+    ),
+)
+
 # Of a list in params.yaml (K, k, methods) so many entries are headlines, spread over it: what `dvc metrics diff` prints
 # has to fit a screen, however long the list.
 SPREAD = 5
@@ -145,6 +182,8 @@ def _values(part: Any, keys: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]
     """What `keys` lead to, with the keys that they stand for; nothing where it was not measured."""
     if not keys:
         return [((), part)]
+    if part is None:
+        return []
     first, *rest = keys
     names = [name for name in part if first in ("*", name)]
     if len(names) > SPREAD:

@@ -13,7 +13,7 @@ A claim whose figure meets it `holds`; if the null model's figure meets it as we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,11 @@ def read_claims(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(claim["accepts"], Mapping) or [*claim["accepts"]] not in [[rule] for rule in RULES]:
             raise PermeationError(f"{path}: {name}.accepts: accepted: one of {', '.join(RULES)}")
     return claims
+
+
+def claims_of(claims: Mapping[str, Any], files: Collection[str]) -> dict[str, Any]:
+    """Those that are checked by a figure in one of these metrics files."""
+    return {name: claim for name, claim in claims.items() if str(claim["metric"]).partition(".")[0] in files}
 
 
 def check_claims(metrics: Metrics, claims: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import textwrap
 
-from permeation.report import claims, meaning_findings, weight_findings
+from permeation.report import claims, head_findings, meaning_findings, weight_findings
 from permeation.report.results import Results
 from permeation.report.sections import Metrics, Section, columns
 
 WIDTH = 80  # columns of a terminal
-SECTIONS = (*claims.SECTIONS, *meaning_findings.SECTIONS, *weight_findings.SECTIONS)
+SECTIONS = (*claims.SECTIONS, *meaning_findings.SECTIONS, *weight_findings.SECTIONS, *head_findings.SECTIONS)
 MORE = (
     "Look at: report.html, plots/*/*.png, .venv/bin/dvc plots show. Vary it: .venv/bin/dvc exp run -S model=gpt2-medium"
 )

@@ -13,10 +13,10 @@ from permeation.frame.sealed import replacing, write_whole
 from permeation.frame.tables import as_json, read_json, write_rows
 from permeation.report.axes import Axis, collect, headlines
 from permeation.report.digits import settled
-from permeation.report.figures import meaning, style, weights
+from permeation.report.figures import heads, meaning, style, weights
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
-FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES}
+FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES, "heads": heads.FIGURES}
 
 
 def versions() -> dict[str, str]:

@@ -16,12 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from permeation.frame.asked import PLACES, WHERE, shown
 from permeation.frame.sealed import write_whole
-from permeation.report.figures import meaning, weights
+from permeation.report.figures import heads, meaning, weights
 from permeation.report.findings import sections, sizes
 from permeation.report.results import Results
 
 SCALE = 0.6  # CSS pixels per pixel of a figure, so that all figures' labels have the page's own size
-FIGURES = meaning.FIGURES | weights.FIGURES
+FIGURES = meaning.FIGURES | weights.FIGURES | heads.FIGURES
 
 
 def caption(name: str) -> str:

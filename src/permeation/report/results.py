@@ -1,7 +1,8 @@
 """The results of a run, wherever they are, held to the parameters that stand beside them before anything is shown.
 
 Each axis has a file that says of which model, text, words and settings it is (metrics/<axis>_run.json). Where
-params.yaml asks for something else, the axis is left out, and what differs is said.
+params.yaml asks for something else, the axis is left out, and what differs is said. Where the axes meet
+(permeation.report.axes.HEADS) is run on demand: it is shown beside axes of the same run, and not missed elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from permeation.frame.asked import Flat, differences
 from permeation.frame.errors import PermeationError
-from permeation.report.axes import AXES, Axis
+from permeation.report.axes import AXES, HEADS, Axis
 
 WORKSPACE = "workspace"
 
@@ -80,13 +81,14 @@ class Results:
     refused: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, place: Place, asked: Flat | None) -> Results:
+    def read(cls, place: Place, asked: Flat | None, meeting: bool = True) -> Results:
         """Read what can be shown at a place.
 
         Raises PermeationError where nothing can.
 
         Args:
             asked: the parameters that it is held to (permeation.report.asking); None for results that stand alone.
+            meeting: with what was found where the axes meet, too.
         """
         found = cls(place)
         for axis in AXES:
@@ -101,7 +103,19 @@ class Results:
             claims, made_of = (place.json(f"metrics/{name}.json") for name in ("claims", "provenance"))
             if claims is not None and made_of is not None and made_of["parameters"] == found.parameters:
                 found.metrics["claims"] = claims
+        if meeting:
+            found._read_meeting(HEADS, asked)
         return found
+
+    def _read_meeting(self, part: Axis, asked: Flat | None) -> None:
+        """Read what is of the run that is shown, and put its claims in the place of those that `report` wrote."""
+        run = self.place.json(f"metrics/{part.run}.json")
+        if run is None or differences(run["parameters"], self.parameters | (asked or {})):
+            return
+        self._show(part, run)
+        claims = self.place.json(f"metrics/{part.claims}.json")
+        if claims is not None and "claims" in self.metrics:
+            self.metrics["claims"] = self.metrics["claims"] | claims
 
     def _read_axis(self, axis: Axis, asked: Flat | None) -> None:
         remedy = f"Run: .venv/bin/dvc repro {axis.stage}"
@@ -114,6 +128,9 @@ class Results:
                 f"{'; '.join(other)}. {remedy}"
             )
             return
+        self._show(axis, run)
+
+    def _show(self, axis: Axis, run: Any) -> None:
         self.runs[axis.name] = run
         for name in axis.files:
             if (content := self.place.json(f"metrics/{name}.json")) is not None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from permeation.frame.asked import flat
 from permeation.meaning.likeness import Likeness, compare_curves, compare_means, on_grid
 from permeation.report.asking import results_at
-from permeation.report.axes import AXES, MEANING
+from permeation.report.axes import AXES, HEADS, MEANING
 from permeation.report.results import Place, Results
 from permeation.report.sections import columns
 
@@ -42,7 +42,7 @@ class Revision:
         place = Place.find(project, name)
         results = results_at(place)
         figures: dict[str, Any] = {}
-        for axis in AXES:
+        for axis in (*AXES, HEADS):
             if axis.name in results.runs:
                 figures |= flat(place.json(f"metrics/{axis.name}.json") or {})
         rows = place.json("plots/meaning/g.json") if MEANING.name in results.runs else None

@@ -1,0 +1,195 @@
+"""Which heads bring the sense: a planted head is found, and no other; chance is what it says."""
+
+import numpy as np
+import pytest
+import torch
+
+from permeation.frame.errors import PermeationError
+from permeation.heads.beside import between_clusters, low_variance_shares, norm_shares, rank_beside
+from permeation.heads.chance import Chance, agreement, family_wise_p
+from permeation.heads.found import SERIES, FoundHeads
+from permeation.heads.measure_roles import WordRoles, measure_roles
+from permeation.heads.roles import KINDS, causal_share, substitutes
+from permeation.heads.sense import streams_at_word
+from permeation.meaning.activations import Activations
+from permeation.meaning.words import Prompt
+from permeation.models.families import attention_outputs
+from permeation.weights.pca import fit_pca
+from tests.support import tiny
+
+PLANTED = (0, 1)  # layer and head
+PAIRS = 6
+
+
+def measure_planted(most_pairs: int, least_auc: float) -> tuple[dict[str, WordRoles], list[str]]:
+    """Words whose prompts differ in the token that decides, before a filler; one head alone writes anything.
+
+    The third word's senses differ in nothing.
+    """
+    model = tiny.model("llama")
+    with torch.no_grad():
+        for layer, place in enumerate(attention_outputs(model)):
+            for head, W_O in enumerate(place.W_O):
+                W_O *= 5 if (layer, head) == PLANTED else 0
+    prompts, sequences = [], []
+    for word, last, other in (("one", 7, 40), ("two", 8, 40), ("three", 9, 20)):
+        for sense, decides in (("A", 20), ("B", other)):
+            for rank in range(PAIRS):
+                prompts.append(Prompt(word, f"{sense} {rank} {word}", "direction", sense, rank))
+                sequences.append([1, decides, 60 + rank, last])
+    stream = streams_at_word(model, sequences)
+    told: list[int] = []
+    activations = Activations(tuple(prompts), stream, stream)
+    found = measure_roles(model, activations, sequences, most_pairs, least_auc, 0, told.append)
+    assert sum(told) == 3 * 2 * most_pairs * tiny.LAYERS
+    return found
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, WordRoles]:
+    found, unmeasurable = measure_planted(PAIRS, 0.9)
+    assert unmeasurable == ["three"]
+    return found
+
+
+def test_the_planted_head_alone_brings_the_sense(planted: dict[str, WordRoles]) -> None:
+    found = FoundHeads.of(planted, [], 200, 0)
+    others = np.ones((tiny.LAYERS, tiny.HEADS), dtype=bool)
+    others[PLANTED] = False
+    # Nothing else reaches the word, so the exchange makes it the other prompt's.
+    assert found.maps["exchange"][PLANTED] == pytest.approx(1, abs=1e-3)
+    assert 0.2 < found.maps["mean"][PLANTED] < 1
+    for series in ("exchange", "mean"):
+        assert found.p[series][PLANTED] <= 3 / 201  # of 4096 signs of the pairs two are as far from 0
+        np.testing.assert_allclose(found.maps[series][others], 0, atol=1e-4)
+    assert found.maps["direct"][PLANTED] > 0.05
+    assert found.p["direct"][others].min() == 1  # it writes 0
+    assert abs(found.maps["within_sense"][PLANTED]) < 0.1
+    assert found.p["within_sense"].min() > 0.05
+
+
+def test_the_summary_names_it(planted: dict[str, WordRoles]) -> None:
+    summary = FoundHeads.of(planted, ["three"], 200, 0).summary(200, 50, 0)
+    assert summary["strongest"]["head"] == "0.1"
+    low, share, high = (summary["strongest"][key] for key in ("low", "share", "high"))
+    assert low - 1e-6 <= share <= high + 1e-6
+    assert (summary["words"], summary["pairs"], summary["half"]) == (2, 2 * PAIRS, 1)
+    assert summary["heads"]["within_sense"] == 0
+    assert summary["agreement"]["value"] > summary["agreement"]["null"]
+    assert len(FoundHeads.of(planted, [], 20, 0).rows()) == len(SERIES) * tiny.LAYERS * tiny.HEADS
+
+
+def test_a_head_looks_at_what_decides(planted: dict[str, WordRoles]) -> None:
+    """One token of four differs, so a head that looks everywhere alike has a quarter of its attention there."""
+    for each in planted.values():
+        assert (each.attention > 0).all()
+        assert (each.attention < 1).all()
+
+
+def test_without_a_word_that_can_be_measured_there_is_an_error() -> None:
+    with pytest.raises(PermeationError, match=r"no word's senses differ .* \(intervene.clean_auc is 1.1; .* one 1.00"):
+        measure_planted(PAIRS, 1.1)
+
+
+def test_fewer_pairs_are_the_first_with_the_same_references(planted: dict[str, WordRoles]) -> None:
+    found, _ = measure_planted(3, 0.9)
+    for word, each in found.items():
+        gap = 1 / each.causal[KINDS.index("exchange"), 0, *PLANTED], 1 / planted[word].causal[1, 0, *PLANTED]
+        np.testing.assert_allclose(each.causal * gap[0], planted[word].causal[:, :3] * gap[1], atol=1e-4)
+        np.testing.assert_array_equal(each.direct, planted[word].direct)
+
+
+def test_what_stands_in_for_a_head() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((8, 2, 3, 5))
+    new = dict(zip(KINDS, np.moveaxis(substitutes(z, rng), 1, 0), strict=True))
+    others = [j for j in range(8) if j % 4 != 1]
+    np.testing.assert_allclose(new["mean"][1], z[others].mean(axis=0))
+    np.testing.assert_allclose(new["mean"][5], new["mean"][1])
+    np.testing.assert_array_equal(new["exchange"][[1, 5]], z[[5, 1]])
+    np.testing.assert_array_equal(new["within_sense"][[3, 7]], z[[0, 4]])
+    moved = new["random"] - z
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=-1), np.linalg.norm(new["exchange"] - z, axis=-1))
+    np.testing.assert_allclose(moved[:4], -moved[4:])
+    assert np.abs((moved * (new["exchange"] - z)).sum(axis=-1) / np.square(moved).sum(axis=-1)).max() < 0.999
+
+
+def test_a_share_is_1_where_all_follows_and_0_where_nothing_does() -> None:
+    clean = np.array([3.0, 2.0, -1.0, 0.0])
+    shares = causal_share(clean, np.stack([np.roll(clean, 2), clean], axis=1))
+    np.testing.assert_allclose(shares.mean(axis=0), [1, 0])
+    assert (causal_share(np.ones(4), np.zeros((4, 1))) == 0).all()
+
+
+def test_chance_alone_is_rarely_found_and_an_effect_nearly_always() -> None:
+    rng = np.random.default_rng(1)
+    alarms, hits = 0, 0
+    for _ in range(100):
+        values = rng.standard_normal((30, 40)) * rng.uniform(0.1, 10, 40)  # heads differ in size
+        alarms += family_wise_p(values, 200, rng).min() < 0.05
+        values[:, 0] += 1.5 * values[:, 0].std()
+        hits += family_wise_p(values, 200, rng)[0] < 0.05
+    assert alarms <= 12
+    assert hits >= 95
+
+
+def test_maps_that_agree_beyond_depth_are_told_from_those_that_do_not() -> None:
+    rng = np.random.default_rng(2)
+    depth = np.arange(10.0)[:, None]
+    own = rng.standard_normal((10, 8))
+    alike = agreement(np.stack([depth + own + 0.1 * rng.standard_normal((10, 8)) for _ in range(3)]), 300, rng)
+    depth_only = agreement(depth + rng.standard_normal((3, 10, 8)), 300, rng)
+    assert alike is not None
+    assert depth_only is not None
+    assert alike.p < 0.01
+    assert depth_only.value > 0.5
+    assert depth_only.null_low < depth_only.value < depth_only.null_high
+    assert agreement(own[None], 10, rng) is None
+
+
+def test_what_depth_makes_is_gone_within_layers() -> None:
+    rng = np.random.default_rng(3)
+    depth = np.arange(20.0)[:, None]
+    role, other = depth + rng.standard_normal((2, 20, 9))
+    found = rank_beside(role, other, 200, 300, rng)
+    assert found.shuffled.value > 0.9
+    assert found.shuffled.p < 0.01
+    assert found.low < found.shuffled.value < found.high
+    alarms = 0
+    for _ in range(20):
+        role, other = depth + rng.standard_normal((2, 20, 9))
+        within = rank_beside(role, other, 2, 100, rng).within
+        assert within is not None
+        alarms += within.p < 0.05
+    assert alarms <= 4
+    within = rank_beside(role, other + 2 * role, 2, 100, rng).within
+    assert within is not None
+    assert within.p < 0.05
+    assert rank_beside(role, role**3, 20, 300, rng).shuffled.value == pytest.approx(1)
+    assert rank_beside(role[:, :1], other[:, :1], 20, 20, rng).within is None
+    assert rank_beside(role, np.ones((20, 9)), 20, 20, rng).shuffled.value == 0
+
+
+def test_clusters_that_hold_the_role_are_told_from_random_ones() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.arange(4), 15)
+    role = labels + 0.1 * rng.standard_normal(60)
+    assert between_clusters(role, labels, 200, rng).value > 0.9
+    mixed = between_clusters(role, rng.permutation(labels), 200, rng)
+    assert mixed.p > 0.05
+    assert between_clusters(role, labels, 200, rng).p < 0.01
+
+
+def test_shares_of_the_spectrum() -> None:
+    """Heads along one common direction, but for the last, which is alone on a component of low variance."""
+    M = np.zeros((6, 4))
+    M[:5, 0], M[5, 1] = 3, 0.5
+    pca = fit_pca(torch.tensor(M @ M.T), center=False)
+    np.testing.assert_allclose(norm_shares(pca), np.square(M).sum(axis=1) / np.square(M).sum())
+    np.testing.assert_allclose(low_variance_shares(pca, 0.9), [0, 0, 0, 0, 0, 1], atol=1e-12)
+
+
+def test_a_p_value_counts_what_is_as_far_from_0() -> None:
+    drawn = np.array([-3.0, -1.0, 0.0, 1.0])
+    assert Chance.of(2.0, drawn).p == 2 / 5
+    assert Chance.of(2.0, drawn, rising=True).p == 1 / 5
