@@ -13,9 +13,7 @@ from permeation.models.load import load_folded
 from permeation.models.tokenizer import load_tokenizer
 from permeation.rivals.base import Problem
 from permeation.rivals.registry import METHODS
-from permeation.weights.heads import Heads
 from permeation.weights.inject import injected
-from permeation.weights.moments import Moments
 from stages import Stage, run
 
 
@@ -25,13 +23,13 @@ def main(stage: Stage) -> None:
     activations = Activations.read(stage.input("extract_activations"))
     source, weights, moments = stage.input("model"), stage.input("extract_wqk"), stage.input("moments")
     chosen = near(read_json(stage.input("rivals") / "rows.json"), settings.ratios, settings.methods)
-    tokenizer, rotary = load_tokenizer(source), read_json(source / "model.json")["rotary"]
+    tokenizer = load_tokenizer(source)
     sequences = tokenize(tokenizer, [prompt.text for prompt in activations.prompts], config.activations.prepend_bos)
     (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids
     n_layers = activations.at_word.shape[1]
     layers = spread_layers(settings.layers, 1, n_layers - 1)
     direction_layer = layer_index(config.sigma.direction_layer, n_layers)
-    problem = Problem(Heads.read(weights).double(), Moments.read(moments), rotary, config.seed)
+    problem = Problem.read(source, weights, moments, config.seed)
     model = load_folded(source, config.wqk.fold_norm, stage.device)
     asked = (activations, sequences, after, layers, direction_layer, config.seed)
 

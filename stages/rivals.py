@@ -18,9 +18,7 @@ from permeation.rivals.frontier import (
     summary,
 )
 from permeation.rivals.registry import METHODS
-from permeation.rivals.rotary_pairs import pairs_of
 from permeation.weights.heads import Heads
-from permeation.weights.moments import Moments
 from permeation.weights.replace import Change, Context, Job, Measured, Unmeasured, measure_all, write_measured
 from stages import Stage, run
 
@@ -32,12 +30,9 @@ def main(stage: Stage) -> None:
     """Write data/rivals/: rows.json, nll.npy and kl.npy, by method and size, with what each stores and errs; plots/."""
     settings, config = stage.config.rivals, stage.config
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
-    heads = Heads.read(inputs["extract_wqk"]).double()
-    model = read_json(inputs["model"] / "model.json")
-    coordinates = pairs_of(model["d_head"], model["rotated"], model["interleaved"]) if model["rotary"] else None
-    problem = Problem(heads, Moments.read(inputs["moments"]), coordinates, config.seed)
-    errors = RelativeErrors.fit(heads, problem.moments)
-    original = original_parameters(heads)
+    problem = Problem.read(inputs["model"], inputs["extract_wqk"], inputs["moments"], config.seed)
+    errors = RelativeErrors.fit(problem.heads, problem.moments)
+    original = original_parameters(problem.heads)
 
     def jobs(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
         for method in methods:
@@ -91,7 +86,8 @@ def main(stage: Stage) -> None:
         write_rows(out / "plots" / "pareto.json", chart)
         write_rows(out / "plots" / "pairs.json", pairs(runs, settings.bits, context.baseline))
         found = summary(measured, law, [other.row for other in others], context.baseline, config.seed)
-        sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}
+        whole = read_json(inputs["model"] / "model.json")["n_parameters"]
+        sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / whole}
         write_json(out / "summary.json", {**found, **sizes})
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from permeation.frame.errors import PermeationError
 from permeation.models.families import geometry_of
 from permeation.models.fold import fold_norms
-from permeation.rivals.base import Problem, low_rank_parameters, original_parameters, size_within, sizes_near
+from permeation.rivals.base import Problem, low_rank_parameters, original_parameters, pairs_of, size_within, sizes_near
 from permeation.rivals.form_error import RelativeErrors
 from permeation.rivals.low_rank import HeadRanks, LayerSubspace, SharedSubspace
 from permeation.rivals.mixing import CircuitMixing, GramComponents
 from permeation.rivals.registry import FACTORED, METHODS, ROUNDED
-from permeation.rivals.rotary_pairs import RotaryPairs, pairs_of
+from permeation.rivals.rotary_pairs import RotaryPairs
 from permeation.rivals.rounded import RoundedFactors
 from permeation.rivals.tucker import Tucker
 from permeation.weights.forms import circuit_kernel, whitened

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
 
@@ -35,6 +37,20 @@ class Problem:
     moments: Moments
     pairs: Int[Tensor, "pairs 2"] | None
     seed: int
+
+    @classmethod
+    def read(cls, model: Path, weights: Path, moments: Path, seed: int) -> Problem:
+        """From what fetch_model, extract_wqk and moments wrote."""
+        sizes = read_json(model / "model.json")
+        pairs = pairs_of(sizes["d_head"], sizes["rotated"], sizes["interleaved"]) if sizes["rotary"] else None
+        return cls(Heads.read(weights).double(), Moments.read(moments), pairs, seed)
+
+
+def pairs_of(d_head: int, rotated: int, interleaved: bool) -> Int[Tensor, "pairs 2"]:
+    """The coordinates of a head, two by two: those that are rotated together, then the others in their order."""
+    turned = torch.arange(rotated)
+    together = turned.view(-1, 2) if interleaved else turned.view(2, -1).T
+    return torch.cat([together, torch.arange(rotated, d_head).view(-1, 2)])
 
 
 @runtime_checkable

@@ -80,10 +80,3 @@ class RotaryPairs(Numbers):
         sides = ((heads.W_Q, heads.b_Q, of_queries), (heads.W_K, heads.b_K, of_keys))
         (W_Q, b_Q), (W_K, b_K) = ((W * m[:, :, None], None if b is None else b * m) for W, b, m in sides)
         return Heads(W_Q, W_K, b_Q, b_K)
-
-
-def pairs_of(d_head: int, rotated: int, interleaved: bool) -> Int[Tensor, "pairs 2"]:
-    """The coordinates of a head, two by two: those that are rotated together, then the others in their order."""
-    turned = torch.arange(rotated)
-    together = turned.view(-1, 2) if interleaved else turned.view(2, -1).T
-    return torch.cat([together, torch.arange(rotated, d_head).view(-1, 2)])
