@@ -44,10 +44,12 @@ def main(stage: Stage) -> None:
             apply = lru_cache(maxsize=1)(rival.apply)
             for size in sizes:
                 columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
-                if law.c is not None:
+                if law.c is not None and law.spread is not None:
                     columns["foretold"] = law.ratio(errors.within(FORM, apply(size)))
-                    factor = settings.leave_out if size < sizes[-1] else None
-                    if factor is not None and beaten(columns["bits"], columns["foretold"], rows, factor):
+                    out_of_question = settings.leave_out is not None and beaten(
+                        columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
+                    )
+                    if out_of_question and size < sizes[-1]:
                         yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
                         continue
                 yield Job({"method": method, "size": size}, partial(change, apply, size), columns=columns)
@@ -72,7 +74,7 @@ def main(stage: Stage) -> None:
         def measure(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]] = ()) -> list[Measured]:
             return list(measure_all(jobs(methods, law, rows), context, bar.update, engine))
 
-        first = measure(settings.calibrate, Law(None, 0))
+        first = measure(settings.calibrate, Law())
         known = [each.row for each in first if each.there]
         law = Law.fit(known)
         others = measure([method for method in settings.methods if method not in settings.calibrate], law, known)

@@ -93,16 +93,20 @@ class Law:
 
     Attributes:
         c: None where fewer than two runs lose anything for certain. runs: how many it was fitted to.
+        spread: exp of twice the standard deviation of log c over these runs: few of them are off by more.
     """
 
-    c: float | None
-    runs: int
+    c: float | None = None
+    runs: int = 0
+    spread: float | None = None
 
     @classmethod
     def fit(cls, rows: Rows) -> Law:
         """The geometric mean of log ratio / ε² over the runs whose interval is above 1."""
         logs = [_log_c(row) for row in rows if _loses(row)]
-        return cls(float(np.exp(np.mean(logs))) if len(logs) > 1 else None, len(logs))
+        if len(logs) < 2:
+            return cls(runs=len(logs))
+        return cls(float(np.exp(np.mean(logs))), len(logs), float(np.exp(2 * np.std(logs, ddof=1))))
 
     def ratio(self, error: float) -> float | None:
         """The perplexity ratio foretold for a run of this error."""
@@ -179,7 +183,7 @@ def summary(measured: Sequence[Measured], law: Law, held_out: Rows, baseline: Ba
         "bits_at_1_05_foretold": {method: _foretold(measured, method) for method in by_method},
         "runs": len(runs),
         "left_out": sum(not each.there and each.row["size"] is not None for each in measured),
-        "law": {"c": law.c, "runs": law.runs, "held_out_factor": law.held_out_factor(held_out)},
+        "law": {"c": law.c, "runs": law.runs, "spread": law.spread, "held_out_factor": law.held_out_factor(held_out)},
         "half_width_near_1_05": half_width_near_kept(rows),
         "tokens_for_kl": tokens_for_kl(runs, baseline),
         "proxy": proxies(rows),

@@ -33,7 +33,8 @@ class Rivals(Settings):
     leave_out: float | None = checked(
         optional(number(1.0)),
         "A run is left out where one that was measured first takes no more bits and loses less, even if the run lost "
-        "so many times less than foretold; each method keeps its largest size. null: all runs are measured.",
+        "so many times less than foretold, or as many times as the first runs differ; each method keeps its largest "
+        "size. null: all runs are measured.",
     )
     compared: int = checked(
         integer(2),
