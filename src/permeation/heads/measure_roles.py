@@ -77,7 +77,9 @@ def measure_roles(
         weights = torch.cat([clean.weights[few[word]] for word, clean in clear.items()])
         tokens = [clean.tokens[i] for word, clean in clear.items() for i in few[word]]
         changed = _run_changes(model, tokens, np.concatenate(put), weights, advance)
-        advance(len(W_O) * sum(len(_first(most_pairs, len(each.T))) for word, each in read.items() if word not in clear))
+        advance(
+            len(W_O) * sum(len(_first(most_pairs, len(each.T))) for word, each in read.items() if word not in clear)
+        )
     if not np.isfinite(changed).all():
         raise PermeationError("the next-token distributions hold values that are not finite, where a head is changed")
     ends = np.cumsum([len(some) for some in few.values()])[:-1]
