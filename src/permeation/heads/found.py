@@ -56,8 +56,9 @@ class FoundHeads:
 
         heads: how many are significant, by series. strongest: of those the head whose exchange does most, with the
         middle 95 % of resampled words (it was chosen by that figure, which flatters it); None without any. top: the
-        same for the ten heads of all whose exchange does most, added up. half: the fewest heads that make half of Σ |exchange|. control_max: the largest of all heads' |mean| of each
-        control. agreement: of the words' maps of exchange, against heads shuffled within layers.
+        same for the ten heads of all whose exchange does most, added up. half: the fewest heads that make half of
+        Σ |exchange|. control_max: the largest of all heads' |mean| of each control. agreement: of the words' maps of
+        exchange, against heads shuffled within layers.
         """
         exchange = self.maps["exchange"]
         order = np.argsort(-exchange.ravel())

@@ -55,7 +55,8 @@ def measure_roles(
     A word can be measured where T tells its untouched prompts' senses apart with an AUC of `least_auc`. Directions,
     references and means come from all of its matched pairs; the first `most_pairs` of them are changed.
     sequences: the tokens of each prompt, in the order of the activations. advance: told how many prompts went through
-    how many layers, at the end of those left out. Raises PermeationError where no word can be measured, or a distribution is not finite.
+    how many layers, at the end of those left out. Raises PermeationError where no word can be measured, or a
+    distribution is not finite.
     """
     found: dict[str, WordRoles] = {}
     pairs = direction_pairs(activations.prompts)

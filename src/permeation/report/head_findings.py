@@ -19,9 +19,10 @@ def which_heads(roles: Metrics) -> Section:
         f"exchanged between the two senses (family-wise p < 0.05, {roles['pairs']} pairs of "
         f"{counted(roles['words'], 'word')}); exchanged within a sense {heads['within_sense']} do, moved as far in a "
         f"random direction {heads['random']}.",
-        f"The ten heads that do most, one at a time, add up to {_with_interval(top, 'share')} of the difference between "
-        f"the senses; {roles['half']} heads make half of all that single heads do. Another prompt of the same sense does "
-        f"{roles['control_max']['within_sense']:.3f} at most, a random direction {roles['control_max']['random']:.3f}.",
+        f"The ten heads that do most, one at a time, add up to {_with_interval(top, 'share')} of the difference "
+        f"between the senses; {roles['half']} heads make half of all that single heads do. Another prompt of the same "
+        f"sense does {roles['control_max']['within_sense']:.3f} at most, a random direction "
+        f"{roles['control_max']['random']:.3f}.",
     ]
     if strongest is not None:
         findings.append(
