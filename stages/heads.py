@@ -47,7 +47,9 @@ def main(stage: Stage) -> None:
     scored = prepare_for_scoring(
         load_folded(source, config.wqk.fold_norm, stage.device), config.perplexity.dtype, settings.context
     )
-    journal = stage.journal(source, baseline, settings=(config.wqk, config.perplexity, settings))
+    journal = stage.journal(
+        source, baseline, settings=(config.wqk, config.perplexity, settings.windows, settings.context)
+    )
     ablation = Ablation.fit(scored, whole, settings.windows, settings.context)
     nll = np.empty((layers, heads, settings.windows))
     with progress.bar(layers * heads, "perplexity without a head", "head") as bar:

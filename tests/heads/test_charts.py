@@ -18,9 +18,7 @@ from tests.report.test_pages import marks
 from tests.support.sample_tables import sample_tables
 
 CHARTS: dict[str, dict[str, Any]] = {
-    name: chart
-    for entry in yaml.safe_load((PROJECT / ASKED_FOR).read_text())["plots"]
-    for name, chart in entry.items()
+    name: chart for entry in yaml.safe_load((PROJECT / ASKED_FOR).read_text())["plots"] for name, chart in entry.items()
 }
 
 

@@ -47,7 +47,8 @@ def family_wise_p(
     """The p-value of each head, corrected for having looked at all of them (max-|t|; Westfall and Young, 1993).
 
     A head that carries no sense has its z exchanged between the twins of a pair as well as not, which turns the sign of
-    the pair's value; the same signs for all heads (docs/heads.md, Chance). p = (1 + draws whose largest |t| over heads is at least the head's) / (1 + draws).
+    the pair's value; the same signs for all heads (docs/heads.md, Chance).
+    p = (1 + draws whose largest |t| over heads is at least the head's) / (1 + draws).
     """
     signs = rng.choice([-1.0, 1.0], size=(draws, len(values)))
     squares = np.square(values).sum(axis=0)

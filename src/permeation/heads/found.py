@@ -54,14 +54,14 @@ class FoundHeads:
     def summary(self, draws: int, resamples: int, seed: int) -> dict[str, Any]:
         """The figures of the roles alone.
 
-        heads: how many are significant, by series. strongest: the head whose exchange does most, with the middle 95 %
-        of resampled words (it was chosen by that figure, which flatters it). top: the same for the ten largest, added
-        up. half: the fewest heads that make half of Σ |exchange|. control_max: the largest of all heads' |mean| of each
-        control. agreement: of the words' maps of exchange, against heads shuffled within layers.
+        heads: how many are significant, by series. strongest: of those the head whose exchange does most, with the
+        middle 95 % of resampled words (it was chosen by that figure, which flatters it); None without any. top: the
+        same for the ten heads of all whose exchange does most, added up. half: the fewest heads that make half of
+        Σ |exchange|. control_max: the largest of all heads' |mean| of each control. agreement: of the words' maps of
+        exchange, against heads shuffled within layers.
         """
         exchange = self.maps["exchange"]
         order = np.argsort(-exchange.ravel())
-        layer, head = divmod(int(order[0]), exchange.shape[1])
         of_words = np.stack([_values(each, "exchange").mean(axis=0).ravel() for each in self.words.values()])
         weights = resample_words(len(of_words), resamples, named_generator(seed, "heads words")) / len(of_words)
         drawn = weights @ of_words
@@ -75,13 +75,21 @@ class FoundHeads:
             "pairs": sum(each.causal.shape[1] for each in self.words.values()),
             "n_heads": exchange.size,
             "heads": {series: self.significant(series) for series in SERIES},
-            "strongest": {"head": f"{layer}.{head}", "p": float(self.p["exchange"][layer, head])}
-            | _interval("share", float(exchange[layer, head]), drawn[:, order[0]]),
+            "strongest": self._strongest(order, drawn),
             "top": _interval("share", float(exchange.ravel()[order[:TOP]].sum()), drawn[:, order[:TOP]].sum(axis=1)),
             "half": int(np.searchsorted(sizes, sizes[-1] / 2)) + 1,
             "control_max": {kind: float(np.abs(self.maps[kind]).max()) for kind in CONTROLS},
             "agreement": None if agree is None else chance_summary(agree),
         }
+
+    def _strongest(self, order: Int[np.ndarray, "n"], drawn: Float[np.ndarray, "resamples n"]) -> dict[str, Any] | None:
+        exchange, p = self.maps["exchange"], self.p["exchange"].ravel()
+        first = next((int(i) for i in order if p[i] < LEVEL), None)
+        if first is None:
+            return None
+        layer, head = divmod(first, exchange.shape[1])
+        share = _interval("share", float(exchange[layer, head]), drawn[:, first])
+        return {"head": f"{layer}.{head}", "p": float(p[first])} | share
 
     @property
     def attention(self) -> Float[np.ndarray, "layers heads"]:

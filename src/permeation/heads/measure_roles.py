@@ -55,7 +55,8 @@ def measure_roles(
     A word can be measured where T tells its untouched prompts' senses apart with an AUC of `least_auc`. Directions,
     references and means come from all of its matched pairs; the first `most_pairs` of them are changed.
     sequences: the tokens of each prompt, in the order of the activations. advance: told how many prompts went through
-    how many layers, at the end of those left out. Raises PermeationError where no word can be measured, or a distribution is not finite.
+    how many layers, at the end of those left out. Raises PermeationError where no word can be measured, or a
+    distribution is not finite.
     """
     found: dict[str, WordRoles] = {}
     pairs = direction_pairs(activations.prompts)
@@ -77,7 +78,9 @@ def measure_roles(
         weights = torch.cat([clean.weights[few[word]] for word, clean in clear.items()])
         tokens = [clean.tokens[i] for word, clean in clear.items() for i in few[word]]
         changed = _run_changes(model, tokens, np.concatenate(put), weights, advance)
-        advance(len(W_O) * sum(len(_first(most_pairs, len(each.T))) for word, each in read.items() if word not in clear))
+        advance(
+            len(W_O) * sum(len(_first(most_pairs, len(each.T))) for word, each in read.items() if word not in clear)
+        )
     if not np.isfinite(changed).all():
         raise PermeationError("the next-token distributions hold values that are not finite, where a head is changed")
     ends = np.cumsum([len(some) for some in few.values()])[:-1]

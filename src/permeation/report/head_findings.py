@@ -19,12 +19,16 @@ def which_heads(roles: Metrics) -> Section:
         f"exchanged between the two senses (family-wise p < 0.05, {roles['pairs']} pairs of "
         f"{counted(roles['words'], 'word')}); exchanged within a sense {heads['within_sense']} do, moved as far in a "
         f"random direction {heads['random']}.",
-        f"The strongest, {strongest['head']} (layer.head from 0), takes {_with_interval(strongest, 'share')} of the "
-        f"difference between the senses along; the ten strongest, one at a time, add up to "
-        f"{_with_interval(top, 'share')}; {roles['half']} heads make half of all that single heads do. Another prompt "
-        f"of the same sense does {roles['control_max']['within_sense']:.3f} at most, a random direction "
+        f"The ten heads that do most, one at a time, add up to {_with_interval(top, 'share')} of the difference "
+        f"between the senses; {roles['half']} heads make half of all that single heads do. Another prompt of the same "
+        f"sense does {roles['control_max']['within_sense']:.3f} at most, a random direction "
         f"{roles['control_max']['random']:.3f}.",
     ]
+    if strongest is not None:
+        findings.append(
+            f"Of those told from chance the strongest is {strongest['head']} (layer.head, from 0), with "
+            f"{_with_interval(strongest, 'share')}."
+        )
     if agreement is not None:
         findings.append(
             f"Two words' maps of the heads correlate by {agreement['value']:.2f} (rank) on average, shuffled within "
