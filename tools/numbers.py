@@ -137,7 +137,7 @@ VERDICTS = {"null_too": "holds, null too", "fails": "does not hold", "not_measur
 
 def claims(read: Read) -> str:
     """Claim by its short name, published, found with interval, null, verdict."""
-    if (found := read("claims")) is None:
+    if (found := _claims(read)) is None:
         return NOT_THERE
     header = ["claim", "published", "found here", "null model", "verdict"]
     return grid(header, ([name.replace("_", " "), *_checked(claim)] for name, claim in found.items()))
@@ -145,11 +145,17 @@ def claims(read: Read) -> str:
 
 def claims_in_full(read: Read) -> str:
     """The same with each claim in words, from data/published.yaml."""
-    if (found := read("claims")) is None:
+    if (found := _claims(read)) is None:
         return NOT_THERE
     said = read_yaml(PROJECT / "data" / "published.yaml")
     rows = ([said[name]["claim"], said[name]["model"], *_checked(claim)] for name, claim in found.items())
     return grid(["claim", "said of", "published", "found here", "null model", "verdict"], rows)
+
+
+def _claims(read: Read, folder: str = "") -> Any:
+    """metrics/claims.json, with what the stages that are run on demand found; None where there is none."""
+    found, on_demand = (read(f"{folder}{name}") for name in ("claims", "heads_claims"))
+    return None if found is None else found | (on_demand or {})
 
 
 def _checked(claim: Mapping[str, Any]) -> list[str]:
@@ -179,10 +185,13 @@ RUNS = {
 
 def two_models(read: Read) -> str:
     """Every claim, checked on both models."""
-    found = [_there(read, name) for name in ("claims", f"{SECOND}/metrics/claims")]
+    found = [_claims(read), _claims(read, f"{SECOND}/metrics/")]
+    if None in found:
+        raise MissingError("there are no claims of both models")
     said = read_yaml(PROJECT / "data" / "published.yaml")
     header = ["claim", "published", "SmolLM2", "", "Gemma 3", ""]
-    checked = ((said[name]["claim"], *(_checked(each[name]) for each in found)) for name in found[0])
+    both = [name for name in found[0] if name in found[1]]
+    checked = ((said[name]["claim"], *(_checked(each[name]) for each in found)) for name in both)
     return grid(header, ([name, one[0], one[1], one[3], two[1], two[3]] for name, one, two in checked))
 
 

@@ -138,17 +138,13 @@ def _interval(name: str, value: float, drawn: Float[np.ndarray, "resamples"]) ->
 
 
 def chance_summary(chance: Chance) -> dict[str, float]:
-    """A figure beside what shuffles give, as the metrics have it."""
-    return {
-        "value": chance.value,
-        "null": chance.null,
-        "null_low": chance.null_low,
-        "null_high": chance.null_high,
-        "p": chance.p,
-    }
+    """A figure beside what shuffles give, as the metrics have it: with two decimals, which its interval is worth."""
+    figures = {name: getattr(chance, name) for name in ("value", "null", "null_low", "null_high")}
+    return {name: round(value, 2) + 0.0 for name, value in figures.items()} | {"p": chance.p}  # −0 is 0
 
 
 def beside_summary(beside: Beside) -> dict[str, Any]:
     """ρ with its interval and the shuffles', then the same within layers."""
+    interval = {"low": round(beside.low, 2) + 0.0, "high": round(beside.high, 2) + 0.0}
     within = None if beside.within is None else chance_summary(beside.within)
-    return chance_summary(beside.shuffled) | {"low": beside.low, "high": beside.high, "within_layers": within}
+    return chance_summary(beside.shuffled) | interval | {"within_layers": within}

@@ -64,13 +64,12 @@ def kept_sense(compressed: Metrics) -> Section:
     return Section(
         "Does compression lose the sense before it loses perplexity?",
         findings,
-        ("kept of", "least within 5 %", "most beyond 25 %", "ρ with ratio"),
+        ("kept of", "least within 5 %", "most beyond 25 %"),
         [
             (
                 label(name),
                 _kept(compressed[name]["least_within_5"]),
                 _kept(compressed[name]["most_beyond_25"]),
-                "–" if compressed[name]["rank"] is None else f"{compressed[name]['rank']:.2f}",
             )
             for name in measures
         ],

@@ -21,8 +21,8 @@ PROPERTIES = ("norm_score", "low_variance_gram", "low_variance_score", "cost", "
 
 def role_maps(rows: Rows) -> Figure:
     """What each head brings of the sense, a cell a head, from the first layer (bottom) to the last. Orange: it pushes
-    what follows (last panel: the residual stream) towards the sense of its own prompt; blue: away from it. Dots: heads
-    whose effect is told from chance among all heads (family-wise p < 0.05). The control should have no colour.
+    what follows (last panel: the residual stream) towards the sense of its own prompt; violet: away. Dots: heads whose
+    effect is told from chance among all heads (family-wise p < 0.05). The control should have no colour.
     """
     layers, heads = (1 + max(values(rows, column)) for column in ("layer", "head"))
     size = (2.6 * len(MAPS), max(2.4, 0.14 * layers + 1))
@@ -39,6 +39,7 @@ def role_maps(rows: Rows) -> Figure:
         marked = [row for row in own if row["p"] < LEVEL]
         axis.plot(values(marked, "head"), values(marked, "layer"), "o", color="black", markersize=2.5)
         axis.set(title=textwrap.fill(label(series), 22), xlabel="head")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(visible=False)
         figure.colorbar(image, ax=axis)
     axes[0].set_ylabel("layer")
