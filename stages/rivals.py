@@ -74,10 +74,11 @@ def main(stage: Stage) -> None:
         def measure(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]] = ()) -> list[Measured]:
             return list(measure_all(jobs(methods, law, rows), context, bar.update, engine))
 
-        first = measure(settings.calibrate, Law())
+        calibrating = [method for method in settings.calibrate if method in settings.methods]
+        first = measure(calibrating, Law())
         known = [each.row for each in first if each.there]
         law = Law.fit(known)
-        others = measure([method for method in settings.methods if method not in settings.calibrate], law, known)
+        others = measure([method for method in settings.methods if method not in calibrating], law, known)
 
     measured, runs = first + others, [each for each in (*first, *others) if each.there]
     rows = [run.row for run in runs]

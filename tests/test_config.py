@@ -87,6 +87,12 @@ def test_a_relative_tolerance_of_zero_is_one_that_never_counts(tmp_path: Path) -
     assert load_with(tmp_path, "perplexity.relative_tolerance", 0).perplexity.relative_tolerance == 0.0
 
 
+def test_the_long_list_of_rivals_has_those_that_are_measured_first(tmp_path: Path) -> None:
+    rivals = load_with(tmp_path, "rivals.methods", "long").rivals
+    assert len(rivals.methods) > 30
+    assert set(rivals.calibrate) <= set(rivals.methods)
+
+
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(PermeationError, match=r"unknown key cluster\.K; cluster accepts: k, share, components"):
         load_with(tmp_path, "cluster.K", [4])

@@ -89,6 +89,9 @@ COMMANDS = {
 # What is named and not run here.
 NOT_RUN = {
     "make setup RAY=1": ".ci/run",
+    ".venv/bin/dvc exp run -S rivals.methods=long -S 'rivals.bits=[3,4,5,6,8,12]' report_weights": (
+        "long; tests/rivals fits every method of the list, tests/test_config.py reads it"
+    ),
     ".venv/bin/dvc exp run -S engine.kind=ray": "tests/frame/test_engine.py, tests/pipeline/test_stages.py",
     "dvc exp run --temp": "named without its options",
     "python -m bench.engines": "a benchmark",
