@@ -59,7 +59,7 @@ def kept_sense(compressed: Metrics) -> Section:
         f"Of {counted(compressed['models'], 'compressed model')}, among those within 5 % of the perplexity the least "
         f"of the difference between the senses in what follows is {_kept(gap['least_within_5'])}; among those that "
         f"lose 25 % and more the most is {_kept(gap['most_beyond_25'])}.",
-        "1 is all that the untouched model has of it; intervals are over words.",
+        "1 is all that the untouched model has of it; for the intervals words are resampled.",
     ]
     return Section(
         "Does compression lose the sense before it loses perplexity?",
