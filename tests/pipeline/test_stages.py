@@ -24,6 +24,7 @@ from permeation.frame.tables import read_json
 from permeation.meaning.laws import PUBLISHED_G_LAWS
 from permeation.report.findings import sections, summarise
 from permeation.report.results import Place, Results
+from permeation.rivals.frontier import Law
 from stages import Stage, run
 from tests.conftest import PROJECT
 from tests.support import tiny
@@ -331,6 +332,22 @@ def test_a_rival_that_the_model_does_not_allow_is_noted(
     assert "this model rotates queries and keys by position" in refused["note"]
     assert refused["ratio"] is None
     assert [row["method"] for row in measured if row["ratio"] is not None] == ["int_column"] * 4
+
+
+def test_a_run_that_the_law_rules_out_is_left_out_but_for_the_largest_size(
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    settings = replace(config, model=str(checkpoints["llama"]), corpus=str(tmp_path / "text.txt"))
+    chosen = {"methods": ("int_column", "int_rows"), "calibrate": ("int_column",), "bits": (3.0, 4.0, 8.0)}
+    settings = replace(settings, rivals=replace(config.rivals, **chosen))
+    for name in ("fetch_model", "fetch_corpus", "tokenize_corpus", "baseline", "extract_wqk", "moments"):
+        run_stage(name, settings)
+    monkeypatch.setattr("permeation.rivals.frontier.Law.fit", lambda _: Law(c=1e6, runs=2, spread=2.0))
+    rows = read_json(run_stage("rivals", settings) / "rows.json")
+    left_out = [(row["method"], row["size"]) for row in rows if row["ratio"] is None]
+    assert left_out == [("int_rows", 3)]  # at 3 bits int_column takes less, at 4 a scale for each row makes it larger
+    assert all(row["foretold"] > 1 and "foretold" in row["note"] for row in rows if row["ratio"] is None)
 
 
 def test_by_hand_a_stage_reads_and_writes_under_the_output_folder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
