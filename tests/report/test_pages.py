@@ -401,3 +401,10 @@ def test_with_one_word_the_label_stands_clear_of_the_legend(name: str) -> None:
     legend, label = figure.legends[0], figure._supylabel
     assert not legend.get_window_extent().overlaps(label.get_window_extent())
     plt.close(figure)
+
+
+def test_one_word_has_no_agreement_of_heads() -> None:
+    metrics = sample_metrics()
+    assert "Two words' maps of the heads" in said_of(metrics)
+    metrics["head_roles"]["agreement"] = None
+    assert "Two words' maps of the heads" not in said_of(metrics)

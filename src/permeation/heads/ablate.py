@@ -26,7 +26,7 @@ def mean_outputs(model: Any, windows: Windows) -> Float[Tensor, "layers heads d_
     places = list(attention_outputs(model))
     sums: list[Any] = [0.0] * len(places)
 
-    with ExitStack() as hooks, torch.inference_mode(), fast_products():
+    with ExitStack() as hooks, torch.inference_mode(), fast_products():  # pragma: no branch
         for layer, place in enumerate(places):
 
             def add(_projection: Any, inputs: tuple[Tensor, ...], layer: int = layer) -> None:

@@ -39,6 +39,6 @@ def attention_at_word(
     finally:
         model.set_attn_implementation(usual)
     layers = found.attentions
-    if not layers or any(each is None for each in layers):
+    if not layers or any(each is None for each in layers):  # pragma: no cover (no family that is tried is one)
         raise PermeationError(f"the family {model.config.model_type!r} does not say where its heads look")
     return torch.stack([each[:, :, -1].float().cpu() for each in layers], dim=1).numpy()

@@ -81,7 +81,7 @@ def measure_roles(
         advance(
             len(W_O) * sum(len(_first(most_pairs, len(each.T))) for word, each in read.items() if word not in clear)
         )
-    if not np.isfinite(changed).all():
+    if not np.isfinite(changed).all():  # pragma: no cover (the untouched model is finite, or ended the stage before)
         raise PermeationError("the next-token distributions hold values that are not finite, where a head is changed")
     ends = np.cumsum([len(some) for some in few.values()])[:-1]
     for (word, clean), own in zip(clear.items(), np.split(changed, ends), strict=True):
@@ -134,7 +134,7 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> _Clean:
     probabilities = torch.stack(logits).softmax(dim=-1)[:, None]
     weights = torch.cat([leaning(probabilities)] * 2)
     T = lean(probabilities[:, None], weights)[:, 0, 0].double().cpu().numpy()
-    if not np.isfinite(T).all():
+    if not np.isfinite(T).all():  # pragma: no cover (fetch_model has seen that the model is finite)
         raise PermeationError("the next-token distributions hold values that are not finite")
     return _Clean(tokens, np.stack(z), np.stack(gain), np.stack(attention), weights, T)
 
