@@ -166,7 +166,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
         return model.base_model.norm if isinstance(model, ToyModel) else final_norm(model)
 
     monkeypatch.setattr("permeation.meaning.shifted.blocks", toy_blocks)
-    monkeypatch.setattr("permeation.meaning.measure_uses.final_norm", toy_norm)
+    monkeypatch.setattr("permeation.meaning.residuals.final_norm", toy_norm)
 
 
 def toy_uses(seed: int = 0) -> Uses:

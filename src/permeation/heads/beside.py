@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
-from permeation.heads.chance import Chance, shuffles_within_layers
+from permeation.heads.chance import Chance, shuffles_within_layers, standard_ranks
 from permeation.weights.pca import KernelPca
 
 
@@ -39,25 +38,26 @@ def rank_beside(
     """Spearman's ρ over all heads and within layers; where one of the two is constant ρ is 0."""
     layers, heads = role.shape
     x, y = role.ravel(), property_.ravel()
-    shuffled = np.array([_rank_correlation(x, rng.permutation(y)) for _ in range(draws)])
+    of_x, of_y = standard_ranks(x), standard_ranks(y)
+    shuffled = np.array([of_x @ rng.permutation(of_y) for _ in range(draws)])
     resampled = np.array(
         [_rank_correlation(x[some], y[some]) for some in rng.integers(x.size, size=(resamples, x.size))]
     )
     low, high = (float(each) for each in np.quantile(resampled, (0.025, 0.975)))
     within = None
     if heads > 1:
-        ranks = [np.stack([_standard_ranks(each) for each in values]).ravel() for values in (role, property_)]
+        ranks = [np.stack([standard_ranks(each) for each in values]).ravel() for values in (role, property_)]
         orders = shuffles_within_layers(layers, heads, draws, rng)
         drawn = (ranks[0] * ranks[1][orders]).sum(axis=1) / layers
         within = Chance.of(float(ranks[0] @ ranks[1]) / layers, drawn)
-    return Beside(Chance.of(_rank_correlation(x, y), shuffled), low, high, within)
+    return Beside(Chance.of(float(of_x @ of_y), shuffled), low, high, within)
 
 
 def between_clusters(
     role: Float[np.ndarray, "n"], cluster: Int[np.ndarray, "n"], draws: int, rng: np.random.Generator
 ) -> Chance:
     """η²: the share of the variance of the role's ranks that lies between clusters, against shuffled labels."""
-    ranks = _standard_ranks(role)
+    ranks = standard_ranks(role)
 
     def share(labels: Int[np.ndarray, "n"]) -> float:
         sums, sizes = np.bincount(labels, ranks), np.bincount(labels)
@@ -79,12 +79,5 @@ def low_variance_shares(pca: KernelPca, explained: float) -> Float[np.ndarray, "
     return squares[:, pca.components_for(explained) :].sum(axis=1) / squares.sum(axis=1)
 
 
-def _standard_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Ranks less their mean, over their norm; 0 where all are alike."""
-    centred = stats.rankdata(values) - (len(values) + 1) / 2
-    norm = np.linalg.norm(centred)
-    return centred / norm if norm > 0 else centred
-
-
 def _rank_correlation(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float:
-    return float(_standard_ranks(x) @ _standard_ranks(y))
+    return float(standard_ranks(x) @ standard_ranks(y))

@@ -79,7 +79,7 @@ def agreement(maps: Float[np.ndarray, "words layers heads"], draws: int, rng: np
     words, layers, heads = maps.shape
     if words < 2:
         return None
-    ranks = np.stack([_standard(stats.rankdata(each)) for each in maps.reshape(words, -1)])
+    ranks = np.stack([standard_ranks(each) for each in maps.reshape(words, -1)])
     pairs = list(combinations(range(words), 2))
     drawn = []
     for start in range(0, draws, AT_ONCE):
@@ -90,8 +90,8 @@ def agreement(maps: Float[np.ndarray, "words layers heads"], draws: int, rng: np
     return Chance.of(value, np.concatenate(drawn), rising=True)
 
 
-def _standard(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Less the mean, over the norm; 0 where all are alike."""
-    centred = values - values.mean()
+def standard_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Ranks less their mean, over their norm: two such give Spearman's ρ as their product; 0 where all are alike."""
+    centred = stats.rankdata(values) - (len(values) + 1) / 2
     norm = np.linalg.norm(centred)
     return centred / norm if norm > 0 else centred

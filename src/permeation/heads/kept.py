@@ -13,8 +13,9 @@ from permeation.frame.errors import PermeationError
 from permeation.heads.sense import MEASURES, Sense
 from permeation.meaning.bootstrap import resample_words
 from permeation.meaning.seeds import named_generator
+from permeation.perplexity.ratio import KEPT_RATIO
 
-KEPT_RATIO, LOST_RATIO = 1.05, 1.25  # up to the one a model counts as kept, from the other on as harmed
+LOST_RATIO = 1.25  # from this ratio on a model counts as harmed
 
 
 def near(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float], methods: int) -> list[Mapping[str, Any]]:

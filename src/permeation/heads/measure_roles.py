@@ -15,9 +15,9 @@ from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.heads.attention import attention_at_word, deciding
 from permeation.heads.roles import causal_share, direct_writing, substitutes
-from permeation.heads.word_runs import read_word, run_changed
+from permeation.heads.word_runs import in_order, read_word, run_changed, untouched_leans
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.intervene import MatchedPairs, clean_auc, lean, leaning
+from permeation.meaning.intervene import MatchedPairs, clean_auc, lean
 from permeation.meaning.seeds import named_generator
 from permeation.models.families import attention_outputs
 from permeation.models.tokenizer import by_length
@@ -62,7 +62,7 @@ def measure_roles(
     pairs = direction_pairs(activations.prompts)
     W_O = np.stack([place.W_O.float().cpu().numpy() for place in attention_outputs(model)])
     with fast_products():
-        read = {word: _read_clean(model, _twins(sequences, own)) for word, own in pairs.items()}
+        read = {word: _read_clean(model, [sequences[i] for i in in_order(own)]) for word, own in pairs.items()}
         clear = {word: clean for word, clean in read.items() if clean_auc(clean.T) >= least_auc}
         if not clear:
             known = ", ".join(f"{word} {clean_auc(clean.T):.2f}" for word, clean in read.items())
@@ -97,11 +97,6 @@ def measure_roles(
     return found, [word for word in pairs if word not in found]
 
 
-def _twins(sequences: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]]) -> list[Sequence[int]]:
-    """The tokens of A_1 … A_n, then of B_1 … B_n."""
-    return [sequences[pair[sense]] for sense in range(2) for pair in pairs]
-
-
 def _first(most_pairs: int, prompts: int) -> list[int]:
     """Where the prompts of the first pairs stand among A_1 … A_n, B_1 … B_n."""
     n = prompts // 2
@@ -131,9 +126,8 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> _Clean:
             z[i], gain[i] = (each[:, place].double().cpu().numpy() for each in (run.z, run.gain))
             attention[i] = looks[place][..., deciding(tokens[i], twins[i])].sum(axis=-1)
             logits[i] = run.logits[place].float()
-    probabilities = torch.stack(logits).softmax(dim=-1)[:, None]
-    weights = torch.cat([leaning(probabilities)] * 2)
-    T = lean(probabilities[:, None], weights)[:, 0, 0].double().cpu().numpy()
+    weights, leans = untouched_leans(torch.stack(logits))
+    T = leans.double().cpu().numpy()
     if not np.isfinite(T).all():  # pragma: no cover (fetch_model has seen that the model is finite)
         raise PermeationError("the next-token distributions hold values that are not finite")
     return _Clean(tokens, np.stack(z), np.stack(gain), np.stack(attention), weights, T)

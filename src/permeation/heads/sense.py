@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
 from permeation.frame.device import fast_products
-from permeation.heads.word_runs import read_word
+from permeation.heads.word_runs import in_order, read_word, untouched_leans
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.decode_words import decode_words
-from permeation.meaning.intervene import KINDS, OUTCOMES, lean, leaning
+from permeation.meaning.intervene import KINDS, OUTCOMES
 from permeation.meaning.measure_uses import Shifting, measure_uses
+from permeation.meaning.residuals import without_unseen_mean
 from permeation.meaning.sigma import measure_fans
-from permeation.models.families import blocks, final_norm
+from permeation.models.families import blocks, stream_of
 from permeation.models.tokenizer import by_length
 
 # What is measured of each word (docs/heads.md, Compression and meaning).
@@ -55,7 +54,7 @@ def streams_at_word(model: Any, sequences: Sequence[Sequence[int]]) -> Float[np.
         streams.append((inputs[0] if inputs else named["hidden_states"])[:, -1])
 
     def after(_block: Any, _inputs: Any, output: Any) -> None:
-        streams.append((output[0] if isinstance(output, tuple) else output)[:, -1])
+        streams.append(stream_of(output)[:, -1])
 
     parts = list(blocks(model))
     handles = [parts[0].register_forward_pre_hook(before, with_kwargs=True)]
@@ -69,9 +68,7 @@ def streams_at_word(model: Any, sequences: Sequence[Sequence[int]]) -> Float[np.
     finally:
         for handle in handles:
             handle.remove()
-    stream = np.stack(found)
-    centred = isinstance(final_norm(model), nn.LayerNorm)
-    return stream - stream.mean(axis=-1, keepdims=True) if centred else stream
+    return without_unseen_mean(model, np.stack(found))
 
 
 def measure_sense(
@@ -90,26 +87,21 @@ def measure_sense(
     """
     with fast_products():
         own = replace(activations, at_word=streams_at_word(model, sequences))
-        words = tuple(direction_pairs(own.prompts))
-        decoded = decode_words(own, direction_layer, "direction", "own", 1, 1, seed).words
+        pairs = direction_pairs(own.prompts)
+        words = tuple(pairs)
         fans = measure_fans(own, direction_layer)
         vocabulary = model.get_output_embeddings().weight.shape[0]
         shifting = Shifting(lambda: model, after, sequences, own, direction_layer, seed)
         uses = measure_uses(shifting, layers, 0.0, vocabulary, lambda _: None)
-        gaps = [sense_gap(model, [sequences[i] for i in _in_order(own, word)]) for word in words]
+        gaps = [sense_gap(model, [sequences[i] for i in in_order(pairs[word])]) for word in words]
     R = [uses.words[word].response[:, KINDS.index("one_direction"), OUTCOMES.index("next_token")] for word in words]
     return Sense(
         words,
-        auc=np.array([decoded[word].auc[1:].mean() - 0.5 for word in words]),
+        auc=np.array([uses.auc[word][1:].mean() - 0.5 for word in words]),
         separation=np.array([fans[word].separation for word in words]),
         gap=np.array(gaps),
         response=np.mean(R, axis=1),
     )
-
-
-def _in_order(activations: Activations, word: str) -> list[int]:
-    pairs = direction_pairs(activations.prompts)[word]
-    return [pair[sense] for sense in range(2) for pair in pairs]
 
 
 def sense_gap(model: Any, sequences: Sequence[Sequence[int]]) -> float:
@@ -122,7 +114,5 @@ def sense_gap(model: Any, sequences: Sequence[Sequence[int]]) -> float:
         run = read_word(model, [sequences[i] for i in group], repeats=1)
         for place, i in enumerate(group):
             logits[i] = run.logits[place].float()
-    probabilities = torch.stack(logits).softmax(dim=-1)[:, None]
-    T = lean(probabilities[:, None], torch.cat([leaning(probabilities)] * 2))[:, 0, 0]
-    a, b = T.chunk(2)
+    a, b = untouched_leans(torch.stack(logits))[1].chunk(2)
     return float(a.mean() - b.mean())

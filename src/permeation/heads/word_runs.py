@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
+from permeation.meaning.intervene import lean, leaning
 from permeation.meaning.shifted import continuing, keeping
-from permeation.models.families import attention_outputs, blocks
+from permeation.models.families import attention_outputs, blocks, stream_of
 
 Z = Float[Tensor, "rows tokens heads d_head"]
 
@@ -76,7 +77,7 @@ def read_word(model: Any, sequences: Sequence[Sequence[int]], repeats: int) -> W
         tokens=tokens[:, -1:],
         repeats=repeats,
         cache=cache,
-        streams=torch.stack([_stream(output)[:, -1] for output in outputs]),
+        streams=torch.stack([stream_of(output)[:, -1] for output in outputs]),
         in_tuple=isinstance(outputs[0], tuple),
         z=torch.stack(z).unflatten(-1, (len(places[0].W_O), -1)),
         gain=torch.stack(gains),
@@ -117,6 +118,20 @@ def run_changed(
     return logits.unflatten(0, (prompts, clean.repeats))
 
 
+def in_order(pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """A_1 … A_n, then B_1 … B_n: the prompts of a word's pairs as everything here takes them."""
+    return [pair[sense] for sense in range(2) for pair in pairs]
+
+
+def untouched_leans(
+    logits: Float[Tensor, "prompts d_vocab"],
+) -> tuple[Float[Tensor, "prompts 1 d_vocab"], Float[Tensor, "prompts"]]:
+    """w of each prompt's pair, from the other pairs, and T of each prompt with it; the prompts as of `in_order`."""
+    probabilities = logits.softmax(dim=-1)[:, None]
+    weights = torch.cat([leaning(probabilities)] * 2)
+    return weights, lean(probabilities[:, None], weights)[:, 0, 0]
+
+
 @contextmanager
 def changing(model: Any, layer: int, change: Callable[[Z], Z]) -> Iterator[None]:
     """While it lasts, the heads of a block give change(z) in place of z; after it they are as they were."""
@@ -131,8 +146,3 @@ def changing(model: Any, layer: int, change: Callable[[Z], Z]) -> Iterator[None]
         yield
     finally:
         handle.remove()
-
-
-def _stream(output: Any) -> Tensor:
-    """The residual stream in what a block returned."""
-    return output[0] if isinstance(output, tuple) else output

@@ -22,9 +22,9 @@ from permeation.meaning.intervene import (
     leaning,
     response_to_shift,
 )
+from permeation.meaning.residuals import without_unseen_mean
 from permeation.meaning.shifted import CleanRun, read_clean, run_shifted
 from permeation.meaning.uses import Uses, WordUse
-from permeation.models.families import final_norm
 from permeation.models.tokenizer import by_length
 
 NEUTRAL = ","  # what follows the word where the second outcome is measured
@@ -140,8 +140,7 @@ def _measure_words(shifting: Shifting, task: Shifts, advance: Callable[[int], ob
         raise PermeationError(
             "the next-token distributions hold values that are not finite, where the stream is shifted"
         )
-    if isinstance(final_norm(model), torch.nn.LayerNorm):  # as in `residuals_at`: the model cannot see the mean
-        ends -= ends.mean(axis=-1, keepdims=True)
+    ends = without_unseen_mean(model, ends)
     for each, chosen in zip(matched, of_word, strict=True):
         for at in range(len(layers)):
             shifted[at, chosen, :, 2] = each.sigma(ends[at, chosen], direction_layer)

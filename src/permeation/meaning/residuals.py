@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from permeation.frame.errors import PermeationError
 from permeation.meaning.words import Prompt
+from permeation.models.families import final_norm
 from permeation.models.tokenizer import check_tokens
 
 
@@ -93,6 +95,13 @@ def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[S
         if positions[-1] < 0:
             raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
     return positions
+
+
+def without_unseen_mean(
+    model: Any, stream: Float[np.ndarray, "*places d_model"]
+) -> Float[np.ndarray, "*places d_model"]:
+    """A plain model's residual stream as `residuals_at` gives it: without its mean where norms are LayerNorms."""
+    return stream - stream.mean(axis=-1, keepdims=True) if isinstance(final_norm(model), nn.LayerNorm) else stream
 
 
 def residuals_at(

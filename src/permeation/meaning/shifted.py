@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.models.families import blocks
+from permeation.models.families import blocks, stream_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_clean(model: Any, sequences: Sequence[Sequence[int]], after: int, repea
         for handle in handles:
             handle.remove()
     cache.batch_repeat_interleave(repeats)
-    streams = torch.stack([_stream(output) for output in outputs])
+    streams = torch.stack([stream_of(output) for output in outputs])
     return CleanRun(tokens[:, -2:], repeats, cache, streams, isinstance(outputs[0], tuple), logits)
 
 
@@ -68,7 +68,7 @@ def run_shifted(
     stream = clean.streams[layer - 1].repeat_interleave(clean.repeats, dim=0)
     stream[:, 0] += shift.flatten(0, 1).to(stream)
     last: list[Tensor] = []
-    handle = blocks(model)[-1].register_forward_hook(lambda *call: last.append(_stream(call[-1])))
+    handle = blocks(model)[-1].register_forward_hook(lambda *call: last.append(stream_of(call[-1])))
     try:
         with keeping(clean.cache), continuing(model, layer, stream, clean.in_tuple):
             tokens = clean.tokens.repeat_interleave(clean.repeats, dim=0)
@@ -106,8 +106,3 @@ def continuing(
     finally:
         for block in skipped:
             del block.forward
-
-
-def _stream(output: Any) -> Tensor:
-    """The residual stream in what a block returned."""
-    return output[0] if isinstance(output, tuple) else output

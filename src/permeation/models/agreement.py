@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
-from permeation.models.families import Geometry, blocks, geometry_of, longest_context, readout
+from permeation.models.families import Geometry, blocks, geometry_of, longest_context, readout, stream_of
 from permeation.models.fold import fold_norms
 from permeation.models.guard import one_line
 from permeation.models.load import load_bridge, load_model
@@ -69,7 +69,7 @@ def trace(model: Any, window: Int[Tensor, "tokens"]) -> Trace:
             kept.append(inputs[0])
 
         def after(_module: Any, _inputs: Any, output: Any) -> None:
-            kept.append(output[0] if isinstance(output, tuple) else output)
+            kept.append(stream_of(output))
 
         hooks.callback(layers[0].register_forward_pre_hook(before).remove)
         for layer in layers:

@@ -259,6 +259,11 @@ def readout(model: Any) -> Readout:
     return Readout(head.weight, getattr(head, "bias", None), adapter.apply_output_logits_transform)
 
 
+def stream_of(output: Any) -> Tensor:
+    """The residual stream in what a block returned: in some families it is the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def attention_views(model: Any) -> Iterator[AttentionViews]:
     """The attention layers' views, first block first."""
     layout = _layout_of(model)

@@ -53,6 +53,18 @@ def metric_roots(problem: Problem, metric: Metric) -> tuple[Tensor, Tensor]:
     return problem.moments.shrunk_roots
 
 
+def leading_directions(
+    W: Float[Tensor, "layers d_model columns"], root: Tensor, inverse: Tensor
+) -> tuple[Float[Tensor, "layers d_model rank"], Float[Tensor, "layers rank columns"]]:
+    """P = S^−½ U and B = Uᵀ S^½ W at full rank, the leading first: of rank r, P B is nearest to W in the metric S.
+
+    U are the left singular vectors of S^½ W, and what they leave of it is Uᵀ S^½ W: U Σ Vᵀ = U (Uᵀ S^½ W).
+    """
+    white = root @ W
+    U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
+    return inverse @ U, U.mT @ white
+
+
 @dataclass(frozen=True)
 class HeadRanks(Numbers):
     """Every head's W_Q and every key head's W_K cut to a rank of its own, by the SVD of S^½ W.
@@ -156,11 +168,7 @@ class LayerSubspace(Numbers):
             P = torch.linalg.qr(torch.randn(len(W), W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
             B = P.mT @ W
         else:
-            root, inverse = metric_roots(problem, metric)
-            white = root @ W
-            # The left singular vectors, and what they leave of W: U Σ Vᵀ = U (Uᵀ S^½ W).
-            U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
-            P, B = inverse @ U, U.mT @ white
+            P, B = leading_directions(W, *metric_roots(problem, metric))
         equal = cls(problem.heads, P, B, torch.ones(P.shape[0], P.shape[2], dtype=P.dtype), greedy=False)
         return cls(problem.heads, P, B, _gains(equal, problem), greedy=True) if greedy else equal
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from permeation.rivals.base import Problem
-from permeation.rivals.low_rank import from_layer_matrices, layer_matrices
+from permeation.rivals.low_rank import from_layer_matrices, layer_matrices, leading_directions
 from permeation.rivals.quantised import Integers
 from permeation.rivals.rounded import round_each
 from permeation.rivals.rounding import SCALE_BITS, Grid
@@ -42,10 +41,8 @@ class IntegersAndResidual:
         """Round as Integers.fit is told, then one eigendecomposition a layer."""
         integers = Integers.fit(problem, **rounding)
         base = layer_matrices(integers.apply(bits))
-        root, inverse = problem.moments.shrunk_roots
-        white = root @ (layer_matrices(problem.heads) - base)
-        U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(base.shape[1:])]
-        return cls(integers, bits, base, inverse @ U, U.mT @ white)
+        off = layer_matrices(problem.heads) - base
+        return cls(integers, bits, base, *leading_directions(off, *problem.moments.shrunk_roots))
 
     @property
     def smallest(self) -> int:
