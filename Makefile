@@ -39,7 +39,7 @@ quick: .venv/ready  ## the whole pipeline on little text, as the experiment `qui
 
 back: .venv/ready  ## back to the committed parameters and their results, whatever was run since; recomputes nothing
 	git checkout -q HEAD -- params.yaml dvc.lock heads metrics plots
-	$(BIN)/dvc checkout --force dvc.yaml
+	$(BIN)/dvc checkout --force
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/
 	$(BIN)/python -m permeation.report

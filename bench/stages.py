@@ -4,7 +4,7 @@
 
 Runs the stages of dvc.yaml one after the other, each in a process of its own, in a scratch folder and under a copy of
 params.yaml; neither DVC nor earlier results are needed. Adds the model's entry to bench/stages.json and prints all of
-them as a table in Markdown. `python -m bench.gpt2_medium FOLDER` writes a model of GPT-2 medium's size to try it on.
+them as a table in Markdown. `python -m bench.llama_1b FOLDER` writes a model of 1.07 billion parameters to try it on.
 """
 
 from __future__ import annotations
@@ -109,6 +109,8 @@ def main() -> None:
         for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]):
             start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
             stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}
+            peak = stages[name]["peak_bytes"] / 1e6
+            sys.stderr.write(f"{name}: {stages[name]['seconds']:.1f} s, {peak:,.0f} MB\n")
         run = json.loads((folder / "metrics" / "run.json").read_text(encoding="utf-8"))
     entry = {"parameters": run["n_parameters"], "settings": arguments.set, "stages": stages}
     path = Path("bench") / "stages.json"

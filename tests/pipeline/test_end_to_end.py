@@ -24,7 +24,7 @@ def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_second_run_does_nothing(project: Path) -> None:
     assert "Data and pipelines are up to date" in call(project, "dvc", "repro")
-    assert "up to date" in call(project, "dvc", "status")
+    assert "up to date" in call(project, "dvc", "status", "dvc.yaml")
 
 
 def test_results_are_committed_and_heavy_outputs_are_not(project: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_plain_run_leaves_it_out_and_one_line_runs_it(finished_project: Path, 
     params = project / "params.yaml"
     assert "Running stage" not in call(project, "dvc", "repro", "--dry")
     assert not (project / "metrics" / "heads.json").exists()
-    call(project, "dvc", "checkout", "--force", "dvc.yaml")  # as `make back` does
+    call(project, "dvc", "checkout", "--force")  # as `make back` does
 
     settings = params.read_text()
     params.write_text(settings.replace("clean_auc: 0.9", "clean_auc: 0.51"))
