@@ -21,8 +21,8 @@ from permeation.perplexity.nll import window_nll, windows_per_batch
 from permeation.perplexity.settings import Perplexity
 from permeation.perplexity.windows import Windows
 
-FIRST_LOOK = 4  # windows before the first look at the interval, where a tolerance is set
-FIRST_SHARE = 0.1  # of the tolerance, that is enough at the first look: chance makes four windows look alike too often
+FIRST_LOOK = 3  # windows before the first look at the interval, where a tolerance is set
+FIRST_SHARE = 0.1  # of the tolerance, that is enough at the first look: chance makes three windows look alike too often
 KEPT_RATIO = 1.05  # up to this ratio a model counts as kept: 5 % more perplexity
 
 
@@ -82,7 +82,7 @@ def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windo
 
 
 def look_schedule(count: int, tolerance: float | None) -> list[int]:
-    """After how many windows, of `count`, the interval is looked at: 4, 8, 12, 16, 24 …, or at the end.
+    """After how many windows, of `count`, the interval is looked at: 3, 6, 9, 12, 18, 24, 36 …, or at the end.
 
     Looking seldom keeps the interval's coverage: a rule that looks after every window stops at chance dips of the
     variance. How often the intervals cover is simulated in tests/perplexity/test_ratio.py.

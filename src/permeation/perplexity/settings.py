@@ -36,7 +36,7 @@ class Perplexity(Settings):
     )
     tolerance: float | None = checked(
         optional(number(0.0)),
-        "A comparison takes 4, 8, 12, 16, 24 … windows, and ends once half of its ratio's 95 % interval is at most "
+        "A comparison takes 3, 6, 9, 12, 18, 24 … windows, and ends once half of its ratio's 95 % interval is at most "
         "this share of the ratio; null: it takes all windows.",
     )
     hopeless: float | None = checked(
