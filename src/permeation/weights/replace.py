@@ -300,7 +300,7 @@ def mixing_job(
         only[replaced] = R[replaced]
         W_Q = injection.mixed(only)
         size = injection.relative_change(W_Q)
-        return Change({"W_Q": W_Q}, {"change_median": float(size.median()), "change_max": float(size.max())})
+        return Change({"W_Q": W_Q.float()}, {"change_median": float(size.median()), "change_max": float(size.max())})
 
     return Job(key, change, layers.start, columns or {})
 
