@@ -1,5 +1,7 @@
 """What models with compressed W_Q and W_K keep of the words' senses, beside their perplexity."""
 
+import torch
+
 from permeation.frame import progress
 from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.heads.kept import KeptSense, near
@@ -39,10 +41,10 @@ def main(stage: Stage) -> None:
         bar.update()
         for row in chosen:
             if row["method"] != method:  # rows of a method stand together; a fitted rival is large
-                method = row["method"]
+                method, rival = row["method"], None
                 rival = METHODS[method].fit(problem)
             assert rival is not None
-            with injected(model, **rival.apply(row["size"]).tensors()):
+            with injected(model, **rival.apply(row["size"]).to(torch.float32).tensors()):
                 found.append((row, measure_sense(model, *asked)))
             bar.update()
     kept = KeptSense(untouched, found, config.bootstrap.resamples, config.seed)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+import torch
+
 from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json, write_rows
@@ -36,26 +38,29 @@ def main(stage: Stage) -> None:
 
     def jobs(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
         for method in methods:
-            rival, refusal = fitted(method, problem)  # gone before the next one is fitted: they are large
-            if rival is None:
-                yield Unmeasured({"method": method, "size": None, "bits": None, "foretold": None}, refusal or "")
-                continue
-            sizes = sizes_near(rival, [bits * original for bits in settings.bits])
-            apply = lru_cache(maxsize=1)(rival.apply)
-            for size in sizes:
-                columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
-                if law.c is not None and law.spread is not None:
-                    columns["foretold"] = law.ratio(errors.within(FORM, apply(size)))
-                    out_of_question = settings.leave_out is not None and beaten(
-                        columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
-                    )
-                    if out_of_question and size < sizes[-1]:
-                        yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
-                        continue
-                yield Job({"method": method, "size": size}, partial(change, apply, size), columns=columns)
+            yield from jobs_of(method, law, rows)  # all that one holds is gone before the next one is fitted
 
-    def change(apply: Callable[[int], Heads], size: int) -> Change:
-        changed = apply(size)
+    def jobs_of(method: str, law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
+        rival, refusal = fitted(method, problem)
+        if rival is None:
+            yield Unmeasured({"method": method, "size": None, "bits": None, "foretold": None}, refusal or "")
+            return
+        sizes = sizes_near(rival, [bits * original for bits in settings.bits])
+        for size in sizes:
+            columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
+            applied = lru_cache(partial(read_back, rival, size))
+            if law.c is not None and law.spread is not None:
+                columns["foretold"] = law.ratio(errors.within(FORM, applied()))
+                out_of_question = settings.leave_out is not None and beaten(
+                    columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
+                )
+                if out_of_question and size < sizes[-1]:
+                    yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
+                    continue
+            yield Job({"method": method, "size": size}, partial(change, applied), columns=columns)
+
+    def change(applied: Callable[[], Heads]) -> Change:
+        changed = applied()
         return Change(changed.tensors(), {f"error_{form}": error for form, error in errors.of(changed).items()})
 
     journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed, settings.compared))
@@ -92,6 +97,11 @@ def main(stage: Stage) -> None:
         whole = read_json(inputs["model"] / "model.json")["n_parameters"]
         sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / whole}
         write_json(out / "summary.json", {**found, **sizes})
+
+
+def read_back(rival: Rival, size: int) -> Heads:
+    """The weights at this size as the model is given them."""
+    return rival.apply(size).to(torch.float32)
 
 
 def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:

@@ -109,12 +109,13 @@ def test_rounded_factors_at_full_size_give_the_model_back_and_cost_what_is_round
     assert errors[1] > 20 * errors[0]
     rival = METHODS[name].fit(problem)
     half = rival.largest // 2
-    factors = rival.factors(half)  # type: ignore[attr-defined]
+    each = rival.factors(half)  # type: ignore[attr-defined]
+    factors = [torch.cat(parts) for parts in zip(*each, strict=True)]
     columns = sum(int((factor != 0).any(dim=-2).sum()) for factor in factors)
     kept = [factor.shape[-2] * int((factor != 0).any(dim=-2).sum()) for factor in factors]
     numbers, scales = rival.factor_sizes(half)  # type: ignore[attr-defined]
     if isinstance(rival, SharedSubspace):  # a group's P stands once for each of its layers
-        spare = len(rival.W) - rival.groups
+        spare = len(problem.heads.W_Q) - len(rival.P)
         columns, kept[0] = columns - spare * half, kept[0] - spare * half * rival.P.shape[1]
     if isinstance(rival, Tucker):  # of the core only the kept ranks are stored, not whole columns
         kept[-1] = int((factors[-1] != 0).sum())

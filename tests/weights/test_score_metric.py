@@ -11,9 +11,9 @@ from torch import Tensor
 from permeation.models.families import attention_views
 from permeation.models.fold import fold_norms
 from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
-from permeation.weights.heads import Heads, gram_form, read_heads
+from permeation.weights.heads import Heads, gathered, gram_form, read_heads
 from permeation.weights.inject import injected
-from permeation.weights.moments import Moments, collect, roots
+from permeation.weights.moments import Moments, collect, symmetric_root, triangular_root
 from permeation.weights.pca import fit_pca, share_table
 from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
 from tests.support import tiny
@@ -55,10 +55,28 @@ def test_streamed_moments_are_those_of_all_tokens_at_once(family: str) -> None:
 
 
 def test_roots_are_roots() -> None:
-    S = torch.randn(3, 5, 9, dtype=torch.float64)
-    root, inverse = roots(S @ S.mT)
-    torch.testing.assert_close(root @ root, S @ S.mT)
-    torch.testing.assert_close(root @ inverse, torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
+    half = torch.randn(3, 5, 9, dtype=torch.float64)
+    S = half @ half.mT
+    root, F = symmetric_root(S), triangular_root(S)
+    torch.testing.assert_close(root, root.mT)
+    torch.testing.assert_close(root @ root, S)
+    torch.testing.assert_close(F.mT @ F, S)
+    assert torch.equal(F, F.triu())
+
+
+def test_a_layer_at_a_time_is_all_at_once() -> None:
+    _, heads, moments = folded("gpt2")
+    each = list(zip(heads.layers(), moments.layers(), strict=True))
+    assert all(layer.W_Q.dtype == torch.float64 for layer, _ in each)
+    for name, tensor in heads.tensors().items():
+        torch.testing.assert_close(torch.cat([getattr(layer, name) for layer, _ in each]), tensor.double())
+    for name in ("shrinkage", "shrunk", "shrunk_covariance", "augmented"):
+        parts = [getattr(layer, name) for _, layer in each]
+        torch.testing.assert_close(torch.cat(parts), getattr(moments, name))
+    W_Q, mean = gathered(((layer.W_Q, of_layer.mean) for layer, of_layer in each), len(each))
+    torch.testing.assert_close(W_Q, heads.W_Q.double())
+    torch.testing.assert_close(mean, moments.mean)
+    torch.testing.assert_close(moments.part(slice(1, 3)).second, moments.second[1:3])
 
 
 def test_the_score_norm_is_the_mean_squared_score(family: str) -> None:

@@ -68,7 +68,11 @@ class Local:
 
     def map(self, run: Run[Any, Any], tasks: Iterable[tuple[str, Any]], progress: Progress) -> Iterator[Any]:
         """The result of every task; `progress` is told by `run` itself."""
-        return (run(task, progress) for _, task in tasks)
+
+        def result(named: tuple[str, Any]) -> Any:
+            return run(named[1], progress)
+
+        return map(result, tasks)  # in place of a loop, whose variable would hold a task while the next one is made
 
 
 @dataclass(frozen=True)

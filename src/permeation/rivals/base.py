@@ -6,8 +6,8 @@ counted: docs/weights.md, Storage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -28,7 +28,7 @@ class Problem:
     """What a rival is fitted to.
 
     Attributes:
-        heads: the untouched weights, in float64. moments: of their layers' inputs.
+        heads: the untouched weights. moments: of their layers' inputs.
         pairs: the coordinates of a head that positions rotate together, two by two; None where they rotate none.
         seed: of what is drawn at random.
     """
@@ -43,7 +43,16 @@ class Problem:
         """From what fetch_model, extract_wqk and moments wrote."""
         sizes = read_json(model / "model.json")
         pairs = pairs_of(sizes["d_head"], sizes["rotated"], sizes["interleaved"]) if sizes["rotary"] else None
-        return cls(Heads.read(weights).double(), Moments.read(moments), pairs, seed)
+        return cls(Heads.read(weights), Moments.read(moments), pairs, seed)
+
+    def part(self, layers: slice) -> Problem:
+        """What some layers pose."""
+        return replace(self, heads=self.heads.part(layers), moments=self.moments.part(layers))
+
+    def layers(self) -> Iterator[Problem]:
+        """What one layer after the other poses, its heads in float64: no more than a layer's exist in that."""
+        for heads, moments in zip(self.heads.layers(), self.moments.layers(), strict=True):
+            yield replace(self, heads=heads, moments=moments)
 
 
 def pairs_of(d_head: int, rotated: int, interleaved: bool) -> Int[Tensor, "pairs 2"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.rivals.base import Numbers, Problem, kept_values, low_rank_parameters, refuse_rotary
-from permeation.rivals.low_rank import Metric
-from permeation.weights.heads import Heads, biases_as_rows, each_layer
+from permeation.rivals.low_rank import Metric, unwhitened
+from permeation.weights.heads import Heads, biases_as_rows, each_layer, gathered
+from permeation.weights.moments import triangular_root
 
 
 @dataclass(frozen=True)
@@ -46,23 +48,24 @@ class CircuitRanks(Numbers):
     def fit(cls, problem: Problem, metric: Metric, greedy: bool) -> CircuitRanks:
         """One SVD a key head, through the QR factors, so that no d × d matrix is formed."""
         refuse_rotary(problem, "an SVD of W_Q W_Kᵀ puts them into coordinates that no longer rotate together")
-        heads = problem.heads
-        layers, kv_heads = heads.W_K.shape[:2]
-        rows = biases_as_rows(heads)
-        W_Q, W_K = rows.W_Q, rows.W_K
-        d = W_K.shape[2]
-        if metric == "score":
-            moments = problem.moments
-            root, inverse = moments.shrunk_roots if heads.b_Q is None else moments.augmented_roots
-        else:
-            root = inverse = torch.eye(d, dtype=W_Q.dtype).expand(layers, -1, -1)
-        queries = each_layer(root, W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (layers, kv_heads, g d, d_head)
-        Q_left, R_left = torch.linalg.qr(queries)
-        Q_right, R_right = torch.linalg.qr(each_layer(root, W_K))
-        U, S, Vh = torch.linalg.svd(R_left @ R_right.mT)
-        left = each_layer(inverse, (Q_left @ U).unflatten(2, (-1, d))).flatten(2, 3)
-        right = each_layer(inverse, Q_right @ Vh.mT)
-        return cls(heads, left.flatten(0, 1), right.flatten(0, 1), S.flatten(0, 1), greedy)
+        layers, kv_heads = problem.heads.W_K.shape[:2]
+
+        def decomposed(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:
+            rows = biases_as_rows(layer.heads)
+            d = rows.W_K.shape[2]
+            if metric == "score":
+                F = triangular_root(layer.moments.shrunk if layer.heads.b_Q is None else layer.moments.augmented)
+            else:
+                F = torch.eye(d, dtype=rows.W_Q.dtype)[None]
+            queries = each_layer(F, rows.W_Q).unflatten(1, (kv_heads, -1)).flatten(2, 3)  # (1, kv_heads, g d, d_head)
+            Q_left, R_left = torch.linalg.qr(queries)
+            Q_right, R_right = torch.linalg.qr(each_layer(F, rows.W_K))
+            U, S, Vh = torch.linalg.svd(R_left @ R_right.mT)
+            left = unwhitened(F, (Q_left @ U).unflatten(2, (-1, d))).flatten(2, 3)
+            return left, unwhitened(F, Q_right @ Vh.mT), S
+
+        left, right, S = (each.flatten(0, 1) for each in gathered(map(decomposed, problem.layers()), layers))
+        return cls(problem.heads, left, right, S, greedy)
 
     @property
     def smallest(self) -> int:
@@ -81,23 +84,24 @@ class CircuitRanks(Numbers):
 
     def apply(self, size: int) -> Heads:
         """U Σ^½ and V Σ^½, zero beyond the rank."""
-        return self.assembled(*self.factors(size))
+        return self.assembled(self.factors(size))
 
-    def factors(self, size: int) -> tuple[Tensor, Tensor]:
-        """U Σ^½ and V Σ^½, their columns 0 beyond the rank."""
+    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """U Σ^½ and V Σ^½ of each layer's key heads, their columns 0 beyond the rank."""
         half = (self.S.sqrt() * kept_values(self.S, size, self.greedy))[:, None]
-        return self.left * half, self.right * half
+        kv_heads = self.heads.W_K.shape[1]
+        for left, right, each in zip(*(side.split(kv_heads) for side in (self.left, self.right, half)), strict=True):
+            yield left * each, right * each
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """Σ ranks (g d + d) numbers in 2 Σ ranks columns; biases are rows of the factors, if there are any."""
         ranks = int(kept_values(self.S, size, self.greedy).sum())
         return ranks * (self.left.shape[1] + self.right.shape[1]), 2 * ranks
 
-    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """The queries and keys that the factors are."""
-        heads = self.heads
-        W_Q = left.unflatten(1, (-1, right.shape[1])).unflatten(0, heads.W_K.shape[:2]).flatten(1, 2)
-        W_K = right.unflatten(0, heads.W_K.shape[:2])
-        if heads.b_Q is None:
+        each = ((left.unflatten(1, (-1, right.shape[1])).flatten(0, 1)[None], right[None]) for left, right in factors)
+        W_Q, W_K = gathered(each, len(self.heads.W_Q))
+        if self.heads.b_Q is None:
             return Heads(W_Q, W_K)
         return Heads(W_Q[:, :, :-1], W_K[:, :, :-1], W_Q[:, :, -1], W_K[:, :, -1])

@@ -6,7 +6,9 @@ are exact for rotary models too: positions act on what W̃ gives, whatever it is
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -24,8 +26,8 @@ from permeation.rivals.base import (
     low_rank_parameters,
 )
 from permeation.rivals.form_error import RelativeErrors
-from permeation.weights.heads import Heads, each_layer
-from permeation.weights.moments import roots
+from permeation.weights.heads import Heads, each_layer, gathered
+from permeation.weights.moments import triangular_root
 
 RANKS = 24  # of which the score error is computed, to divide ranks among the layers
 
@@ -37,32 +39,41 @@ def layer_matrices(heads: Heads) -> Float[Tensor, "layers d_model columns"]:
     return torch.cat([heads.W_Q, heads.W_K], dim=1).movedim(1, 2).flatten(2)
 
 
-def from_layer_matrices(W: Float[Tensor, "layers d_model columns"], heads: Heads) -> Heads:
-    """`layer_matrices` undone; the biases are those of `heads`."""
-    n_heads, n_kv_heads = heads.W_Q.shape[1], heads.W_K.shape[1]
-    each = W.unflatten(2, (n_heads + n_kv_heads, -1)).movedim(2, 1)
-    return Heads(each[:, :n_heads], each[:, n_heads:], heads.b_Q, heads.b_K)
+def from_layer_matrices(each: Iterable[Float[Tensor, "1 d_model columns"]], heads: Heads) -> Heads:
+    """`layer_matrices` undone, from those of one layer after the other; the biases are those of `heads`."""
+    layers, n_heads, _, d_head = heads.W_Q.shape
+    by_head = (W.unflatten(2, (-1, d_head)).movedim(2, 1) for W in each)
+    W_Q, W_K = gathered(((W[:, :n_heads], W[:, n_heads:]) for W in by_head), layers)
+    return Heads(W_Q, W_K, heads.b_Q, heads.b_K)
 
 
-def metric_roots(problem: Problem, metric: Metric) -> tuple[Tensor, Tensor]:
-    """S^½ and S^−½ of every layer; the identity for `plain`."""
+def metric_of(problem: Problem, metric: Metric) -> Float[Tensor, "layers d_model d_model"]:
+    """S of every layer; the identity for `plain`."""
     if metric == "plain":
         layers, _, d_model, _ = problem.heads.W_Q.shape
-        identity = torch.eye(d_model, dtype=torch.float64).expand(layers, -1, -1)
-        return identity, identity
-    return problem.moments.shrunk_roots
+        return torch.eye(d_model, dtype=torch.float64).expand(layers, -1, -1)
+    return problem.moments.shrunk
+
+
+def unwhitened(
+    F: Float[Tensor, "layers d d"], U: Float[Tensor, "layers *heads d k"]
+) -> Float[Tensor, "layers *heads d k"]:
+    """F⁻¹ U with each layer's triangular F for all of its heads."""
+    columns = U.movedim(-2, 1)
+    return torch.linalg.solve_triangular(F, columns.flatten(2), upper=True).view(columns.shape).movedim(1, -2)
 
 
 def leading_directions(
-    W: Float[Tensor, "layers d_model columns"], root: Tensor, inverse: Tensor
+    W: Float[Tensor, "layers d_model columns"], S: Float[Tensor, "layers d_model d_model"]
 ) -> tuple[Float[Tensor, "layers d_model rank"], Float[Tensor, "layers rank columns"]]:
-    """P = S^−½ U and B = Uᵀ S^½ W at full rank, the leading first: of rank r, P B is nearest to W in the metric S.
+    """P = F⁻¹ U and B = Uᵀ F W at full rank, the leading first: of rank r, P B is nearest to W in the metric S = Fᵀ F.
 
-    U are the left singular vectors of S^½ W, and what they leave of it is Uᵀ S^½ W: U Σ Vᵀ = U (Uᵀ S^½ W).
+    U are the left singular vectors of F W, and what they leave of it is Uᵀ F W: U Σ Vᵀ = U (Uᵀ F W).
     """
-    white = root @ W
+    F = triangular_root(S)
+    white = F @ W
     U = torch.linalg.eigh(white @ white.mT).eigenvectors.flip(2)[:, :, : min(W.shape[1:])]
-    return inverse @ U, U.mT @ white
+    return unwhitened(F, U), U.mT @ white
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,17 @@ class HeadRanks(Numbers):
     @classmethod
     def fit(cls, problem: Problem, metric: Metric, greedy: bool) -> HeadRanks:
         """One SVD a matrix."""
-        root, inverse = metric_roots(problem, metric)
-        W = torch.cat([problem.heads.W_Q, problem.heads.W_K], dim=1)
-        Q, R = torch.linalg.qr(each_layer(root, W))  # so that the SVD is of d_head × d_head
-        U, S, Vh = torch.linalg.svd(R)
-        U = Q @ U
-        return cls(problem.heads, *(each_layer(inverse, U).flatten(0, 1), S.flatten(0, 1), Vh.flatten(0, 1)), greedy)
+
+        def decomposed(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:
+            F = triangular_root(metric_of(layer, metric))
+            W = torch.cat([layer.heads.W_Q, layer.heads.W_K], dim=1)
+            Q, R = torch.linalg.qr(each_layer(F, W))  # so that the SVD is of d_head × d_head
+            U, S, Vh = torch.linalg.svd(R)
+            return unwhitened(F, Q @ U), S, Vh
+
+        each = gathered(map(decomposed, problem.layers()), len(problem.heads.W_Q))
+        U, S, Vh = (tensor.flatten(0, 1) for tensor in each)
+        return cls(problem.heads, U, S, Vh, greedy)
 
     @property
     def smallest(self) -> int:
@@ -115,18 +131,23 @@ class HeadRanks(Numbers):
 
     def apply(self, size: int) -> Heads:
         """U diag(S of the kept) Vᵀ of every matrix."""
-        return self.assembled(*self.factors(size))
+        return self.assembled(self.factors(size))
 
-    def factors(self, size: int) -> tuple[Tensor, Tensor]:
-        """U diag(S) and V, their columns 0 beyond the rank."""
+    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """U diag(S) and V of each layer's matrices, their columns 0 beyond the rank."""
         kept = kept_values(self.S, size, self.greedy)[:, None]
-        return self.U * self.S[:, None] * kept, self.Vh.mT * kept
+        sides = self.U, self.S[:, None] * kept, self.Vh.mT, kept
+        matrices = self.heads.W_Q.shape[1] + self.heads.W_K.shape[1]
+        for U, S, V, one in zip(*(side.split(matrices) for side in sides), strict=True):
+            yield U * S, V * one
 
-    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """left rightᵀ of every matrix."""
         layers, n_heads = self.heads.W_Q.shape[:2]
-        W = (left @ right.mT).unflatten(0, (layers, -1))
-        return Heads(W[:, :n_heads], W[:, n_heads:], self.heads.b_Q, self.heads.b_K)
+        W = (left @ right.mT for left, right in factors)
+        sides = ((each[None, :n_heads], each[None, n_heads:]) for each in W)
+        W_Q, W_K = gathered(sides, layers)
+        return Heads(W_Q, W_K, self.heads.b_Q, self.heads.b_K)
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """Σ ranks (d_model + d_head) numbers in 2 Σ ranks columns."""
@@ -162,13 +183,16 @@ class LayerSubspace(Numbers):
     @classmethod
     def fit(cls, problem: Problem, metric: Metric | Literal["random"], greedy: bool = False) -> LayerSubspace:
         """One eigendecomposition a layer; `random`: a uniformly random subspace, and B the least-squares fit to W."""
-        W = layer_matrices(problem.heads)
-        if metric == "random":
-            generator = torch.Generator().manual_seed(problem.seed)
-            P = torch.linalg.qr(torch.randn(len(W), W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
-            B = P.mT @ W
-        else:
-            P, B = leading_directions(W, *metric_roots(problem, metric))
+        generator = torch.Generator().manual_seed(problem.seed)
+
+        def directions(layer: Problem) -> tuple[Tensor, Tensor]:
+            W = layer_matrices(layer.heads)
+            if metric != "random":
+                return leading_directions(W, metric_of(layer, metric))
+            P = torch.linalg.qr(torch.randn(1, W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
+            return P, P.mT @ W
+
+        P, B = gathered(map(directions, problem.layers()), len(problem.heads.W_Q))
         equal = cls(problem.heads, P, B, torch.ones(P.shape[0], P.shape[2], dtype=P.dtype), greedy=False)
         return cls(problem.heads, P, B, _gains(equal, problem), greedy=True) if greedy else equal
 
@@ -190,18 +214,18 @@ class LayerSubspace(Numbers):
 
     def apply(self, size: int) -> Heads:
         """The kept columns of P with the same rows of B."""
-        return self.assembled(*self.factors(size))
+        return self.assembled(self.factors(size))
 
-    def factors(self, size: int) -> tuple[Tensor, Tensor]:
-        """P and Bᵀ, their columns 0 beyond the rank."""
+    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """P and Bᵀ of each layer, their columns 0 beyond the rank."""
         kept = kept_values(self.gain, size, self.greedy)
         most = int(kept.sum(1).max())
-        kept = kept[:, None, :most]
-        return self.P[:, :, :most] * kept, self.B[:, :most].mT * kept
+        for P, B, each in zip(self.P.split(1), self.B.split(1), kept[:, None, :most].split(1), strict=True):
+            yield P[:, :, :most] * each, B[:, :most].mT * each
 
-    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """left rightᵀ of every layer."""
-        return from_layer_matrices(left @ right.mT, self.heads)
+        return from_layer_matrices((left @ right.mT for left, right in factors), self.heads)
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """Σ ranks (d_model + m) numbers in 2 Σ ranks columns."""
@@ -218,9 +242,8 @@ def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers r
     errors = RelativeErrors.fit(problem.heads, problem.moments)
     full = subspace.P.shape[2]
     ranks = sorted({round(full * i / RANKS) for i in range(1, RANKS + 1)} - {0})
-    heads = problem.heads
-    zero = Heads(torch.zeros_like(heads.W_Q), torch.zeros_like(heads.W_K), heads.b_Q, heads.b_K)
-    squares = [errors.squared("score_centred", subspace.apply(rank) if rank else zero) for rank in (0, *ranks)]
+    form = "score_centred"
+    squares = [errors.squared(subspace.apply(rank), (form,))[form] for rank in (0, *ranks)]
     falls = [
         ((above - below) / (rank - last))[:, None].expand(-1, rank - last)
         for above, below, last, rank in zip(squares, squares[1:], (0, *ranks), ranks, strict=False)
@@ -240,30 +263,33 @@ class SharedSubspace(Numbers):
     min(r, d_model − r)] for the Ps and layers r m for the Bs, + biases.
 
     Attributes:
-        heads: the untouched weights, W: by layer. P: all d_model directions of each layer's group, the leading first.
-        S: each layer's metric. groups: how many there are.
+        problem: the untouched weights and the moments. metric: as above. step: the layers of a group.
+        P: all d_model directions of each group, the leading first.
     """
 
-    heads: Heads
-    W: Float[Tensor, "layers d_model columns"]
-    P: Float[Tensor, "layers d_model d_model"]
-    S: Float[Tensor, "layers d_model d_model"]
-    groups: int
+    problem: Problem
+    metric: Metric
+    step: int
+    P: Float[Tensor, "groups d_model d_model"]
 
     @classmethod
     def fit(cls, problem: Problem, metric: Metric, layers: int | None = None) -> SharedSubspace:
         """One eigendecomposition of Σ S̄^½ W Wᵀ S̄^½ for each group of so many `layers`; None: for the whole model."""
-        W = layer_matrices(problem.heads)
-        count, d_model, _ = W.shape
-        plain = torch.eye(d_model, dtype=W.dtype).expand(count, -1, -1)
-        S = plain if metric == "plain" else problem.moments.shrunk
+        count = len(problem.heads.W_Q)
         P, step = [], layers or count
-        for W_group, S_group in zip(W.split(step), S.split(step), strict=True):
-            root, inverse = roots(S_group.mean(0))
-            white = root @ W_group
-            vectors = torch.linalg.eigh(torch.einsum("lim,ljm->ij", white, white)).eigenvectors
-            P.append((inverse @ vectors.flip(1)).expand(len(W_group), -1, -1))
-        return cls(problem.heads, W, torch.cat(P), S, len(P))
+        for first in range(0, count, step):
+            group = problem.part(slice(first, first + step))
+            S = reduce(torch.add, (metric_of(layer, metric) for layer in group.layers())) / len(group.heads.W_Q)
+            F = triangular_root(S)
+            white = (F @ layer_matrices(layer.heads) for layer in group.layers())
+            vectors = torch.linalg.eigh(reduce(torch.add, (each @ each.mT for each in white))).eigenvectors
+            P.append(unwhitened(F, vectors.flip(2)))
+        return cls(problem, metric, step, torch.cat(P))
+
+    @property
+    def heads(self) -> Heads:
+        """The untouched weights."""
+        return self.problem.heads
 
     @property
     def smallest(self) -> int:
@@ -276,25 +302,27 @@ class SharedSubspace(Numbers):
         return self.P.shape[1]
 
     def stored_parameters(self, size: int) -> int:
-        layers, d_model, columns = self.W.shape
-        frames = self.groups * frame_parameters(d_model, size)
-        return frames + layers * size * columns + bias_parameters(self.heads)
+        groups, d_model, _ = self.P.shape
+        weights = (self.heads.W_Q.numel() + self.heads.W_K.numel()) // d_model * size
+        return groups * frame_parameters(d_model, size) + weights + bias_parameters(self.heads)
 
     def apply(self, size: int) -> Heads:
         """P B with the first `size` columns of P."""
-        return self.assembled(*self.factors(size))
+        return self.assembled(self.factors(size))
 
-    def factors(self, size: int) -> tuple[Tensor, Tensor]:
-        """P and Bᵀ."""
-        P = self.P[:, :, :size]
-        B = torch.linalg.solve(P.mT @ self.S @ P, P.mT @ self.S @ self.W)
-        return P, B.mT
+    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """P and Bᵀ of each layer."""
+        for i, layer in enumerate(self.problem.layers()):
+            P = self.P[i // self.step, None, :, :size]
+            projected = P.mT @ metric_of(layer, self.metric)
+            yield P, torch.linalg.solve(projected @ P, projected @ layer_matrices(layer.heads)).mT
 
-    def assembled(self, left: Tensor, right: Tensor) -> Heads:
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """left rightᵀ of every layer."""
-        return from_layer_matrices(left @ right.mT, self.heads)
+        return from_layer_matrices((left @ right.mT for left, right in factors), self.heads)
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """groups r d_model + layers r m numbers, in (groups + layers) r columns."""
-        layers, d_model, columns = self.W.shape
-        return size * (self.groups * d_model + layers * columns), size * (self.groups + layers)
+        groups, layers = len(self.P), len(self.heads.W_Q)
+        numbers = self.P.numel() + self.heads.W_Q.numel() + self.heads.W_K.numel()  # at full rank
+        return size * numbers // self.P.shape[1], size * (groups + layers)

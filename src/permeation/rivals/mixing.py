@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Literal
 
 import torch
@@ -18,13 +18,11 @@ from torch import Tensor
 
 from permeation.rivals.base import Numbers, Problem, bias_parameters
 from permeation.weights.cluster import Share, k_means
-from permeation.weights.forms import circuit_kernel, gram_kernel
-from permeation.weights.heads import Heads, biases_as_rows
+from permeation.weights.forms import circuit_kernel, circuit_rows, gram_kernel
+from permeation.weights.heads import Heads, biases_as_rows, each_layer, gathered
 from permeation.weights.inject import GramInjection
-from permeation.weights.moments import roots
+from permeation.weights.moments import triangular_root
 from permeation.weights.pca import KernelPca, fit_pca
-
-ROWS = 64  # of d_model at a time: the n heads' d × d matrices never exist at once
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class GramComponents(Numbers):
 
     def stored_parameters(self, size: int) -> int:
         heads = self.injection.heads
-        n, d_model, d_head = heads.queries.shape
+        n, (d_model, d_head) = heads.count, heads.W_Q.shape[2:]
         outside = n * (d_model - d_head) * d_head
         own = heads.W_Q.shape[1] if self.first_kept else 0
         inside = (size + 1) * d_head**2 + (n - own) * size + own * d_head**2
@@ -74,7 +72,7 @@ class GramComponents(Numbers):
         heads = self.injection.heads
         W_Q = self.injection.mixed(self.pca.mixing(size))
         if self.first_kept:
-            W_Q = torch.cat([heads.W_Q[:1], W_Q[1:]])
+            W_Q[0] = heads.W_Q[0]
         return Heads(W_Q, heads.W_K, heads.b_Q, heads.b_K)
 
 
@@ -92,15 +90,14 @@ class CircuitMixing(Numbers):
     original.
 
     Attributes:
-        heads: the untouched weights. queries, keys: of every head, (n, d, d_head), bias rows included.
-        dual: C W_K (W_Kᵀ C W_K)⁻¹. mixing: gives R for a size. cost: gives the numbers of a size, without those of
-            what stays as it is.
+        heads: the untouched weights. rows: the same, in the score metric with their biases as one more row.
+        dual: C W_K (W_Kᵀ C W_K)⁻¹ of every key head. mixing: gives R for a size. cost: gives the numbers of a size,
+            without those of what stays as it is.
     """
 
     heads: Heads
-    queries: Float[Tensor, "n d d_head"]
-    keys: Float[Tensor, "n d d_head"]
-    dual: Float[Tensor, "n d d_head"]
+    rows: Heads
+    dual: Float[Tensor, "keys d d_head"]
     mixing: Callable[[int], Float[Tensor, "n n"]]
     cost: Callable[[int], int]
     smallest: int
@@ -113,35 +110,39 @@ class CircuitMixing(Numbers):
         """Factorise the keys; find the components or the coordinates in which heads are clustered."""
         heads = problem.heads
         rows = biases_as_rows(heads) if score else heads
-        queries, keys = rows.queries, rows.keys
-        n, d, d_head = queries.shape
+        n, (d, d_head) = heads.count, rows.W_Q.shape[2:]
+        C = torch.eye(d, dtype=torch.float64)[None]
         if score:
-            C = (problem.moments.shrunk if heads.b_Q is None else problem.moments.augmented).mean(0)
+            each = (of.shrunk if heads.b_Q is None else of.augmented for of in problem.moments.layers())
+            C = reduce(torch.add, each) / len(heads.W_Q)
+        keys = rows.W_K.double().flatten(0, 1)
+        projected = keys.mT @ C[0]
+        dual = torch.linalg.solve(projected @ keys, projected).mT
+        if kind in ("random", "mean"):  # nothing of what the mean alone is depends on the components
+            pca = _random_components(n, problem.seed)
         else:
-            C = torch.eye(d, dtype=queries.dtype)
-        dual = torch.linalg.solve(keys.mT @ C @ keys, keys.mT @ C).mT
-        root, _ = roots(C)
-        white = Heads(*((root @ side).unflatten(0, (len(heads.W_Q), -1)) for side in (queries, keys)))
-        pca = _random_components(n, problem.seed) if kind == "random" else fit_pca(circuit_kernel(white), center=True)
+            F = triangular_root(C)
+            white = ((each_layer(F, layer.W_Q), each_layer(F, layer.W_K)) for layer in rows.layers())
+            pca = fit_pca(circuit_kernel(Heads(*gathered(white, len(heads.W_Q)))), center=True)
         if kind in ("centroid", "medoid"):
             mixing = partial(_clusters, pca.coefficients, kind, problem.seed)
-            each = d * d if kind == "centroid" else d * d_head
-            return cls(heads, queries, keys, dual, mixing, lambda k: k * each + n, 1, n)
+            shared = d * d if kind == "centroid" else d * d_head
+            return cls(heads, rows, dual, mixing, lambda k: k * shared + n, 1, n)
         largest = 0 if kind == "mean" else n - 1
-        return cls(heads, queries, keys, dual, pca.mixing, lambda k: (k + 1) * d * d + n * k, 0, largest)
+        return cls(heads, rows, dual, pca.mixing, lambda k: (k + 1) * d * d + n * k, 0, largest)
 
     def stored_parameters(self, size: int) -> int:
-        as_rows = self.queries.shape[1] > self.heads.W_Q.shape[2]
+        as_rows = self.rows.W_Q.shape[2] > self.heads.W_Q.shape[2]
         stays = bias_parameters(self.heads) - (self.heads.W_Q[..., 0, :].numel() if as_rows else 0)  # b_Q is in W_Q
         return self.heads.W_K.numel() + stays + self.cost(size)
 
     def apply(self, size: int) -> Heads:
-        """W̃_Q of every head, ROWS of d_model at a time."""
-        R = self.mixing(size).to(self.queries)
+        """W̃_Q of every head, some rows of d_model at a time."""
+        R = self.mixing(size)
         parts = []
-        for rows in self.queries.split(ROWS, dim=1):
-            mixed = (R @ (rows @ self.keys.mT).flatten(1)).unflatten(1, (rows.shape[1], -1))
-            parts.append(mixed @ self.dual)
+        for rows in circuit_rows(self.rows):
+            mixed = (R @ rows.flatten(1)).view(len(self.dual), -1, rows.shape[2])  # the heads of a group in one
+            parts.append((mixed @ self.dual).view(len(R), rows.shape[1], -1))
         heads = self.heads
         W_Q = torch.cat(parts, dim=1).unflatten(0, heads.W_Q.shape[:2])
         d_model = heads.W_Q.shape[2]

@@ -25,22 +25,26 @@ class Integers:
     Stored: b bits a number, 16 a scale, an offset, a row and a bias.
 
     Attributes:
-        heads: the untouched weights. grid: what shares a scale, and how it is chosen. rows: as above.
-        H: second moments of the layers' inputs, for GPTQ; None: to the nearest.
+        problem: the untouched weights, and the moments for GPTQ. grid: what shares a scale, and how it is chosen.
+        compensated: whether by GPTQ; else to the nearest. rows: as above.
     """
 
-    heads: Heads
+    problem: Problem
     grid: Grid
+    compensated: bool
     rows: bool
-    H: Float[Tensor, "layers d_model d_model"] | None
     smallest: int = 2
     largest: int = 8
 
     @classmethod
     def fit(cls, problem: Problem, compensated: bool = False, rows: bool = False, **grid: Any) -> Integers:
-        """Nothing to fit but the second moments; `compensated`: by GPTQ."""
-        H = problem.moments.shrunk if compensated else None
-        return cls(problem.heads, Grid(**grid), rows, H)
+        """Nothing to fit."""
+        return cls(problem, Grid(**grid), compensated, rows)
+
+    @property
+    def heads(self) -> Heads:
+        """The untouched weights."""
+        return self.problem.heads
 
     def stored_bits(self, size: int) -> int:
         W_Q, W_K = self.heads.W_Q, self.heads.W_K
@@ -50,11 +54,12 @@ class Integers:
 
     def apply(self, size: int) -> Heads:
         """The weights rounded to `size` bits, layer by layer."""
-        W = layer_matrices(self.heads)
-        by = stored_scale(W.square().mean(2, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :, :1])
-        if self.H is None:
-            rounded = [self.grid.round(layer, size) for layer in W / by]
-        else:
-            metrics = by * self.H * by.mT
-            rounded = [gptq(layer, H, self.grid, size) for layer, H in zip(W / by, metrics, strict=True)]
-        return from_layer_matrices(by * torch.stack(rounded), self.heads)
+        return from_layer_matrices((self.rounded(layer, size)[None] for layer in self.problem.layers()), self.heads)
+
+    def rounded(self, layer: Problem, bits: int) -> Float[Tensor, "d_model columns"]:
+        """W of a layer, rounded."""
+        W = layer_matrices(layer.heads)[0]
+        by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
+        if self.compensated:
+            return by * gptq(W / by, by * layer.moments.shrunk[0] * by.mT, self.grid, bits)
+        return by * self.grid.round(W / by, bits)

@@ -13,7 +13,7 @@ from permeation.rivals.low_rank import from_layer_matrices, layer_matrices, lead
 from permeation.rivals.quantised import Integers
 from permeation.rivals.rounded import round_each
 from permeation.rivals.rounding import SCALE_BITS, Grid
-from permeation.weights.heads import Heads
+from permeation.weights.heads import Heads, gathered
 
 FACTOR_BITS = 8
 GRID = Grid()
@@ -27,7 +27,8 @@ class IntegersAndResidual:
     r. Stored: Q as Integers, and r (d_model + m) numbers a layer at 8 bits with a scale a column.
 
     Attributes:
-        integers: what gives Q. bits: b. base: Q. P, B: at full rank, the leading directions first.
+        integers: what gives Q. bits: b. base: Q, in float32, which holds b bits times two scales of 8 exactly.
+        P, B: at full rank, the leading directions first.
     """
 
     integers: Integers
@@ -40,9 +41,12 @@ class IntegersAndResidual:
     def fit(cls, problem: Problem, bits: int, **rounding: Any) -> IntegersAndResidual:
         """Round as Integers.fit is told, then one eigendecomposition a layer."""
         integers = Integers.fit(problem, **rounding)
-        base = layer_matrices(integers.apply(bits))
-        off = layer_matrices(problem.heads) - base
-        return cls(integers, bits, base, *leading_directions(off, *problem.moments.shrunk_roots))
+
+        def parts(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:
+            base = integers.rounded(layer, bits)[None].float()
+            return base, *leading_directions(layer_matrices(layer.heads) - base, layer.moments.shrunk)
+
+        return cls(integers, bits, *gathered(map(parts, problem.layers()), len(problem.heads.W_Q)))
 
     @property
     def smallest(self) -> int:
@@ -61,7 +65,11 @@ class IntegersAndResidual:
 
     def apply(self, size: int) -> Heads:
         """Q and the rounded correction."""
-        if size == 0:
-            return from_layer_matrices(self.base, self.integers.heads)
-        left, right = (round_each(factor, GRID, FACTOR_BITS) for factor in (self.P[:, :, :size], self.B[:, :size].mT))
-        return from_layer_matrices(self.base + left @ right.mT, self.integers.heads)
+
+        def read_back(base: Tensor, P: Tensor, B: Tensor) -> Tensor:
+            left, right = (round_each(factor, GRID, FACTOR_BITS) for factor in (P[:, :, :size], B[:, :size].mT))
+            return base + left @ right.mT
+
+        return from_layer_matrices(
+            map(read_back, self.base.split(1), self.P.split(1), self.B.split(1)), self.integers.heads
+        )

@@ -42,12 +42,7 @@ class RotaryPairs(Numbers):
             raise PermeationError(
                 "this model's positions rotate no coordinates; its optimum of lower rank is circuit_svd_score"
             )
-        rows = biases_as_rows(problem.heads)
-        S = problem.moments.shrunk if problem.heads.b_Q is None else problem.moments.augmented
-        queries, keys = (
-            (W * each_layer(S, W)).sum(2)[:, :, problem.pairs].sum(3) for W in (rows.W_Q, rows.W_K)
-        )  # (layers, heads, pairs)
-        need = (queries.unflatten(1, (keys.shape[1], -1)).sum(2) * keys).flatten(0, 1)
+        need = torch.cat([_need(layer, problem.pairs) for layer in problem.layers()])
         need, order = need.sort(dim=1, descending=True, stable=True)
         return cls(problem.heads, problem.pairs, order, need, greedy)
 
@@ -80,3 +75,11 @@ class RotaryPairs(Numbers):
         sides = ((heads.W_Q, heads.b_Q, of_queries), (heads.W_K, heads.b_K, of_keys))
         (W_Q, b_Q), (W_K, b_K) = ((W * m[:, :, None], None if b is None else b * m) for W, b, m in sides)
         return Heads(W_Q, W_K, b_Q, b_K)
+
+
+def _need(layer: Problem, pairs: Int[Tensor, "pairs 2"]) -> Float[Tensor, "kv_heads pairs"]:
+    """What each pair of a layer's key heads adds to the scores."""
+    rows = biases_as_rows(layer.heads)
+    S = layer.moments.shrunk if layer.heads.b_Q is None else layer.moments.augmented
+    queries, keys = ((W * each_layer(S, W)).sum(2)[:, :, pairs].sum(3)[0] for W in (rows.W_Q, rows.W_K))
+    return queries.unflatten(0, (len(keys), -1)).sum(1) * keys

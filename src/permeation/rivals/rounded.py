@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,12 +21,17 @@ GRID = Grid(clip=True)
 class Factored(Rival, Protocol):
     """A rival that is a product of factors, (…, n, rank) each."""
 
-    heads: Heads
+    @property
+    def heads(self) -> Heads:
+        """The untouched weights."""
 
-    def factors(self, size: int) -> tuple[Tensor, ...]:
-        """The factors at a size; a column that is not kept is 0."""
+    def factors(self, size: int) -> Iterator[tuple[Tensor, ...]]:
+        """The factors at a size, of one layer (or what is decomposed as one) after the other.
 
-    def assembled(self, *factors: Tensor) -> Heads:
+        A column that is not kept is 0.
+        """
+
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """The weights that factors give."""
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
@@ -72,10 +78,11 @@ class RoundedFactors:
 
     def apply(self, size: int) -> Heads:
         """The product of the rounded factors."""
-        return self.rival.assembled(*(round_each(factor, GRID, self.bits) for factor in self.rival.factors(size)))
+        return self.rival.assembled(
+            tuple(round_each(factor, GRID, self.bits) for factor in factors) for factors in self.rival.factors(size)
+        )
 
 
 def round_each(factor: Float[Tensor, "*matrices n rank"], grid: Grid, bits: int) -> Float[Tensor, "*matrices n rank"]:
     """Matrices rounded one by one."""
-    flat = factor.reshape(-1, *factor.shape[-2:])
-    return torch.stack([grid.round(matrix, bits) for matrix in flat]).view(factor.shape)
+    return torch.stack([grid.round(matrix, bits) for matrix in factor.flatten(0, -3)]).view(factor.shape)

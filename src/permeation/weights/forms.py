@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.weights.heads import Heads, biases_as_rows, each_layer, gram_form
+from permeation.weights.heads import Heads, biases_as_rows, each_layer, gathered, gram_form
 from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
@@ -21,19 +23,25 @@ def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     return flat @ flat.T
 
 
+def circuit_rows(heads: Heads) -> Iterator[Float[Tensor, "n rows d_model"]]:
+    """W_Q W_Kᵀ of every head in float64, BLOCK numbers at a time: some rows of all heads, then the next ones."""
+    n_heads, d = heads.W_Q.shape[1:3]
+    group = n_heads // heads.W_K.shape[1]
+    keys = heads.W_K.double().flatten(0, 1).mT  # (layers kv_heads, d_head, d)
+    for rows in heads.W_Q.split(max(1, BLOCK // (heads.count * d)), dim=2):
+        queries = rows.double().reshape(len(keys), group * rows.shape[2], -1)
+        yield (queries @ keys).view(heads.count, -1, d)
+
+
 def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F for the circuit form, in float64 (docs/weights.md, PCA).
 
     Some rows of all heads' d × d forms at a time, M_i = W_Qi[rows] W_Kiᵀ and G += Σ M_i · M_j: 2 n² d² operations, and
     memory for n · rows · d numbers. (Pairing heads by ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩ would take 4 n² d_head² d.)
     """
-    layers, n_heads, d, _ = heads.W_Q.shape
-    kv_heads = heads.W_K.shape[1]
-    keys = heads.W_K.double().flatten(0, 1)[:, None].mT  # (layers kv_heads, 1, d_head, d)
     kernel = torch.zeros(heads.count, heads.count, dtype=torch.float64, device=heads.W_Q.device)
-    for rows in heads.W_Q.split(max(1, BLOCK // (heads.count * d)), dim=2):
-        queries = rows.double().reshape(layers * kv_heads, n_heads // kv_heads, -1, rows.shape[-1])
-        M = (queries @ keys).view(heads.count, -1)
+    for rows in circuit_rows(heads):
+        M = rows.flatten(1)
         kernel.addmm_(M, M.T)
     return kernel
 
@@ -56,13 +64,14 @@ def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     """
     heads = biases_as_rows(heads)
     bias_rows = heads.W_Q.shape[2] - moments.mean.shape[1]
-    root = (moments.augmented_roots if bias_rows else moments.shrunk_roots)[0]
-    key_root = root if mean_key else F.pad(moments.centred_roots[0], (0, bias_rows) * 2)
+    root = moments.augmented_root if bias_rows else moments.shrunk_root
+    key_root = root if mean_key else F.pad(moments.centred_root, (0, bias_rows) * 2)
 
-    def side(root: Tensor, W: Tensor) -> Tensor:
-        return each_layer(root.to(W.device), W.double()).to(W.dtype)
+    def white(layer: Heads, *roots: Tensor) -> list[Tensor]:
+        sides = zip(roots, (layer.W_Q, layer.W_K), strict=True)
+        return [each_layer(root.to(W.device), W).to(heads.W_Q.dtype) for root, W in sides]
 
-    return Heads(side(root, heads.W_Q), side(key_root, heads.W_K))
+    return Heads(*gathered(map(white, heads.layers(), root.split(1), key_root.split(1)), len(heads.W_Q)))
 
 
 def score_kernel(heads: Heads, moments: Moments, mean_key: bool = True) -> Float[Tensor, "n n"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,27 @@ class Heads:
         """Write heads.safetensors, the weights by name."""
         save_file(self.tensors(), folder / "heads.safetensors")
 
-    def double(self) -> Heads:
-        """The heads in float64."""
-        return Heads(**{name: tensor.double() for name, tensor in self.tensors().items()})
+    def to(self, dtype: torch.dtype) -> Heads:
+        """The heads with numbers of this type."""
+        return self._mapped(lambda tensor: tensor.to(dtype))
+
+    def part(self, layers: slice) -> Heads:
+        """The heads of some layers."""
+        return self._mapped(lambda tensor: tensor[layers])
+
+    def layers(self) -> Iterator[Heads]:
+        """The heads of one layer after the other, in float64: W_Q is (1, heads, d_model, d_head)."""
+        for i in range(len(self.W_Q)):
+            yield self.part(slice(i, i + 1)).to(torch.float64)
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights by name, without those that the family does not have."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Heads:
+        changed = (None if tensor is None else change(tensor) for tensor in vars(self).values())
+        return Heads(*changed)  # type: ignore[arg-type]
 
 
 def biases_as_rows(heads: Heads) -> Heads:
@@ -88,7 +102,7 @@ def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
     Not a property of the model: W_Q R and W_K R with the same orthogonal R give the same attention and
     Rᵀ W_Qᵀ W_K R here.
     """
-    return heads.queries.double().mT @ heads.keys.double()
+    return torch.cat([layer.queries.mT @ layer.keys for layer in heads.layers()])
 
 
 def each_layer(
@@ -96,3 +110,16 @@ def each_layer(
 ) -> Float[Tensor, "layers *heads d k"]:
     """M W with each layer's M for all of its heads; a broadcast product would copy M for every head."""
     return torch.einsum("lij,l...jk->l...ik", M, W)
+
+
+def gathered(each: Iterable[Sequence[Tensor]], layers: int) -> list[Tensor]:
+    """The tensors that each layer has, (1, …), put together to (layers, …).
+
+    Only one layer's exist beside the whole; torch.cat would hold everything twice.
+    """
+    whole: list[Tensor] = []
+    for i, parts in enumerate(each):
+        whole = whole or [part.new_empty(layers, *part.shape[1:]) for part in parts]
+        for tensor, part in zip(whole, parts, strict=True):
+            tensor[i] = part[0]
+    return whole

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.models.families import attention_views
-from permeation.weights.heads import Heads, gram_form
+from permeation.weights.heads import Heads, gathered, gram_form
 
 MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its smallest direction is rounding error
 
@@ -27,12 +27,12 @@ class GramInjection:
 
     Attributes:
         heads: the untouched heads. own: their gram form M, (n, d_head, d_head).
-        dual: W_K (W_Kᵀ W_K)⁻¹, (n, d_model, d_head).
+        dual: W_K (W_Kᵀ W_K)⁻¹ of every key head.
     """
 
     heads: Heads
     own: Float[Tensor, "n d_head d_head"]
-    dual: Float[Tensor, "n d_model d_head"]
+    dual: Float[Tensor, "layers kv_heads d_model d_head"]
 
     @classmethod
     def fit(cls, heads: Heads) -> GramInjection:
@@ -40,11 +40,13 @@ class GramInjection:
 
         Raises PermeationError for a head whose W_K has linearly dependent columns: not every M̂ can be had there.
         """
-        Q, R = torch.linalg.qr(heads.keys.double())
+        Q, R = torch.linalg.qr(heads.W_K.double())
         singular = torch.linalg.svdvals(R)
-        condition = singular[:, 0] / singular[:, -1]  # the factor by which a change of M can grow in W_Q
+        condition = singular[..., 0] / singular[..., -1]  # the factor by which a change of M can grow in W_Q
         if not (condition < MAX_CONDITION).all():
-            layer, head = divmod(int((condition < MAX_CONDITION).int().argmin()), heads.W_Q.shape[1])
+            group = heads.W_Q.shape[1] // heads.W_K.shape[1]
+            first = group * int((condition < MAX_CONDITION).int().argmin())  # the first query head of its group
+            layer, head = divmod(first, heads.W_Q.shape[1])
             raise PermeationError(
                 f"W_K of head {layer}.{head} has linearly dependent columns (condition above {MAX_CONDITION:g}); "
                 "its W_QK cannot be replaced in gram form"
@@ -55,8 +57,12 @@ class GramInjection:
 
     def queries_for(self, target: Float[Tensor, "n d_head d_head"]) -> Float[Tensor, "layers heads d_model d_head"]:
         """W_Q, in float64, whose gram form with the present W_K is `target`."""
-        change = self.dual @ (target - self.own).mT
-        return (self.heads.queries.double() + change).unflatten(0, self.heads.W_Q.shape[:2])
+        layers, kv_heads = self.heads.W_K.shape[:2]
+        change = (target - self.own).mT.unflatten(0, (layers, kv_heads, -1))
+        each = zip(self.heads.layers(), self.dual.split(1), change.split(1), strict=True)
+        changed = ((own.W_Q + (dual[:, :, None] @ M).flatten(1, 2),) for own, dual, M in each)
+        (W_Q,) = gathered(changed, layers)
+        return W_Q
 
     def mixed(self, mixing: Float[Tensor, "n n"]) -> Float[Tensor, "layers heads d_model d_head"]:
         """W_Q whose gram forms are mixtures of the heads' own, M̂ = R M."""
@@ -64,8 +70,9 @@ class GramInjection:
 
     def relative_change(self, W_Q: Float[Tensor, "layers heads d_model d_head"]) -> Float[Tensor, "nonzero"]:
         """|ΔW_Q| / |W_Q| of each head whose W_Q is not 0, in Frobenius norm."""
-        before = self.heads.queries.double()
-        norm, change = torch.linalg.matrix_norm(before), torch.linalg.matrix_norm(W_Q.flatten(0, 1) - before)
+        each = zip(self.heads.layers(), W_Q.split(1), strict=True)
+        norms = ([torch.linalg.matrix_norm(W) for W in (own.W_Q, new - own.W_Q)] for own, new in each)
+        norm, change = gathered(norms, len(W_Q))
         return change[norm > 0] / norm[norm > 0]
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.weights.forms import circuit_kernel, whitened
-from permeation.weights.heads import Heads, biases_as_rows, gram_form
+from permeation.weights.heads import Heads, biases_as_rows, gathered, gram_form
 from permeation.weights.moments import Moments
 
 
@@ -38,12 +38,14 @@ def random_heads(heads: Heads, generator: torch.Generator) -> Heads:
     random frame per key head, turned within its span for each query head), so that it is not taken for a finding.
     """
     layers, n_heads, d_model, d_head = heads.W_Q.shape
-    R = torch.linalg.qr(heads.queries.double()).R @ torch.linalg.qr(heads.keys.double()).R.mT
-    s = torch.linalg.svdvals(R).cpu().unflatten(0, (layers, n_heads))
-    U = _frames(generator, layers, n_heads, d_model, d_head)
+    triangles = ((torch.linalg.qr(side, mode="r").R for side in (each.queries, each.keys)) for each in heads.layers())
+    s = torch.cat([torch.linalg.svdvals(R_Q @ R_K.mT).cpu()[None] for R_Q, R_K in triangles])
+    (U,) = gathered(((_frames(generator, 1, n_heads, d_model, d_head),) for _ in range(layers)), layers)
     turn = _frames(generator, layers, n_heads, d_head, d_head)
     V = _frames(generator, *heads.W_K.shape)
-    return Heads((U * s[:, :, None] @ turn.mT).to(heads.W_Q), V.to(heads.W_Q))
+    sides = zip(U.split(1), s.split(1), turn.split(1), strict=True)
+    (W_Q,) = gathered((((u * s[:, :, None] @ turn.mT).to(heads.W_Q),) for u, s, turn in sides), layers)
+    return Heads(W_Q, V.to(heads.W_Q))
 
 
 def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:

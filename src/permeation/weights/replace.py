@@ -230,6 +230,11 @@ def measure_all(
                 row |= context.baseline.mean_per_token(name, sums)
         return Measured({**columns, **key, **row, **kept["facts"], "note": None}, nll, kl, agreeing)
 
+    def begun(job: Job) -> tuple[str, Task]:
+        change = job.change()
+        drawn.append(_Pending(job.key, job.columns, change.facts))
+        return str(dict(job.key)), Task(change.weights, job.first_layer, context.windows)
+
     def tasks() -> Iterator[tuple[str, Task]]:
         for job in jobs:
             if isinstance(job, Unmeasured):
@@ -237,9 +242,8 @@ def measure_all(
             elif (kept := context.journal.recall(job.key)) is not None:
                 drawn.append(measured(job.key, job.columns, kept))
             else:
-                change = job.change()
-                drawn.append(_Pending(job.key, job.columns, change.facts))
-                yield str(dict(job.key)), Task(change.weights, job.first_layer, context.windows)
+                yield begun(job)
+            del job  # what it makes its change of is large, and so is what the next one makes its own of
 
     for score in (engine or Local()).map(context.scorer, tasks(), tell):
         while isinstance(first := drawn.popleft(), Measured):
@@ -300,7 +304,7 @@ def mixing_job(
         only[replaced] = R[replaced]
         W_Q = injection.mixed(only)
         size = injection.relative_change(W_Q)
-        return Change({"W_Q": W_Q}, {"change_median": float(size.median()), "change_max": float(size.max())})
+        return Change({"W_Q": W_Q.float()}, {"change_median": float(size.median()), "change_max": float(size.max())})
 
     return Job(key, change, layers.start, columns or {})
 
