@@ -257,4 +257,3 @@ def main() -> None:
 def processor() -> str:
     """The instructions that decide the speed."""
     return torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if FAST_BFLOAT16 else "")
-
