@@ -40,9 +40,9 @@ def layer_matrices(heads: Heads) -> Float[Tensor, "layers d_model columns"]:
 
 
 def from_layer_matrices(each: Iterable[Float[Tensor, "1 d_model columns"]], heads: Heads) -> Heads:
-    """`layer_matrices` undone, from those of one layer after the other; the biases are those of `heads`."""
+    """`layer_matrices` undone, from those of one layer after the other, as precise as `heads`, whose biases stay."""
     layers, n_heads, _, d_head = heads.W_Q.shape
-    by_head = (W.unflatten(2, (-1, d_head)).movedim(2, 1) for W in each)
+    by_head = (W.to(heads.W_Q.dtype).unflatten(2, (-1, d_head)).movedim(2, 1) for W in each)
     W_Q, W_K = gathered(((W[:, :n_heads], W[:, n_heads:]) for W in by_head), layers)
     return Heads(W_Q, W_K, heads.b_Q, heads.b_K)
 
@@ -144,7 +144,7 @@ class HeadRanks(Numbers):
     def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
         """left rightᵀ of every matrix."""
         layers, n_heads = self.heads.W_Q.shape[:2]
-        W = (left @ right.mT for left, right in factors)
+        W = ((left @ right.mT).to(self.heads.W_Q.dtype) for left, right in factors)
         sides = ((each[None, :n_heads], each[None, n_heads:]) for each in W)
         W_Q, W_K = gathered(sides, layers)
         return Heads(W_Q, W_K, self.heads.b_Q, self.heads.b_K)

@@ -178,4 +178,4 @@ def collect(
     if not (finite := fourth.isfinite()).all():
         layer = int(finite.logical_not().nonzero()[0])
         raise PermeationError(f"what attention reads holds values that are not finite, first in layer {layer}")
-    return Moments(torch.tensor(windows.numel()), *(total / windows.numel() for total in zeros))
+    return Moments(torch.tensor(windows.numel()), *(total.div_(windows.numel()) for total in zeros))
