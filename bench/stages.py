@@ -98,7 +98,7 @@ def main() -> None:
         if Path(params[name]).exists():  # the scratch folder is elsewhere
             params[name] = str(Path(params[name]).resolve())
 
-    stages = {}
+    stages: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -95,6 +95,7 @@ NOT_RUN = {
     ".venv/bin/dvc exp run -S engine.kind=ray": "tests/frame/test_engine.py, tests/pipeline/test_stages.py",
     "dvc exp run --temp": "named without its options",
     "python -m bench.engines": "a benchmark",
+    "python -m bench.llama_1b FOLDER": "writes a model of 2 GB",
     ".venv/bin/dvc exp run -S model=gpt2 -S definitions=published -S words=mine.yaml -S g.exclude_final=0": (
         "needs GPT-2; tests/pipeline/test_stages.py runs a list and the definitions as published"
     ),

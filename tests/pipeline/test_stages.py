@@ -331,7 +331,7 @@ def test_a_rival_that_the_model_does_not_allow_is_noted(
     refused, *measured = read_json(run_stage("rivals", settings) / "rows.json")
     assert "this model rotates queries and keys by position" in refused["note"]
     assert refused["ratio"] is None
-    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int_column"] * 4
+    assert [row["method"] for row in measured if row["ratio"] is not None] == ["int_column"] * len(settings.rivals.bits)
 
 
 def test_a_run_that_the_law_rules_out_is_left_out_but_for_the_largest_size(
