@@ -314,7 +314,7 @@ def runs_by_bits(folder: str) -> Callable[[Read], str]:
 
         def cells(row: Mapping[str, Any]) -> list[str]:
             agreement = f"{100 * row['agreement']:.1f} %"
-            found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.4f}", agreement]
+            found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.3g}", agreement]
             return [f"**{cell}**" for cell in found] if row["frontier"] else found
 
         return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], map(cells, rows))

@@ -25,9 +25,23 @@ def test_numbers_are_published_with_five_digits_and_what_is_no_float_as_it_is() 
     }
 
 
+def test_what_processors_agree_on_less_has_three_digits() -> None:
+    value = {"ratio": 1.14713, "kl": 0.178214, "bits_at_1_05": {"int_rows": 4.17831}, "law": {"c": None, "spread": 2.1}}
+    assert rounded(value) == {
+        "ratio": 1.1471,
+        "kl": 0.178,
+        "bits_at_1_05": {"int_rows": 4.18},
+        "law": {"c": None, "spread": 2.1},
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "alike"),
     [
+        ({"agreement": 0.773}, {"agreement": 0.775}, True),
+        ({"agreement": 0.773}, {"agreement": 0.783}, False),
+        ({"agreement": 0.773, "ratio": 1.1}, {"agreement": 0.773, "ratio": 1.11}, False),
+        ({"bits_at_1_05": {"int_rows": 1.0}}, {"bits_at_1_05": {"int_rows": 1.01}}, True),
         (1.2345, 1.2346, True),
         (1.2345, 1.2348, False),
         (441.43, 441.60, True),
