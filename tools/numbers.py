@@ -306,8 +306,8 @@ def layers(read: Read) -> str:
     return grid(["layer rebuilt", "ratio"], ([str(row["layer"]), ratio_text(row)] for row in rows))
 
 
-def runs_by_bits(folder: str) -> Callable[[Read], str]:
-    """Every measured run of the rivals by what it stores. Runs on the frontier stand out."""
+def runs_by_bits(folder: str, of_all: bool) -> Callable[[Read], str]:
+    """The measured runs of the rivals by what they store: all, those on the frontier standing out, or these alone."""
 
     def table(read: Read) -> str:
         rows = sorted(_there(read, f"{folder}plots/weights/pareto"), key=lambda row: row["bits"])
@@ -315,9 +315,10 @@ def runs_by_bits(folder: str) -> Callable[[Read], str]:
         def cells(row: Mapping[str, Any]) -> list[str]:
             agreement = f"{100 * row['agreement']:.1f} %"
             found = [f"{row['bits']:.2f}", row["method"], ratio_text(row), f"{row['kl']:.3g}", agreement]
-            return [f"**{cell}**" for cell in found] if row["frontier"] else found
+            return [f"**{cell}**" for cell in found] if row["frontier"] and of_all else found
 
-        return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], map(cells, rows))
+        shown = (cells(row) for row in rows if row["frontier"] or of_all)
+        return grid(["bits a number", "method", "ratio", "KL, nats", "same likeliest token"], shown)
 
     return table
 
@@ -465,13 +466,13 @@ TABLES: dict[str, Callable[[Read], str]] = {
     "clusters": by_replaced("clusters", "k", "k"),
     "bands": bands,
     "layers": layers,
-    "rivals": runs_by_bits(""),
+    "rivals": runs_by_bits("", of_all=True),
     "bits of SmolLM2": bits_by_method(LONG),
     "bits of Gemma 3": bits_by_method(f"{SECOND}/"),
     "pairs of SmolLM2": paired(LONG),
     "pairs of Gemma 3": paired(f"{SECOND}/"),
-    "frontier of SmolLM2": runs_by_bits(LONG),
-    "frontier of Gemma 3": runs_by_bits(f"{SECOND}/"),
+    "frontier of SmolLM2": runs_by_bits(LONG, of_all=False),
+    "frontier of Gemma 3": runs_by_bits(f"{SECOND}/", of_all=False),
     "proxies": proxies,
     "stage times": stage_times,
     "scorers": scorers,
