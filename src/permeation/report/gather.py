@@ -20,8 +20,8 @@ FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES, "heads": head
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Of Python and of the packages that results depend on, without a build's label: +cpu or +cu128 is a machine's."""
+    return {"python": platform.python_version()} | {name: version(name).partition("+")[0] for name in PACKAGES}
 
 
 def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: Flat) -> None:
