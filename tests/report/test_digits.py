@@ -42,6 +42,7 @@ def test_what_processors_agree_on_less_has_three_digits() -> None:
         ({"agreement": 0.773}, {"agreement": 0.783}, False),
         ({"agreement": 0.773, "ratio": 1.1}, {"agreement": 0.773, "ratio": 1.11}, False),
         ({"bits_at_1_05": {"int_rows": 1.0}}, {"bits_at_1_05": {"int_rows": 1.01}}, True),
+        ({"agreement": {"value": 0.773}}, {"agreement": {"value": 0.775}}, False),
         (1.2345, 1.2346, True),
         (1.2345, 1.2348, False),
         (441.43, 441.60, True),

@@ -19,12 +19,18 @@ DIGITS, DECIMALS = 5, 6  # significant digits of a published number, and how man
 # What processors agree on: numbers to a relative 1e-4; those above 10, where harm has grown, to 1e-3; small numbers,
 # which are differences of larger ones, to an absolute 1e-5.
 AGREE, AGREE_LARGE, LARGE, SMALL = 1e-4, 1e-3, 10.0, 1e-5
-# By key, and all that is below it: what hangs on single tokens, or on where a flat curve crosses a line, has three
-# digits that processors agree on, give or take one of the last.
+# What hangs on single tokens, or on where a flat curve crosses a line, has three digits that processors agree on, give
+# or take one of the last: numbers of these keys, and all numbers in these groups.
 FEW_DIGITS, AGREE_FEW = 3, 1e-2
-WITH_INTERVAL = ("kl", "agreement", "best_bits", "bits_at_1_05")
-FEW = {f"{name}{end}" for name in WITH_INTERVAL for end in ("", "_low", "_high")}
-FEW |= {"bits_at_1_05_foretold", "law", "half_width_near_1_05", "tokens_for_kl"}
+ENDS = ("", "_low", "_high")
+FEW = {f"{name}{end}" for name in ("kl", "agreement", "best_bits") for end in ENDS}
+FEW |= {"half_width_near_1_05", "tokens_for_kl"}
+FEW_GROUPS = {f"bits_at_1_05{end}" for end in (*ENDS, "_foretold")} | {"law"}
+
+
+def has_few_digits(key: str, value: Any) -> bool:
+    """Whether processors agree on three digits only of the value that has this key."""
+    return key in (FEW_GROUPS if isinstance(value, Mapping) else FEW)
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:
@@ -32,7 +38,7 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
     if isinstance(value, float):
         return round(float(f"{value:.{digits}g}"), DECIMALS)
     if isinstance(value, Mapping):
-        return {key: rounded(each, FEW_DIGITS if key in FEW else digits) for key, each in value.items()}
+        return {key: rounded(each, FEW_DIGITS if has_few_digits(key, each) else digits) for key, each in value.items()}
     return [rounded(each, digits) for each in value] if isinstance(value, list | tuple) else value
 
 
@@ -52,7 +58,9 @@ def same(old: Any, new: Any, few: bool = False) -> bool:
     few: whether floats have three digits only, and are alike to a relative 1e-2.
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        return list(old) == list(new) and all(same(old[key], new[key], few or key in FEW) for key in new)
+        return list(old) == list(new) and all(
+            same(old[key], new[key], few or has_few_digits(key, new[key])) for key in new
+        )
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(same(*each, few) for each in zip(old, new, strict=True))
     if isinstance(old, float) and isinstance(new, float):
