@@ -1,7 +1,7 @@
 """Store all W_Q and W_K in less by each method, read them back, and measure what the model loses."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from permeation.rivals.frontier import (
     summary,
 )
 from permeation.rivals.registry import METHODS
-from permeation.weights.heads import Heads
 from permeation.weights.replace import Change, Context, Job, Measured, Unmeasured, measure_all, write_measured
 from stages import Stage, run
 
@@ -48,20 +47,20 @@ def main(stage: Stage) -> None:
         sizes = sizes_near(rival, [bits * original for bits in settings.bits])
         for size in sizes:
             columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
-            applied = lru_cache(partial(read_back, rival, size))
+            changed = cache(partial(change, rival, size))  # with its errors
             if law.c is not None and law.spread is not None:
-                columns["foretold"] = law.ratio(errors.within(FORM, applied()))
+                columns["foretold"] = law.ratio(changed().facts[f"error_{FORM}"] or 0.0)
                 out_of_question = settings.leave_out is not None and beaten(
                     columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
                 )
                 if out_of_question and size < sizes[-1]:
                     yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
                     continue
-            yield Job({"method": method, "size": size}, partial(change, applied), columns=columns)
+            yield Job({"method": method, "size": size}, changed, columns=columns)
 
-    def change(applied: Callable[[], Heads]) -> Change:
-        changed = applied()
-        return Change(changed.tensors(), {f"error_{form}": error for form, error in errors.of(changed).items()})
+    def change(rival: Rival, size: int) -> Change:
+        heads = rival.apply(size).to(torch.float32)
+        return Change(heads.tensors(), {f"error_{form}": error for form, error in errors.of(heads).items()})
 
     journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed, settings.compared))
     context = Context.read(
@@ -97,11 +96,6 @@ def main(stage: Stage) -> None:
         whole = read_json(inputs["model"] / "model.json")["n_parameters"]
         sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / whole}
         write_json(out / "summary.json", {**found, **sizes})
-
-
-def read_back(rival: Rival, size: int) -> Heads:
-    """The weights at this size as the model is given them."""
-    return rival.apply(size).to(torch.float32)
 
 
 def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:

@@ -1,10 +1,14 @@
-"""Which library multiplies: the answer stays, and so does everybody else's setting."""
+"""Which library multiplies, what becomes of freed memory: the answer stays, and everybody else's setting too."""
+
+import platform
+import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from permeation.frame import device
-from permeation.frame.device import fast_products, onednn_is_exact
+from permeation.frame.device import fast_products, kept_pages, onednn_is_exact
 
 
 def setting() -> str:
@@ -30,3 +34,21 @@ def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
             assert setting() != "bf16"
     finally:
         onednn_is_exact.cache_clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways with freed memory")
+def test_freed_memory_is_kept_inside_and_given_back_outside() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def left_by(bytes_: int) -> int:
+        before = resident()
+        numbers = torch.ones(bytes_ // 4)
+        assert resident() - before > bytes_ // 2
+        del numbers
+        return resident() - before
+
+    with pytest.raises(ZeroDivisionError), kept_pages():
+        assert left_by(2**26) > 2**25
+        raise ZeroDivisionError
+    assert left_by(2**28) < 2**24

@@ -1,8 +1,10 @@
-"""The device to compute on, and the library that multiplies there."""
+"""The device to compute on, the library that multiplies there, and what becomes of freed memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -91,3 +93,26 @@ def _products_by_onednn() -> Iterator[None]:
         yield
     finally:
         matmul.fp32_precision = before
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
+MAPPINGS = 65536  # glibc's own M_MMAP_MAX
+
+
+@contextmanager
+def kept_pages() -> Iterator[None]:
+    """Inside, freed memory is used again at once; by default each large activation is a new mapping, faulted in.
+
+    For loops that need arrays of the same sizes again and again. Arrays of many sizes would let the heap grow without
+    end. Does nothing where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:  # pragma: no cover (macOS, musl)
+        yield
+        return
+    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+        mallopt(option, value)
+    try:
+        yield
+    finally:
+        mallopt(M_MMAP_MAX, MAPPINGS)

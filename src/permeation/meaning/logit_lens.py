@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from permeation.frame.device import fast_products
 from permeation.models.families import final_norm, readout
 
 
 @torch.no_grad()
+@fast_products()
 def probabilities(model: Any, residual: Float[np.ndarray, "*batch d_model"]) -> Float[torch.Tensor, "*batch d_vocab"]:
     """softmax(W_U norm(φ)): the distribution over the next token, with the final norm and unembedding at every layer.
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.meaning.words import Prompt
 from permeation.models.families import final_norm
@@ -141,7 +142,7 @@ def residuals_at(
             residual[:, :, layer] = activation[torch.arange(len(at))[:, None], at].float().cpu().numpy()
 
         hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
-        with torch.no_grad():
+        with torch.no_grad(), fast_products():
             bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
         if not np.isfinite(residual).all():
             layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 1, 3)))[0, 0])

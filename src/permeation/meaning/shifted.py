@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from permeation.frame.device import fast_products
 from permeation.models.families import blocks, stream_of
 
 
@@ -35,6 +36,7 @@ class CleanRun:
 
 
 @torch.no_grad()
+@fast_products()
 def read_clean(model: Any, sequences: Sequence[Sequence[int]], after: int, repeats: int) -> CleanRun:
     """Read sequences of one length, at least two tokens, and the token `after` each; keep what later runs need.
 
@@ -56,6 +58,7 @@ def read_clean(model: Any, sequences: Sequence[Sequence[int]], after: int, repea
 
 
 @torch.no_grad()
+@fast_products()
 def run_shifted(
     model: Any, clean: CleanRun, layer: int, shift: Float[Tensor, "prompts repeats d_model"]
 ) -> tuple[Float[Tensor, "prompts repeats 2 d_vocab"], Float[Tensor, "prompts repeats d_model"]]:

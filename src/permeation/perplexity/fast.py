@@ -6,8 +6,6 @@ plain transformers.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +19,6 @@ from transformers.activations import NewGELUActivation
 from permeation.frame.errors import PermeationError
 from permeation.models.families import blocks
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 ROWS = 128  # queries of a block: their scores against all keys stay in the cache
 STREAM_BYTES = 2**30  # of the residual streams that `untouched_before` keeps
 
@@ -71,7 +68,6 @@ AttentionInterface.register("causal_blocks", causal_blocks)
 
 def prepare_for_scoring(model: Any, dtype: str, context: int) -> Any:
     """The model in place, as it is scored on windows of `context` tokens: in `dtype`, with the fast attention."""
-    _keep_pages()
     # A window or a chunk shorter than the context needs the model's own mask.
     reaches = (getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     if model.device.type == "cpu" and all(reach is None or reach >= context for reach in reaches):
@@ -123,11 +119,3 @@ def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Ten
         handle.remove()
         for block in first:
             del block.forward
-
-
-def _keep_pages() -> None:
-    """Tell glibc to keep freed memory: by default each large activation is a new mapping, faulted in page by page."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:  # pragma: no branch (where it is not glibc, as on macOS)
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
-            mallopt(option, value)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.frame.device import fast_products, total_memory
+from permeation.frame.device import fast_products, kept_pages, total_memory
 from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout, readout
 from permeation.models.tokenizer import by_length
@@ -48,31 +48,35 @@ def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: An
     return max(1, min(busy, room) // context)
 
 
+# What makes the NLL of a batch: of its residual streams behind the final norm (batch, scored, d_model), and of the
+# tokens that they should expect (batch, scored).
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
 @torch.inference_mode()
 def window_nll(
     model: Any,
     windows: Int[Tensor, "windows context"],
     batch_size: int | Literal["auto"] = "auto",
-    watch: Callable[[Float[Tensor, "batch scored d_model"]], object] | None = None,
+    score: Score | None = None,
 ) -> Iterator[Float[np.ndarray, "batch"]]:
     """Yield Σ NLL in nats over the context − 1 scored tokens of each window, batch by batch, in float64.
 
-    `batch_size` counts windows; `auto`: `windows_per_batch`. `watch` is shown the residual stream behind the final
-    norm that each batch is scored from.
+    `batch_size` counts windows; `auto`: `windows_per_batch`. `score` makes the NLL of each batch; by default
+    `token_nll`.
     Raises PermeationError for a loss that is not finite, with the window: it is never skipped.
     """
     done = 0
     head = readout(model)
+    score = score or (lambda hidden, targets: token_nll(hidden.flatten(0, 1), head, targets.flatten()))
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
-        with fast_products():
+        with fast_products(), kept_pages():
             hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1]
-            nll = token_nll(hidden.flatten(0, 1), head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
+            nll = score(hidden, batch[:, 1:]).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
             window = done + int(finite.int().argmin()) + 1
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
         done += len(batch)
-        if watch is not None:
-            watch(hidden)
         yield nll.numpy()
 
 
@@ -100,16 +104,28 @@ def token_nll(
 
     Tile by tile over the vocabulary: the logits of all positions and tokens never exist at once.
     """
-    partial = []
-    size = VOCABULARY_TILE[hidden.device.type]
-    for start in range(0, len(head.W), size):
-        logits = head[start : start + size].logits(hidden)
-        # z₀ − log softmax(z)₀ is the tile's log Σ exp z. torch computes a log-softmax in one pass, a logsumexp in four.
-        partial.append(logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0])
-    target_logit = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
-    target_logit = head.transform(target_logit if head.b is None else target_logit + head.b[targets].float())
+    partitions = [log_partition(tile.logits(hidden)) for _, tile in tiles(head, hidden.device)]
     # Not every device has float64.
-    return torch.stack(partial).cpu().double().logsumexp(dim=0) - target_logit.cpu().double()
+    return torch.stack(partitions).cpu().double().logsumexp(dim=0) - target_logits(hidden, head, targets)
+
+
+def tiles(head: Readout, device: torch.device) -> Iterator[tuple[int, Readout]]:
+    """A readout in parts whose logits fit the caches of a device, each with its first token."""
+    size = VOCABULARY_TILE[device.type]
+    return ((start, head[start : start + size]) for start in range(0, len(head.W), size))
+
+
+def log_partition(logits: Float[Tensor, "positions tokens"]) -> Float[Tensor, "positions"]:
+    """log Σ_v exp z_v, as z₀ − log softmax(z)₀: torch computes a log-softmax in one pass, a logsumexp in four."""
+    return logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0]
+
+
+def target_logits(
+    hidden: Float[Tensor, "positions d_model"], head: Readout, targets: Int[Tensor, "positions"]
+) -> Float[Tensor, "positions"]:
+    """The logit of each position's own target, in float64 on the CPU."""
+    logits = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
+    return head.transform(logits if head.b is None else logits + head.b[targets].float()).cpu().double()
 
 
 def perplexity(nll: float, tokens: int) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal
-from permeation.perplexity.nll import window_nll, windows_per_batch
+from permeation.perplexity.nll import Score, window_nll, windows_per_batch
 from permeation.perplexity.settings import Perplexity
 from permeation.perplexity.windows import Windows
 
@@ -164,15 +164,15 @@ class Baseline:
         model: Any,
         settings: Perplexity,
         progress: Callable[[int], object],
-        watch: Callable[[Tensor], object] | None = None,
+        score: Score | None = None,
     ) -> Float[np.ndarray, "first"]:
         """Σ NLL of the first windows by `model` as it is now: as many as make the ratio's interval narrow enough.
 
-        `progress` is told each batch's tokens. `watch`: as of `window_nll`.
+        `progress` is told each batch's tokens. `score`: as of `window_nll`.
         """
         nll = np.empty(0)
         for look in look_schedule(self.nll.size, settings.tolerance):
-            for batch in window_nll(model, self.windows.tokens[len(nll) : look], settings.batch_size, watch):
+            for batch in window_nll(model, self.windows.tokens[len(nll) : look], settings.batch_size, score):
                 nll = np.append(nll, batch)
                 progress(len(batch) * self.windows.tokens.shape[1])
             if self.ratio(nll).settled(settings):

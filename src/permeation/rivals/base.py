@@ -6,7 +6,7 @@ counted: docs/weights.md, Storage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -91,6 +91,41 @@ class Numbers:
     def stored_bits(self, size: int) -> int:
         """16 bits a number."""
         return BITS_PER_NUMBER * self.stored_parameters(size)
+
+
+class Factored(Numbers):
+    """For rivals that are a product of factors, (…, n, rank) each."""
+
+    heads: Heads  # the untouched weights
+
+    @property
+    def smallest(self) -> int:
+        """As of Rival."""
+        raise NotImplementedError
+
+    @property
+    def largest(self) -> int:
+        """As of Rival."""
+        raise NotImplementedError
+
+    def apply(self, size: int) -> Heads:
+        """The product of the factors."""
+        return self.assembled(self.factors(size))
+
+    def factors(self, size: int) -> Iterator[tuple[Tensor, ...]]:
+        """The factors at a size, of one layer (or what is decomposed as one) after the other.
+
+        A column that is not kept is 0.
+        """
+        raise NotImplementedError
+
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
+        """The weights that factors give."""
+        raise NotImplementedError
+
+    def factor_sizes(self, size: int) -> tuple[int, int]:
+        """How many numbers are in the kept columns of all factors, and how many columns these are."""
+        raise NotImplementedError
 
 
 def original_parameters(heads: Heads) -> int:

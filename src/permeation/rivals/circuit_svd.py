@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.rivals.base import Numbers, Problem, kept_values, low_rank_parameters, refuse_rotary
+from permeation.rivals.base import Factored, Problem, kept_values, low_rank_parameters, refuse_rotary
 from permeation.rivals.low_rank import Metric, unwhitened
 from permeation.weights.heads import Heads, biases_as_rows, each_layer, gathered
 from permeation.weights.moments import triangular_root
 
 
 @dataclass(frozen=True)
-class CircuitRanks(Numbers):
+class CircuitRanks(Factored):
     """The SVD of a key head's circuit form, the query heads of its group on top of each other, cut to rank r.
 
     In the score metric this is the joint optimum of queries and keys for the score (KQ-SVD, 2025).
@@ -81,10 +81,6 @@ class CircuitRanks(Numbers):
         rows, columns = self.left.shape[1], self.right.shape[1]
         ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
         return sum(low_rank_parameters(rows, columns, rank) for rank in ranks) + self.greedy * len(ranks)
-
-    def apply(self, size: int) -> Heads:
-        """U Σ^½ and V Σ^½, zero beyond the rank."""
-        return self.assembled(self.factors(size))
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """U Σ^½ and V Σ^½ of each layer's key heads, their columns 0 beyond the rank."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 from permeation.weights.heads import Heads, biases_as_rows, each_layer, gram_form
 from permeation.weights.moments import Moments
 
-Metric = Float[Tensor, "1 d d"] | None
 CIRCUIT_FORMS = ("circuit", "score", "score_centred")
 
 
@@ -23,72 +22,68 @@ class RelativeErrors:
 
     In the score metric this is the root of the mean squared error of attention scores over their mean square, for
     queries and keys drawn independently from the calibration text; with the mean key taken out, of their variances
-    over keys. For M = S_Q^½ W_Q W_Kᵀ S_K^½ no root is needed: ⟨M̂, M⟩ = ⟨Ŵ_Qᵀ S_Q W_Q, Ŵ_Kᵀ S_K W_K⟩.
+    over keys.
 
     Attributes:
         own: the untouched heads. moments: of what their layers read.
-        squares: Σ ‖M‖²_F of the untouched heads of each layer, in each of CIRCUIT_FORMS.
+        gram: M of the untouched heads in gram form. squares: Σ ‖M‖²_F of each layer, in each of CIRCUIT_FORMS.
     """
 
     own: Heads
     moments: Moments
+    gram: Float[Tensor, "n d_head d_head"]
     squares: dict[str, Float[Tensor, "layers"]]
 
     @classmethod
     def fit(cls, heads: Heads, moments: Moments) -> RelativeErrors:
         """What the errors are relative to."""
-        squares: dict[str, list[Tensor]] = {form: [] for form in CIRCUIT_FORMS}
-        for own, of_layer in zip(heads.layers(), moments.layers(), strict=True):
-            for form, metric in _metrics(own, of_layer).items():
-                rows = _rows(own, form)
-                squares[form].append(_inner(rows, _weighted(rows, metric)))
-        return cls(heads, moments, {form: torch.cat(each) for form, each in squares.items()})
+        layers = zip(heads.layers(), moments.layers(), strict=True)
+        squares = (square for own, each in layers for square in _inner(own, each, own))
+        return cls(heads, moments, gram_form(heads), _by_form(squares))
 
     def of(self, changed: Heads) -> dict[str, float]:
         """The error of `changed`, by form."""
-        gram = gram_form(self.own)
-        errors = {"gram": float((gram_form(changed) - gram).norm() / gram.norm())}
-        return errors | {form: self._relative(form, square) for form, square in self.squared(changed).items()}
+        errors = {"gram": float((gram_form(changed) - self.gram).norm() / self.gram.norm())}
+        for form, square in self.squared(changed).items():
+            errors[form] = float((square.sum() / self.squares[form].sum()).clamp(min=0).sqrt())
+        return errors
 
-    def within(self, form: str, changed: Heads) -> float:
-        """The error of `changed` in one of CIRCUIT_FORMS."""
-        return self._relative(form, self.squared(changed, (form,))[form])
-
-    def squared(self, changed: Heads, forms: Sequence[str] = CIRCUIT_FORMS) -> dict[str, Float[Tensor, "layers"]]:
+    def squared(self, changed: Heads) -> dict[str, Float[Tensor, "layers"]]:
         """Σ_heads ‖M̂ − M‖²_F of each layer, by form: ‖M̂ − M‖² = ⟨M̂, M̂⟩ − 2 ⟨M, M̂⟩ + ⟨M, M⟩."""
-        beyond: dict[str, list[Tensor]] = {form: [] for form in forms}
-        for own, other, moments in zip(self.own.layers(), changed.layers(), self.moments.layers(), strict=True):
-            metrics = _metrics(own, moments)
-            for form in forms:
-                rows, changed_rows = _rows(own, form), _rows(other, form)
-                weighted = _weighted(changed_rows, metrics[form])
-                beyond[form].append(_inner(changed_rows, weighted) - 2 * _inner(rows, weighted))
-        return {form: torch.cat(each) + self.squares[form] for form, each in beyond.items()}
 
-    def _relative(self, form: str, square: Float[Tensor, "layers"]) -> float:
-        return float((square.sum() / self.squares[form].sum()).clamp(min=0).sqrt())
+        def beyond() -> Iterator[dict[str, Tensor]]:
+            for own, other, moments in zip(self.own.layers(), changed.layers(), self.moments.layers(), strict=True):
+                by_itself, with_own = _inner(other, moments, other, own)
+                yield {form: by_itself[form] - 2 * with_own[form] for form in CIRCUIT_FORMS}
+
+        return {form: each + self.squares[form] for form, each in _by_form(beyond()).items()}
 
 
-def _metrics(heads: Heads, moments: Moments) -> dict[str, tuple[Metric, Metric]]:
-    """S_Q and S_K of a layer in each of CIRCUIT_FORMS; None is the identity."""
-    bias_rows = 0 if heads.b_Q is None else 1
-    S = moments.augmented if bias_rows else moments.shrunk
-    centred = F.pad(moments.shrunk_covariance, (0, bias_rows) * 2)
-    return {"circuit": (None, None), "score": (S, S), "score_centred": (S, centred)}
+def _inner(heads: Heads, moments: Moments, *others: Heads) -> Iterator[dict[str, Float[Tensor, "1"]]]:
+    """Σ_heads ⟨M, N⟩ of a layer's heads with each of the others, by form.
+
+    For M = S^½ W_Q W_Kᵀ S^½ no root is needed: ⟨M, N⟩ = ⟨W_Qᵀ S V_Q, W_Kᵀ S V_K⟩. With the mean key taken out the keys'
+    S is S − x̄ x̄ᵀ.
+    """
+    rows = biases_as_rows(heads)
+    S = moments.shrunk if rows is heads else moments.augmented
+    mean = F.pad(moments.mean, (0, S.shape[1] - moments.mean.shape[1]), value=1)[:, None]
+    weighted_Q, weighted_K, mean_key = each_layer(S, rows.W_Q), each_layer(S, rows.W_K), mean @ rows.W_K
+    for other in others:
+        other_rows = biases_as_rows(other)
+        queries, keys = other_rows.W_Q.mT @ weighted_Q, other_rows.W_K.mT @ weighted_K
+        yield {
+            "circuit": _paired(other.W_Q.mT @ heads.W_Q, other.W_K.mT @ heads.W_K),
+            "score": _paired(queries, keys),
+            "score_centred": _paired(queries, keys - (mean @ other_rows.W_K).mT @ mean_key),
+        }
 
 
-def _rows(heads: Heads, form: str) -> Heads:
-    """The heads; in the score metric with their biases as one more row."""
-    return heads if form == "circuit" else biases_as_rows(heads)
-
-
-def _weighted(heads: Heads, metric: tuple[Metric, Metric]) -> Heads:
-    """S_Q W_Q and S_K W_K."""
-    sides = zip(metric, (heads.W_Q, heads.W_K), strict=True)
-    return Heads(*(W if S is None else each_layer(S, W) for S, W in sides))
-
-
-def _inner(a: Heads, weighted: Heads) -> Float[Tensor, "1"]:
-    """Σ ⟨A_Q A_Kᵀ, B_Q B_Kᵀ⟩ = Σ ⟨A_Qᵀ S_Q B_Q, A_Kᵀ S_K B_K⟩ over a layer's heads, given B `weighted`."""
-    queries, keys = a.W_Q.mT @ weighted.W_Q, a.W_K.mT @ weighted.W_K
+def _paired(queries: Float[Tensor, "1 heads r r"], keys: Float[Tensor, "1 kv_heads r r"]) -> Float[Tensor, "1"]:
+    """Σ ⟨Q_i, K_i⟩ over a layer's heads, each with its group's K."""
     return (queries * keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)).sum(dim=(1, 2, 3))
+
+
+def _by_form(layers: Iterable[dict[str, Float[Tensor, "1"]]]) -> dict[str, Float[Tensor, "layers"]]:
+    each = list(layers)
+    return {form: torch.cat([of[form] for of in each]) for form in CIRCUIT_FORMS}

@@ -18,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from permeation.rivals.base import (
-    Numbers,
+    Factored,
     Problem,
     bias_parameters,
     frame_parameters,
@@ -77,7 +77,7 @@ def leading_directions(
 
 
 @dataclass(frozen=True)
-class HeadRanks(Numbers):
+class HeadRanks(Factored):
     """Every head's W_Q and every key head's W_K cut to a rank of its own, by the SVD of S^½ W.
 
     Eckart and Young: of all matrices of rank r this has the least E ‖(W − W̃)ᵀ x‖² (S = 1: the least ‖W − W̃‖_F).
@@ -129,10 +129,6 @@ class HeadRanks(Numbers):
         total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
         return total + self.greedy * len(ranks) + bias_parameters(self.heads)
 
-    def apply(self, size: int) -> Heads:
-        """U diag(S of the kept) Vᵀ of every matrix."""
-        return self.assembled(self.factors(size))
-
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """U diag(S) and V of each layer's matrices, their columns 0 beyond the rank."""
         kept = kept_values(self.S, size, self.greedy)[:, None]
@@ -155,8 +151,16 @@ class HeadRanks(Numbers):
         return ranks * (self.U.shape[1] + self.Vh.shape[1]), 2 * ranks
 
 
+class Subspace(Factored):
+    """For rivals whose heads of a layer read through one subspace: (W_Q W_K) ≈ P B."""
+
+    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
+        """P (Bᵀ)ᵀ of every layer."""
+        return from_layer_matrices((P @ B.mT for P, B in factors), self.heads)
+
+
 @dataclass(frozen=True)
-class LayerSubspace(Numbers):
+class LayerSubspace(Subspace):
     """All heads of a layer read the residual stream through one r-dimensional subspace: W̃ = P B, W = (W_Q W_K).
 
     By the SVD of S^½ W, as in HeadRanks but for a layer's matrices side by side (S = 1 is the plain one). With m =
@@ -212,20 +216,12 @@ class LayerSubspace(Numbers):
         total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
         return total + self.greedy * len(ranks) + bias_parameters(self.heads)
 
-    def apply(self, size: int) -> Heads:
-        """The kept columns of P with the same rows of B."""
-        return self.assembled(self.factors(size))
-
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """P and Bᵀ of each layer, their columns 0 beyond the rank."""
         kept = kept_values(self.gain, size, self.greedy)
         most = int(kept.sum(1).max())
         for P, B, each in zip(self.P.split(1), self.B.split(1), kept[:, None, :most].split(1), strict=True):
             yield P[:, :, :most] * each, B[:, :most].mT * each
-
-    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
-        """left rightᵀ of every layer."""
-        return from_layer_matrices((left @ right.mT for left, right in factors), self.heads)
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """Σ ranks (d_model + m) numbers in 2 Σ ranks columns."""
@@ -242,8 +238,7 @@ def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers r
     errors = RelativeErrors.fit(problem.heads, problem.moments)
     full = subspace.P.shape[2]
     ranks = sorted({round(full * i / RANKS) for i in range(1, RANKS + 1)} - {0})
-    form = "score_centred"
-    squares = [errors.squared(subspace.apply(rank), (form,))[form] for rank in (0, *ranks)]
+    squares = [errors.squared(subspace.apply(rank))["score_centred"] for rank in (0, *ranks)]
     falls = [
         ((above - below) / (rank - last))[:, None].expand(-1, rank - last)
         for above, below, last, rank in zip(squares, squares[1:], (0, *ranks), ranks, strict=False)
@@ -254,7 +249,7 @@ def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers r
 
 
 @dataclass(frozen=True)
-class SharedSubspace(Numbers):
+class SharedSubspace(Subspace):
     """Layers that are neighbours read through one r-dimensional subspace (basis sharing, Wang et al. 2024).
 
     P of a group of layers has the leading left singular vectors of their W side by side (`score`: of S̄^½ W, mapped
@@ -287,7 +282,7 @@ class SharedSubspace(Numbers):
         return cls(problem, metric, step, torch.cat(P))
 
     @property
-    def heads(self) -> Heads:
+    def heads(self) -> Heads:  # type: ignore[override]
         """The untouched weights."""
         return self.problem.heads
 
@@ -306,20 +301,12 @@ class SharedSubspace(Numbers):
         weights = (self.heads.W_Q.numel() + self.heads.W_K.numel()) // d_model * size
         return groups * frame_parameters(d_model, size) + weights + bias_parameters(self.heads)
 
-    def apply(self, size: int) -> Heads:
-        """P B with the first `size` columns of P."""
-        return self.assembled(self.factors(size))
-
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """P and Bᵀ of each layer."""
         for i, layer in enumerate(self.problem.layers()):
             P = self.P[i // self.step, None, :, :size]
             projected = P.mT @ metric_of(layer, self.metric)
             yield P, torch.linalg.solve(projected @ P, projected @ layer_matrices(layer.heads)).mT
-
-    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
-        """left rightᵀ of every layer."""
-        return from_layer_matrices((left @ right.mT for left, right in factors), self.heads)
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
         """groups r d_model + layers r m numbers, in (groups + layers) r columns."""

@@ -138,11 +138,11 @@ class CircuitMixing(Numbers):
 
     def apply(self, size: int) -> Heads:
         """W̃_Q of every head, some rows of d_model at a time."""
-        R = self.mixing(size)
+        R, which = self.mixing(size).unique(dim=0, return_inverse=True)  # heads of one cluster have one mixture
         parts = []
         for rows in circuit_rows(self.rows):
-            mixed = (R @ rows.flatten(1)).view(len(self.dual), -1, rows.shape[2])  # the heads of a group in one
-            parts.append((mixed @ self.dual).view(len(R), rows.shape[1], -1))
+            mixed = (R @ rows.flatten(1))[which].view(len(self.dual), -1, rows.shape[2])  # the heads of a group in one
+            parts.append((mixed @ self.dual).view(len(which), rows.shape[1], -1))
         heads = self.heads
         W_Q = torch.cat(parts, dim=1).unflatten(0, heads.W_Q.shape[:2])
         d_model = heads.W_Q.shape[2]

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, bias_parameters
+from permeation.rivals.base import BITS_PER_NUMBER, Factored, Problem, bias_parameters
 from permeation.rivals.rounding import SCALE_BITS, Grid
 from permeation.weights.heads import Heads
 
 GRID = Grid(clip=True)
-
-
-@runtime_checkable
-class Factored(Rival, Protocol):
-    """A rival that is a product of factors, (…, n, rank) each."""
-
-    @property
-    def heads(self) -> Heads:
-        """The untouched weights."""
-
-    def factors(self, size: int) -> Iterator[tuple[Tensor, ...]]:
-        """The factors at a size, of one layer (or what is decomposed as one) after the other.
-
-        A column that is not kept is 0.
-        """
-
-    def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
-        """The weights that factors give."""
-
-    def factor_sizes(self, size: int) -> tuple[int, int]:
-        """How many numbers are in the kept columns of all factors, and how many columns these are."""
 
 
 @dataclass(frozen=True)

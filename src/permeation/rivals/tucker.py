@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.rivals.base import Numbers, Problem, bias_parameters, frame_parameters
+from permeation.rivals.base import Factored, Problem, bias_parameters, frame_parameters
 from permeation.rivals.low_rank import Metric, metric_of, unwhitened
 from permeation.weights.heads import Heads, each_layer, gathered
 from permeation.weights.moments import triangular_root
@@ -20,7 +20,7 @@ MODES = 3  # heads, d_model, d_head
 
 
 @dataclass(frozen=True)
-class Tucker(Numbers):
+class Tucker(Factored):
     """T ≈ core ×₁ U ×₂ P ×₃ V for T = W_Q and W_K of a group of heads, (heads + kv_heads, d_model, d_head).
 
     Truncated higher-order SVD (De Lathauwer, De Moor and Vandewalle 2000): each frame holds the leading singular
@@ -79,10 +79,6 @@ class Tucker(Numbers):
             total += ranks[0] * ranks[1] * ranks[2]
             total += sum(frame_parameters(n, r) for n, r in zip(shape, ranks, strict=True))
         return total
-
-    def apply(self, size: int) -> Heads:
-        """The core in the kept vectors of every mode, unwhitened."""
-        return self.assembled(self.factors(size))
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, ...]]:
         """The frames of each group, and the core with heads and d_head as one axis."""

@@ -19,7 +19,7 @@ from permeation.frame.engine import Engine, Local, ModelRun
 from permeation.frame.journal import Journal
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
-from permeation.perplexity.divergence import Divergence, Reference
+from permeation.perplexity.divergence import Divergence, Reference, references
 from permeation.perplexity.fast import prepare_for_scoring, untouched_before
 from permeation.perplexity.ratio import Baseline
 from permeation.perplexity.settings import Perplexity
@@ -133,8 +133,8 @@ class Scorer(ModelRun):
     compared: int = 0
 
     @cached_property
-    def _reference(self) -> Reference:
-        return Reference.of(self.model, self.baseline.windows.tokens[: self.compared])
+    def _references(self) -> list[Reference]:
+        return references(self.model, self.baseline.windows.tokens[: self.compared])
 
     @cached_property
     def _streams(self) -> dict[bytes, tuple[int, Tensor]]:
@@ -146,7 +146,7 @@ class Scorer(ModelRun):
         if task.windows is not None:
             baseline, settings = baseline.first(task.windows), replace(settings, tolerance=None)
         before = untouched_before(self.model, task.first_layer, self._streams) if task.first_layer else nullcontext()
-        beside = Divergence(self._reference, self.model) if self.compared else None
+        beside = Divergence(self._references, self.model) if self.compared else None
         with injected(self.model, **task.weights), before:
             nll = baseline.score(self.model, settings, progress, beside)
         return Score(nll.tolist(), *(([], []) if beside is None else (beside.kl, beside.agreeing)))
