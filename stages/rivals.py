@@ -1,6 +1,6 @@
 """Store all W_Q and W_K in less by each method, read them back, and measure what the model loses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from permeation.rivals.frontier import (
     summary,
 )
 from permeation.rivals.registry import METHODS
+from permeation.weights.heads import Heads
 from permeation.weights.replace import Change, Context, Job, Measured, Unmeasured, measure_all, write_measured
 from stages import Stage, run
 
@@ -47,20 +48,25 @@ def main(stage: Stage) -> None:
         sizes = sizes_near(rival, [bits * original for bits in settings.bits])
         for size in sizes:
             columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
-            changed = cache(partial(change, rival, size))  # with its errors
+            found = cache(partial(read_back, rival, size))
             if law.c is not None and law.spread is not None:
-                columns["foretold"] = law.ratio(changed().facts[f"error_{FORM}"] or 0.0)
+                columns["foretold"] = law.ratio(found()[1][FORM])
                 out_of_question = settings.leave_out is not None and beaten(
                     columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
                 )
                 if out_of_question and size < sizes[-1]:
                     yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
                     continue
-            yield Job({"method": method, "size": size}, changed, columns=columns)
+            yield Job({"method": method, "size": size}, partial(change, found), columns=columns)
 
-    def change(rival: Rival, size: int) -> Change:
+    def read_back(rival: Rival, size: int) -> tuple[Heads, dict[str, float]]:
+        """The weights at this size as the model is given them, and their errors by form."""
         heads = rival.apply(size).to(torch.float32)
-        return Change(heads.tensors(), {f"error_{form}": error for form, error in errors.of(heads).items()})
+        return heads, errors.of(heads)
+
+    def change(found: Callable[[], tuple[Heads, dict[str, float]]]) -> Change:
+        heads, by_form = found()
+        return Change(heads.tensors(), {f"error_{form}": error for form, error in by_form.items()})
 
     journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed, settings.compared))
     context = Context.read(

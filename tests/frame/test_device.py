@@ -1,4 +1,4 @@
-"""Which library multiplies, what becomes of freed memory: the answer stays, and everybody else's setting too."""
+"""Which library multiplies, and whether freed memory is kept: nobody outside notices."""
 
 import platform
 import resource

@@ -104,7 +104,8 @@ def kept_pages() -> Iterator[None]:
     """Inside, freed memory is used again at once; by default each large activation is a new mapping, faulted in.
 
     For loops that need arrays of the same sizes again and again. Arrays of many sizes would let the heap grow without
-    end. Does nothing where the C library is not glibc.
+    end: outside, large ones are mappings as before. The heap itself is never trimmed, so that the next loop finds its
+    pages. Does nothing where the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:  # pragma: no cover (macOS, musl)
