@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from permeation.frame.sealed import sha256
 from permeation.frame.tables import write_json
-from permeation.models.sources import fetch_corpus
+from permeation.models.texts import fetch_corpus
 from stages import Stage, run
 
 

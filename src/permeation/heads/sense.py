@@ -13,7 +13,7 @@ from jaxtyping import Float
 from permeation.frame.device import fast_products
 from permeation.heads.word_runs import in_order, read_word, untouched_leans
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.intervene import KINDS, OUTCOMES
+from permeation.meaning.intervene import OUTCOMES
 from permeation.meaning.measure_uses import Shifting, measure_uses
 from permeation.meaning.residuals import without_unseen_mean
 from permeation.meaning.sigma import measure_fans
@@ -91,10 +91,10 @@ def measure_sense(
         words = tuple(pairs)
         fans = measure_fans(own, direction_layer)
         vocabulary = model.get_output_embeddings().weight.shape[0]
-        shifting = Shifting(lambda: model, after, sequences, own, direction_layer, seed)
+        shifting = Shifting(lambda: model, after, sequences, own, direction_layer, seed, ("one_direction",))
         uses = measure_uses(shifting, layers, 0.0, vocabulary, lambda _: None)
         gaps = [sense_gap(model, [sequences[i] for i in in_order(pairs[word])]) for word in words]
-    R = [uses.words[word].response[:, KINDS.index("one_direction"), OUTCOMES.index("next_token")] for word in words]
+    R = [uses.words[word].response[:, 0, OUTCOMES.index("next_token")] for word in words]
     return Sense(
         words,
         auc=np.array([uses.auc[word][1:].mean() - 0.5 for word in words]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from permeation.frame.device import kept_pages
 from permeation.frame.engine import Engine, Local, ModelRun
 from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations, direction_pairs
@@ -37,7 +38,7 @@ class Shifting(ModelRun):
 
     Attributes:
         after: the token one later. sequences: the tokens of each prompt, in the order of the activations.
-        direction_layer: of σ.
+        direction_layer: of σ. kinds: what is done to the stream, some of intervene.KINDS.
     """
 
     after: int
@@ -45,6 +46,7 @@ class Shifting(ModelRun):
     activations: Activations
     direction_layer: int
     seed: int
+    kinds: Sequence[str] = KINDS
 
     def __call__(self, task: Shifts, progress: Callable[[int], object]) -> dict[str, WordUse]:
         """What the shifts at these layers do to these words."""
@@ -119,23 +121,25 @@ def _measure_words(shifting: Shifting, task: Shifts, advance: Callable[[int], ob
     runs: list[CleanRun] = []
     probabilities = torch.empty(len(prompts), 2, model.get_output_embeddings().weight.shape[0])
     for group in groups:
-        runs.append(read_clean(model, [sequences[prompts[i]] for i in group], after, len(KINDS)))
+        runs.append(read_clean(model, [sequences[prompts[i]] for i in group], after, len(shifting.kinds)))
         probabilities[group] = runs[-1].logits.float().softmax(dim=-1).cpu()
     weights = torch.cat([torch.cat([leaning(probabilities[chosen])] * 2) for chosen in of_word])
     clean = np.empty((len(prompts), len(OUTCOMES)))
     clean[:, :2] = lean(probabilities[:, None], weights)[:, 0].numpy()
     clean[:, 2] = np.concatenate([each.sigma(each.stream[:, None, -1], direction_layer)[:, 0] for each in matched])
 
-    shifted = np.empty((len(layers), len(prompts), len(KINDS), len(OUTCOMES)))
-    ends = np.empty((len(layers), len(prompts), len(KINDS), activations.at_word.shape[2]), np.float32)
-    shifts = {layer: np.concatenate([each.shifts(layer, seed) for each in matched]) for layer in layers}
-    for group, run in zip(groups, runs, strict=True):
-        own = weights[group].to(model.device)
-        for at, layer in enumerate(layers):
-            logits, end = run_shifted(model, run, layer, torch.tensor(shifts[layer][group], device=model.device))
-            shifted[at, group, :, :2] = lean(logits.float().softmax(dim=-1), own).cpu().numpy()
-            ends[at, group] = end.float().cpu().numpy()
-            advance(len(group))
+    shifted = np.empty((len(layers), len(prompts), len(shifting.kinds), len(OUTCOMES)))
+    ends = np.empty((len(layers), len(prompts), len(shifting.kinds), activations.at_word.shape[2]), np.float32)
+    kinds = [KINDS.index(kind) for kind in shifting.kinds]
+    shifts = {layer: np.concatenate([each.shifts(layer, seed)[:, kinds] for each in matched]) for layer in layers}
+    with kept_pages():
+        for group, run in zip(groups, runs, strict=True):
+            own = weights[group].to(model.device)
+            for at, layer in enumerate(layers):
+                logits, end = run_shifted(model, run, layer, torch.tensor(shifts[layer][group], device=model.device))
+                shifted[at, group, :, :2] = lean(logits.float().softmax(dim=-1), own).cpu().numpy()
+                ends[at, group] = end.float().cpu().numpy()
+                advance(len(group))
     if not (np.isfinite(clean).all() and np.isfinite(shifted[..., :2]).all()):
         raise PermeationError(
             "the next-token distributions hold values that are not finite, where the stream is shifted"

@@ -119,6 +119,8 @@ def residuals_at(
     Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
     Raises PermeationError for a token that the model does not know and where an activation is not finite.
     """
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
     check_tokens(torch.tensor([token for sequence in sequences for token in sequence]), bridge.cfg.d_vocab)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
     centred = not bridge.cfg.uses_rms_norm
@@ -140,6 +142,8 @@ def residuals_at(
             residual: Any = residual,
         ) -> None:
             residual[:, :, layer] = activation[torch.arange(len(at))[:, None], at].float().cpu().numpy()
+            if layer == bridge.cfg.n_layers:
+                raise StopAtLayerException(activation)  # the bridge ends the run there, without the unembedding
 
         hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
         with torch.no_grad(), fast_products():

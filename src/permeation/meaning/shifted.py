@@ -43,7 +43,7 @@ def read_clean(model: Any, sequences: Sequence[Sequence[int]], after: int, repea
     Nothing is padded, so that no position and no mask differs from a run of the whole prompt.
     """
     tokens = torch.tensor([[*sequence, after] for sequence in sequences], device=model.device)
-    cache = model(tokens[:, :-2], use_cache=True).past_key_values
+    cache = model.base_model(tokens[:, :-2], use_cache=True).past_key_values
     outputs: list[Any] = []
     handles = [block.register_forward_hook(lambda *call: outputs.append(call[-1])) for block in blocks(model)]
     try:

@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.frame.errors import PermeationError
+from permeation.frame.errors import PermeationError, one_line
 from permeation.models.families import Geometry, blocks, geometry_of, longest_context, readout, stream_of
 from permeation.models.fold import fold_norms
-from permeation.models.guard import one_line
 from permeation.models.load import load_bridge, load_model
 from permeation.models.tokenizer import load_tokenizer
 

@@ -19,9 +19,9 @@ import transformers
 from transformers import modeling_gguf_pytorch_utils as loader
 from transformers.integrations.gguf import reader as tables
 
-from permeation.frame.errors import PermeationError
+from permeation.frame.errors import PermeationError, one_line
 from permeation.models.families import check_family
-from permeation.models.guard import check_layers, one_line, skeleton
+from permeation.models.guard import check_layers, skeleton
 from permeation.models.load import read_weights
 
 # Limits of a file's metadata. The largest vocabularies have 262,144 tokens and half a million merges. While the file is
@@ -100,7 +100,8 @@ def convert(file: Path, folder: Path) -> None:
 
 @contextmanager
 def _reading_once() -> Iterator[set[str]]:
-    """Let transformers' loader read the file once, not for configuration, tokenizer and weights each (20 s a time).
+    """Let transformers' loader read the file once, not for configuration, tokenizer and weights each (20 s a time), and
+    make gguf's table of names once, not for each of the model's modules.
 
     Gives the names of the tensors that it has found a place for.
     """
@@ -112,8 +113,10 @@ def _reading_once() -> Iterator[set[str]]:
         placed.update(found)
         return found
 
-    reader = lru_cache(maxsize=1)(gguf.GGUFReader)
-    with patch.object(gguf, "GGUFReader", reader), patch.object(loader, "get_gguf_hf_weights_map", noted):
+    once: dict[str, Any] = {
+        name: lru_cache(maxsize=1)(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")
+    }
+    with patch.multiple(gguf, **once), patch.object(loader, "get_gguf_hf_weights_map", noted):
         yield placed
 
 

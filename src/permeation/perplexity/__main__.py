@@ -18,7 +18,7 @@ from permeation.frame.errors import PermeationError
 from permeation.models.families import longest_context
 from permeation.models.guard import read_config
 from permeation.models.load import load_model
-from permeation.models.sources import fetch_corpus
+from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import check_tokens, load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import perplexity, window_nll

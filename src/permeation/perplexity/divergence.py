@@ -48,14 +48,16 @@ def largest(
     hidden: Float[Tensor, "positions d_model"], head: Readout
 ) -> tuple[Float[Tensor, "positions"], Int[Tensor, "positions"]]:
     """log Σ exp of the logits, and the token of the largest."""
-    parts = [
-        (log_partition(z), *z.max(dim=1), torch.full((len(z),), start, device=z.device))
-        for start, tile in tiles(head, hidden.device)
-        for z in [tile.logits(hidden)]
-    ]
-    log_Z, of_tile, at, first = (torch.stack(part) for part in zip(*parts, strict=True))
-    tile = of_tile.argmax(dim=0, keepdim=True)
-    return log_Z.cpu().double().logsumexp(dim=0), (first + at).gather(0, tile)[0]
+    partitions, most, tokens = [], [], []
+    for start, tile in tiles(head, hidden.device):
+        z = tile.logits(hidden)
+        of_tile, at = z.max(dim=1)
+        partitions.append(log_partition(z))
+        most.append(of_tile)
+        tokens.append(start + at)
+    largest_tile = torch.stack(most).argmax(dim=0, keepdim=True)
+    log_Z = torch.stack(partitions).cpu().double().logsumexp(dim=0)
+    return log_Z, torch.stack(tokens).gather(0, largest_tile)[0]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from permeation.perplexity.ratio import KEPT_RATIO, Baseline
 from permeation.weights.forms import FORMS
@@ -37,7 +37,7 @@ def crossing(bits: Float[np.ndarray, "sizes"], log_ratios: Float[np.ndarray, "si
     order = np.argsort(bits)
     x = np.asarray(bits)[order]
     y = np.log(np.maximum(np.asarray(log_ratios)[order], LEAST))
-    fitted = IsotonicRegression(increasing=False).fit_transform(x, y)
+    fitted = isotonic_regression(y, increasing=False).x
     below = np.flatnonzero(fitted <= np.log(TARGET))
     if not below.size or below[0] == 0:
         return None

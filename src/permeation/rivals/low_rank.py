@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from permeation.rivals.base import (
@@ -155,8 +155,8 @@ class Subspace(Factored):
     """For rivals whose heads of a layer read through one subspace: (W_Q W_K) ≈ P B."""
 
     def assembled(self, factors: Iterable[tuple[Tensor, ...]]) -> Heads:
-        """P (Bᵀ)ᵀ of every layer."""
-        return from_layer_matrices((P @ B.mT for P, B in factors), self.heads)
+        """P B of every layer, from P and Bᵀ."""
+        return from_layer_matrices((P @ B_T.mT for P, B_T in factors), self.heads)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class LayerSubspace(Subspace):
 def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers rank"]:
     """By how much each direction lets the squared score error of its layer fall, between RANKS computed ones evenly.
 
-    Made falling from direction to direction (scikit-learn's isotonic regression), so that the first of a layer are
+    Made falling from direction to direction (isotonic regression), so that the first of a layer are
     kept first.
     """
     errors = RelativeErrors.fit(problem.heads, problem.moments)
@@ -244,8 +244,7 @@ def _gains(subspace: LayerSubspace, problem: Problem) -> Float[Tensor, "layers r
         for above, below, last, rank in zip(squares, squares[1:], (0, *ranks), ranks, strict=False)
     ]
     gains = torch.cat(falls, dim=1).numpy()
-    places = np.arange(full)
-    return torch.from_numpy(np.stack([IsotonicRegression(increasing=False).fit_transform(places, g) for g in gains]))
+    return torch.from_numpy(np.stack([isotonic_regression(own, increasing=False).x for own in gains]))
 
 
 @dataclass(frozen=True)

