@@ -31,8 +31,8 @@ def which_heads(roles: Metrics) -> Section:
         )
     if agreement is not None:
         findings.append(
-            f"Two words' maps of the heads correlate by {agreement['value']:.2f} (rank) on average, shuffled within "
-            f"layers by {agreement['null']:.2f} (p = {agreement['p']:.2g})."
+            f"Two words' maps of the heads correlate by {agreement['value']:z.2f} (rank) on average, shuffled within "
+            f"layers by {agreement['null']:z.2f} (p = {agreement['p']:.2g})."
         )
     findings.append(
         f"A head's role correlates (rank) with its part in components of low variance by "
@@ -78,7 +78,7 @@ def kept_sense(compressed: Metrics) -> Section:
 
 
 def _with_interval(figures: Metrics, name: str) -> str:
-    return f"{figures[name]:.2f} [{figures['low']:.2f}, {figures['high']:.2f}]"
+    return f"{figures[name]:z.2f} [{figures['low']:z.2f}, {figures['high']:z.2f}]"
 
 
 def _beside(figures: Metrics) -> tuple[str, str, str]:
@@ -86,7 +86,7 @@ def _beside(figures: Metrics) -> tuple[str, str, str]:
     if "low" not in figures:
         return f"{figures['value']:.2f} (shuffled {figures['null']:.2f})", "–", f"{figures['p']:.2g}"
     within = figures["within_layers"]
-    inner = ("–", f"{figures['p']:.2g}") if within is None else (f"{within['value']:.2f}", f"{within['p']:.2g}")
+    inner = ("–", f"{figures['p']:.2g}") if within is None else (f"{within['value']:z.2f}", f"{within['p']:.2g}")
     return _with_interval(figures, "value"), *inner
 
 

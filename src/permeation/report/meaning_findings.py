@@ -108,7 +108,7 @@ def when_it_is_used(intervene: Metrics) -> Section:
             *([f"Left out, because the next token does not tell their senses apart: {left_out}."] if left_out else []),
         ],
         ("layer", "R of one direction"),
-        [(layer, f"{value:.2f}") for layer, value in intervene["response"].items()],
+        [(layer, f"{value:z.2f}") for layer, value in intervene["response"].items()],
         ("depths", "intervene"),
     )
 
