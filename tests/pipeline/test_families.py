@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from permeation.config import Config
 from permeation.frame.tables import read_json
+from permeation.report.figures import style
 from tests.conftest import PROJECT
 from tests.pipeline.test_stages import ORDER
 from tests.support import tiny
@@ -23,8 +25,14 @@ EVERY = [
 
 @pytest.mark.parametrize("family", EVERY)
 def test_every_stage_runs(
-    family: str, config: Config, run_stage: Callable[[str, Config], Path], tmp_path: Path
+    family: str,
+    config: Config,
+    run_stage: Callable[[str, Config], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Every chart is made. Rendering it would take a third of the time, and is the same for every family.
+    monkeypatch.setattr(style, "save", lambda figure, _: plt.close(figure))
     (tmp_path / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
     model = tiny.checkpoint(tmp_path / "model", family)
     settings = replace(config, model=str(model), corpus=str(tmp_path / "text.txt"))
