@@ -1,5 +1,6 @@
 """The stages on small models, in this process, and as programs of their own."""
 
+import gc
 import importlib
 import math
 import re
@@ -315,6 +316,21 @@ def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
     assert done.stderr.startswith("fetch_model: [Errno ")
     assert str(tmp_path) in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_collector_rests_while_a_stage_imports_and_works_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(sys, "argv", ["-m"])  # what Python says while it finds the module that it was asked for
+    try:
+        importlib.reload(sys.modules["stages"])
+        assert not gc.isenabled()
+        with pytest.raises(SystemExit) as ended:
+            run(lambda _: seen.append(gc.isenabled()))
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert (ended.value.code, seen) == (0, [True])
 
 
 def test_a_rival_that_the_model_does_not_allow_is_noted(
