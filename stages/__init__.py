@@ -10,9 +10,9 @@ from permeation.frame.signals import end_with_dvc
 
 end_with_dvc()
 
-# A stage that is about to start (`python -m stages.…`) imports half a million objects that live as long as it does. The
-# cyclic garbage collector would look through them again and again, a fifth of the time; permeation.frame.stage.run lets
-# it work again.
+# What a stage imports makes half a million objects, none of them garbage. Python's collector would look through them
+# again and again, for a fifth of the time that the imports take. permeation.frame.stage.run switches it on again.
+# While Python looks for the stage of `python -m stages.…`, this is what stands in sys.argv.
 if sys.argv[0] == "-m":
     gc.disable()
 

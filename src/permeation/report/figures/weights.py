@@ -47,9 +47,8 @@ def ratio_curve(rows: Rows, x: str, label: str) -> Figure:
     """Perplexity over the untouched model's with its 95 % interval, both axes logarithmic."""
     figure, axis = plt.subplots(figsize=(4.8, 3.2))
     for replaced, colour in zip(unique(rows, "replaced"), (BLUE, ORANGE), strict=False):
-        line = sorted(
-            where(rows, replaced=replaced), key=lambda row: row[x]
-        )  # a share may be fewer than the last count
+        # A share of the variance may be fewer components than the last count.
+        line = sorted(where(rows, replaced=replaced), key=lambda row: row[x])
         style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3, "capsize": 2, "label": replaced}
         axis.errorbar(values(line, x), values(line, "ratio"), yerr=margins(line), **style)
     axis.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
