@@ -1,10 +1,11 @@
 """Measure what every stage takes: seconds, seconds before its work starts, processor time, peak memory.
 
-    python -m bench.stages [--model NAME_OR_FOLDER] [--set KEY=VALUE ...]
+    python -m bench.stages [--only STAGE] [--model NAME_OR_FOLDER] [--set KEY=VALUE ...]
 
 Runs the stages of dvc.yaml one after the other, each in a process of its own, in a scratch folder and under a copy of
 params.yaml; neither DVC nor earlier results are needed. Adds the model's entry to bench/stages.json and prints all of
-them as a table in Markdown. `python -m bench.llama_1b FOLDER` writes a model of 1.07 billion parameters to try it on.
+them as a table in Markdown; of one stage and those that it needs the table alone. `python -m bench.llama_1b FOLDER`
+writes a model of 1.07 billion parameters to try it on.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 FLOAT32_BYTES = 4
 
 
-def in_order(stages: dict[str, Any]) -> list[str]:
-    """The stages of dvc.yaml, each after those whose outputs it reads."""
+def in_order(stages: dict[str, Any], only: str | None) -> list[str]:
+    """The stages of dvc.yaml, or one and those that it needs, each after those whose outputs it reads."""
     written = {name: [*stage["outs"], *stage.get("metrics", ())] for name, stage in stages.items()}
     writers = {
         path: name
@@ -41,7 +42,10 @@ def in_order(stages: dict[str, Any]) -> list[str]:
         for path in ([out] if isinstance(out, str) else out)
     }
     reads = {name: {writers[dep] for dep in stage["deps"] if dep in writers} for name, stage in stages.items()}
-    return list(TopologicalSorter(reads).static_order())
+    wanted = set(reads) if only is None else {only, "fetch_model"}  # which says the model's name and size
+    while more := {each for name in wanted for each in reads[name]} - wanted:
+        wanted |= more
+    return [name for name in TopologicalSorter(reads).static_order() if name in wanted]
 
 
 def measure(folder: Path, *arguments: str) -> dict[str, float]:
@@ -84,6 +88,7 @@ def table(entries: dict[str, Any]) -> str:
 def main() -> None:
     """Run everything, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
+    parser.add_argument("--only", metavar="STAGE", help="this one, and those that it needs; writes nothing")
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="reconstruct.components=[1,all]")
     arguments = parser.parse_args()
@@ -106,17 +111,20 @@ def main() -> None:
             (folder / name).symlink_to(Path(name).resolve())
         (folder / "data").mkdir()
         shutil.copy(Path("data") / "published.yaml", folder / "data")
-        for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]):
+        for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"], arguments.only):
             start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
             stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}
             peak = stages[name]["peak_bytes"] / 1e6
             sys.stderr.write(f"{name}: {stages[name]['seconds']:.1f} s, {peak:,.0f} MB\n")
-        run = json.loads((folder / "metrics" / "run.json").read_text(encoding="utf-8"))
-    entry = {"parameters": run["n_parameters"], "settings": arguments.set, "stages": stages}
+        model = json.loads((folder / "data" / "model" / "model.json").read_text(encoding="utf-8"))
+    entry = {"parameters": model["n_parameters"], "settings": arguments.set, "stages": stages}
     path = Path("bench") / "stages.json"
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entries[run["model"]] = entry
-    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    if arguments.only is not None:
+        entries = {model["name"]: entry}
+    else:
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        entries[model["name"]] = entry
+        path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(table(entries) + "\n")
 
 

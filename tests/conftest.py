@@ -1,6 +1,8 @@
 """Shared fixtures: small random models, the shipped parameters, and stages run in this process."""
 
+import fcntl
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,8 +81,17 @@ def run_stage(tmp_path: Path) -> Callable[[str, Config], Path]:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project whose pipeline was run undisturbed; nobody writes into it."""
-    return project.finish(project.create(tmp_path_factory.mktemp("finished")))
+    """A small project whose pipeline was run undisturbed; nobody writes into it. One for all processes of the tests."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "finished.done").exists():
+            (root / "finished").mkdir()
+            project.finish(project.create(root / "finished"))
+            (root / "finished.done").touch()
+    return root / "finished" / "project"
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_model_that_is_not_there_says_the_way_back(project: Path) -> None:
 def test_one_axis_runs_and_is_shown_without_the_other(project: Path) -> None:
     words = (project / "data" / "words.yaml").read_text()
     (project / "mine.yaml").write_text(words[: words.index("\ncrane:")])
-    output = call(project, "dvc", "exp", "run", "-n", "mine", "-S", "words=mine.yaml", "report_meaning")
+    output = call(project, "make", "-o", ".venv/ready", "meaning", "WORDS=mine.yaml")
     assert set(stages_run(output)) == {
         *("extract_activations", "compute_sigma", "fit_g", "nulls", "decode", "controls", "intervene", "logit_lens"),
         "report_meaning",
@@ -96,11 +96,11 @@ def test_one_axis_runs_and_is_shown_without_the_other(project: Path) -> None:
     assert "  crane " not in said
     assert re.search(r"1_sigma.n_words +9 +2 ", call(project, "dvc", "metrics", "diff"))
     assert re.search(r"n_words +9 +2\n", call(project, "permeation", "compare", "HEAD", "workspace"))
-    assert re.search(r"^ +mine .* words=mine.yaml$", call(project, "permeation", "experiments"), re.MULTILINE)
+    (name,) = re.findall(r"^ +(\S+) .* words=mine.yaml$", call(project, "permeation", "experiments"), re.MULTILINE)
     assert "  crane " in call(project, "permeation", "summary", "HEAD")
     go_back(project)
     assert "words=mine.yaml" in call(project, "permeation", "experiments")
-    assert "  bank " in call(project, "permeation", "summary", "mine")
+    assert "  bank " in call(project, "permeation", "summary", name)
 
 
 def results(project: Path) -> dict[Path, bytes]:

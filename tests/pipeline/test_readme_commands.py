@@ -33,16 +33,15 @@ COMMANDS = {
     ".ci/run": ("sh -n -v .ci/run", "make clean setup"),
     # Needs the default model, fast processors and minutes.
     "make bench": (f"{MAKE} -n bench && .venv/bin/python -m bench --help", "--repeats"),
-    "python -m bench.stages": (".venv/bin/python -m bench.stages && git checkout -q bench", "| report | "),
+    # All of them take minutes.
+    "python -m bench.stages": (".venv/bin/python -m bench.stages --only tokenize_corpus", "| tokenize_corpus | "),
     # As far as the hub, which is kept out of reach.
     ".venv/bin/dvc exp run -S model=gpt2-medium": (
         f"HF_HUB_OFFLINE=1 .venv/bin/dvc exp run -S model=gpt2-medium; {BACK}",
         "fetch_model: model is 'gpt2-medium'; it is no folder here, and the Hugging Face hub cannot be reached",
     ),
-    "make meaning WORDS=mine.yaml": (
-        f"cp data/words.yaml mine.yaml && {MAKE} meaning WORDS=mine.yaml && {BACK}",
-        "Running stage 'extract_activations'",
-    ),
+    # tests/pipeline/test_end_to_end.py runs it.
+    "make meaning WORDS=mine.yaml": (f"{MAKE} -n meaning WORDS=mine.yaml", "exp run -S words=mine.yaml report_meaning"),
     ".venv/bin/dvc exp run -S response.field=rank report_meaning": (
         f".venv/bin/dvc exp run -S response.field=rank report_meaning && {BACK}",
         "Running stage 'fit_g'",
@@ -61,7 +60,7 @@ COMMANDS = {
     ),
     # It writes what the comments were before `dvc exp run` took them.
     "python -m tools.reference": (
-        f"dvc exp run -S 'cluster.k=[2]' && python -m tools.reference && grep mean params.yaml && {BACK}",
+        f"dvc exp run -S device=cpu && python -m tools.reference && grep mean params.yaml && {BACK}",
         "# The W_QK that a cluster's heads get: centroid (their mean)",
     ),
     ".venv/bin/dvc exp run -S intervene.layers=all": (

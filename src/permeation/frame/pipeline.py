@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ DEFAULT = "dvc.yaml"
 ASKED_FOR = "heads/dvc.yaml"
 
 
+@cache
 def stages_of(project: Path) -> dict[str, Any]:
-    """Every stage by its name; of a second file that a project has not, none."""
+    """Every stage by its name; of a second file that a project has not, none. Read once in a process."""
     files = [project / DEFAULT, *(path for path in [project / ASKED_FOR] if path.is_file())]
     return {name: stage for path in files for name, stage in read_yaml(path)["stages"].items()}

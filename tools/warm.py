@@ -1,0 +1,162 @@
+"""Start stages from a process that has their libraries: to import them takes seconds, to fork milliseconds.
+
+    python -I tools/warm.py serve PID         tools/dvc starts it for the DVC with that process id, with which it ends
+    python -IS tools/warm.py run PID STAGE    stages/run calls it: STAGE runs as `python -m stages.STAGE` does
+
+The server imports the libraries when a stage asks for it that has a model in hand; stages without one wait for nothing.
+It serves on Linux, and not where there is a GPU: a fork cannot use CUDA once a library has asked for it, as some do on
+import. Without a server `run` becomes the stage itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+# What takes long to import. Nothing of the project's: an experiment may have a version of its own.
+LIBRARIES = ("torch", "transformers.modeling_utils", "transformer_lens.model_bridge", "scipy.stats")
+GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+PR_SET_PDEATHSIG = 1  # sys/prctl.h
+LARGEST = 2**17  # bytes of a request
+GRACE = 5  # seconds to leave in order
+
+
+def serve(dvc: int) -> None:
+    """Fork for each request, until the system ends this process because its parent, DVC, is gone."""
+    if sys.platform != "linux" or any(Path(gpu).exists() for gpu in GPUS):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != dvc:
+        return
+    gc.disable()  # as in stages/__init__.py
+    children: dict[int, tuple[int, socket.socket]] = {}
+    with seqpacket() as door, selectors.DefaultSelector() as events:
+        door.bind(address(dvc))
+        door.listen()
+        events.register(door, selectors.EVENT_READ)
+        while True:
+            for key, _ in events.select():
+                if key.fileobj is door:
+                    if started := admit(door):
+                        children[ended := os.pidfd_open(started[0])] = started
+                        events.register(ended, selectors.EVENT_READ)
+                else:
+                    events.unregister(key.fd)
+                    os.close(key.fd)
+                    see_off(*children.pop(key.fd))
+
+
+def admit(door: socket.socket) -> tuple[int, socket.socket] | None:
+    """Fork for a client: the fork's process id, and the client. None for another user's."""
+    client, _ = door.accept()
+    message, descriptors, *_ = socket.recv_fds(client, LARGEST, 3)
+    if user_of(client) != os.getuid() or len(descriptors) < 3:
+        client.close()
+        return None
+    request = json.loads(message)
+    if has_model(request):
+        with suppress(ImportError):  # the stage will say it
+            for library in LIBRARIES:
+                importlib.import_module(library)
+    gc.freeze()  # none of it is garbage, in any fork
+    if (pid := os.fork()) == 0:
+        become(request, descriptors, client)
+    for each in descriptors:
+        os.close(each)
+    return pid, client
+
+
+def has_model(request: dict[str, Any]) -> bool:
+    """Whether the stage reads or writes data/model and uses the package's models, by the file that DVC has it from."""
+    import yaml
+
+    file, _, name = request["environment"].get("DVC_STAGE", "").rpartition(":")
+    try:
+        stage = yaml.safe_load(Path(request["folder"], file or "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
+    except (OSError, LookupError, TypeError, yaml.YAMLError):
+        return False
+    return {"data/model", "src/permeation/models"} <= {*stage["deps"], *map(str, stage["outs"])}
+
+
+def become(request: dict[str, Any], descriptors: list[int], client: socket.socket) -> NoReturn:
+    """Run the stage in this fork with the client's folder, environment, terminal and answer to Ctrl-C, and exit."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN if request["deaf"] else signal.default_int_handler)
+    threading.Thread(target=end_with, args=(client,), daemon=True).start()
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [str(Path.cwd()), *(str(Path(path).absolute()) for path in paths if path)]
+    sys.argv = ["-m"]  # what stands there while Python looks for the module that it is to run
+    runpy.run_module(f"stages.{request['stage']}", run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+
+def end_with(client: socket.socket) -> None:
+    """End this process when the client is gone."""
+    client.recv(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)  # for Python to come back from a computation and leave in order
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def see_off(pid: int, client: socket.socket) -> None:
+    """Tell the client how its stage has ended."""
+    _, status = os.waitpid(pid, 0)
+    with client, suppress(OSError):  # it may be gone
+        client.send(struct.pack("i", os.waitstatus_to_exitcode(status)))
+
+
+def run(dvc: int, stage: str) -> NoReturn:
+    """Have the server run the stage, and end as it ends; without a server, become the stage."""
+    with suppress(OSError), seqpacket() as server:
+        server.connect(address(dvc))
+        deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        request = {"stage": stage, "folder": str(Path.cwd()), "environment": dict(os.environ), "deaf": deaf}
+        message = json.dumps(request).encode()
+        if user_of(server) == os.getuid() and len(message) <= LARGEST:
+            socket.send_fds(server, [message], [0, 1, 2])
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage hears it and leaves in order
+            if answer := server.recv(4):
+                (code,) = struct.unpack("i", answer)
+                sys.exit(code if code >= 0 else 128 - code)
+            sys.exit(f"{stage}: the server of tools/warm.py is gone")
+    os.execvp("python", ["python", "-m", f"stages.{stage}"])
+
+
+def seqpacket() -> socket.socket:
+    """A socket of this machine on which messages stay whole."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def address(dvc: int) -> str:
+    """In Linux's abstract namespace: no file is left behind."""
+    return f"\0semantic-permeation-{dvc}"
+
+
+def user_of(peer: socket.socket) -> int:
+    """The user id of the process at the other end."""
+    _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
+
+
+if __name__ == "__main__":
+    what, dvc, *stage = sys.argv[1:]
+    serve(int(dvc)) if what == "serve" else run(int(dvc), *stage)
