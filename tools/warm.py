@@ -40,6 +40,10 @@ def serve(dvc: int) -> None:
     if sys.platform != "linux" or any(Path(gpu).exists() for gpu in GPUS):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        os.close(os.pidfd_open(dvc))
+    except OSError:  # DVC is gone already, or the system is older than Linux 5.3
+        return
     if os.getppid() != dvc:
         return
     gc.disable()  # as in stages/__init__.py
@@ -61,10 +65,11 @@ def serve(dvc: int) -> None:
 
 
 def admit(door: socket.socket) -> tuple[int, socket.socket] | None:
-    """Fork for a client: the fork's process id, and the client. None for another user's."""
+    """Fork for a client: the fork's process id, and the client. None for another user's, or one that is gone."""
     client, _ = door.accept()
-    message, descriptors, *_ = socket.recv_fds(client, LARGEST, 3)
-    if user_of(client) != os.getuid() or len(descriptors) < 3:
+    mine = user_of(client) == os.getuid()
+    message, descriptors, *_ = socket.recv_fds(client, LARGEST, 3) if mine else (b"", [])
+    if not message:
         client.close()
         return None
     request = json.loads(message)
