@@ -87,8 +87,11 @@ def table(entries: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run everything, write, print."""
+    listed = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
-    parser.add_argument("--only", metavar="STAGE", help="this one, and those that it needs; writes nothing")
+    parser.add_argument(
+        "--only", metavar="STAGE", choices=listed, help="this one, and those that it needs; writes nothing"
+    )
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="reconstruct.components=[1,all]")
     arguments = parser.parse_args()
@@ -111,7 +114,7 @@ def main() -> None:
             (folder / name).symlink_to(Path(name).resolve())
         (folder / "data").mkdir()
         shutil.copy(Path("data") / "published.yaml", folder / "data")
-        for name in in_order(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"], arguments.only):
+        for name in in_order(listed, arguments.only):
             start_up = measure(folder, "-m", f"stages.{name}", "--help")  # all that a stage imports, and nothing done
             stages[name] = {**measure(folder, "-m", f"stages.{name}"), "start_up": start_up}
             peak = stages[name]["peak_bytes"] / 1e6
@@ -119,11 +122,10 @@ def main() -> None:
         model = json.loads((folder / "data" / "model" / "model.json").read_text(encoding="utf-8"))
     entry = {"parameters": model["n_parameters"], "settings": arguments.set, "stages": stages}
     path = Path("bench") / "stages.json"
-    if arguments.only is not None:
-        entries = {model["name"]: entry}
-    else:
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        entries[model["name"]] = entry
+    whole = arguments.only is None
+    entries = json.loads(path.read_text(encoding="utf-8")) if whole and path.is_file() else {}
+    entries[model["name"]] = entry
+    if whole:
         path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(table(entries) + "\n")
 

@@ -3,9 +3,9 @@
     python -I tools/warm.py serve PID         tools/dvc starts it for the DVC with that process id, with which it ends
     python -IS tools/warm.py run PID STAGE    stages/run calls it: STAGE runs as `python -m stages.STAGE` does
 
-The server imports the libraries when a stage asks for it that has a model in hand; stages without one wait for nothing.
-It serves on Linux, and not where there is a GPU: a fork cannot use CUDA once a library has asked for it, as some do on
-import. Without a server `run` becomes the stage itself.
+The server imports the libraries once, for the first stage that has a model; a run without such a stage waits for
+nothing. It serves on Linux, and not where there is a GPU: a fork cannot use CUDA once a library has asked for it, as
+some do on import. Without a server `run` becomes the stage itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,7 +30,6 @@ LIBRARIES = ("torch", "transformers.modeling_utils", "transformer_lens.model_bri
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
 LARGEST = 2**17  # bytes of a request
-GRACE = 5  # seconds to leave in order
 
 
 def serve(dvc: int) -> None:
@@ -47,7 +44,6 @@ def serve(dvc: int) -> None:
     if os.getppid() != dvc:
         return
     gc.disable()  # as in stages/__init__.py
-    children: dict[int, tuple[int, socket.socket]] = {}
     with seqpacket() as door, selectors.DefaultSelector() as events:
         door.bind(address(dvc))
         door.listen()
@@ -56,12 +52,11 @@ def serve(dvc: int) -> None:
             for key, _ in events.select():
                 if key.fileobj is door:
                     if started := admit(door):
-                        children[ended := os.pidfd_open(started[0])] = started
-                        events.register(ended, selectors.EVENT_READ)
+                        events.register(os.pidfd_open(started[0]), selectors.EVENT_READ, started)
                 else:
                     events.unregister(key.fd)
                     os.close(key.fd)
-                    see_off(*children.pop(key.fd))
+                    see_off(*key.data)
 
 
 def admit(door: socket.socket) -> tuple[int, socket.socket] | None:
@@ -73,7 +68,7 @@ def admit(door: socket.socket) -> tuple[int, socket.socket] | None:
         client.close()
         return None
     request = json.loads(message)
-    if has_model(request):
+    if LIBRARIES[-1] not in sys.modules and has_model(request):
         with suppress(ImportError):  # the stage will say it
             for library in LIBRARIES:
                 importlib.import_module(library)
@@ -106,20 +101,14 @@ def become(request: dict[str, Any], descriptors: list[int], client: socket.socke
     os.environ.clear()
     os.environ.update(request["environment"])
     signal.signal(signal.SIGINT, signal.SIG_IGN if request["deaf"] else signal.default_int_handler)
-    threading.Thread(target=end_with, args=(client,), daemon=True).start()
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [str(Path.cwd()), *(str(Path(path).absolute()) for path in paths if path)]
+    from permeation.frame.signals import end_after
+
+    end_after(lambda: client.recv(1))  # which gives nothing until the client is gone
     sys.argv = ["-m"]  # what stands there while Python looks for the module that it is to run
     runpy.run_module(f"stages.{request['stage']}", run_name="__main__", alter_sys=True)
     sys.exit(0)
-
-
-def end_with(client: socket.socket) -> None:
-    """End this process when the client is gone."""
-    client.recv(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)  # for Python to come back from a computation and leave in order
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def see_off(pid: int, client: socket.socket) -> None:
@@ -131,19 +120,30 @@ def see_off(pid: int, client: socket.socket) -> None:
 
 def run(dvc: int, stage: str) -> NoReturn:
     """Have the server run the stage, and end as it ends; without a server, become the stage."""
-    with suppress(OSError), seqpacket() as server:
+    if (server := ask(dvc, stage)) is None:
+        os.execvp("python", ["python", "-m", f"stages.{stage}"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage hears it and leaves in order
+    answer = b""
+    with suppress(ConnectionResetError):
+        answer = server.recv(4)
+    if not answer:
+        sys.exit(f"{stage}: the server of tools/warm.py is gone")
+    (code,) = struct.unpack("i", answer)
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def ask(dvc: int, stage: str) -> socket.socket | None:
+    """Send the request; None where no server of this user listens, or the request is too large."""
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    request = {"stage": stage, "folder": str(Path.cwd()), "environment": dict(os.environ), "deaf": deaf}
+    message = json.dumps(request).encode()
+    with suppress(OSError):
+        server = seqpacket()
         server.connect(address(dvc))
-        deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        request = {"stage": stage, "folder": str(Path.cwd()), "environment": dict(os.environ), "deaf": deaf}
-        message = json.dumps(request).encode()
         if user_of(server) == os.getuid() and len(message) <= LARGEST:
             socket.send_fds(server, [message], [0, 1, 2])
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage hears it and leaves in order
-            if answer := server.recv(4):
-                (code,) = struct.unpack("i", answer)
-                sys.exit(code if code >= 0 else 128 - code)
-            sys.exit(f"{stage}: the server of tools/warm.py is gone")
-    os.execvp("python", ["python", "-m", f"stages.{stage}"])
+            return server
+    return None
 
 
 def seqpacket() -> socket.socket:

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from permeation.frame.pipeline import stages_of
+from permeation.frame.pipeline import ASKED_FOR, stages_of
+from permeation.frame.tables import read_yaml
 from tests.support.project import PROJECT
 from tools import warm
 
@@ -36,8 +37,6 @@ STAGES = {
     "raise": "1 / 0",
     "wait": "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)",
 }
-
-ON_DEMAND = ("heads", "compressed", "report_heads")
 
 
 @pytest.fixture
@@ -142,7 +141,8 @@ def test_a_request_too_large_is_run_without_the_server(
 def test_the_libraries_are_for_stages_with_a_model() -> None:
     light = {"fetch_corpus", "compute_sigma", "fit_g", "nulls", "decode", "controls", "pca"}
     light |= {"report_meaning", "report_weights", "report", "report_heads"}
-    asked = {stage: f"heads/dvc.yaml:{stage}" if stage in ON_DEMAND else stage for stage in stages_of(PROJECT)}
+    on_demand = read_yaml(PROJECT / ASKED_FOR)["stages"]
+    asked = {stage: f"{ASKED_FOR}:{stage}" if stage in on_demand else stage for stage in stages_of(PROJECT)}
     heavy = {
         stage
         for stage, name in asked.items()

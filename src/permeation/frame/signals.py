@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,8 +57,14 @@ def _watch_dvc() -> None:  # pragma: no cover (as above)
         sys.stderr.write("the DVC that started this stage is gone, and the stage ends with it\n")
         sys.exit(143)
 
+    end_after(dvc.wait)
+
+
+def end_after(wait: Callable[[], object]) -> None:  # pragma: no cover (as above, and tests/tools/test_warm.py)
+    """End this process once `wait`, called in a thread of its own, has returned."""
+
     def watch() -> None:
-        dvc.wait()
+        wait()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)  # for Python to come back from a computation and leave in order
         os.kill(os.getpid(), signal.SIGKILL)
