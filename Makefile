@@ -80,7 +80,7 @@ endif
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	@echo "Making .venv from the $$(grep -c == requirements.lock) packages in requirements.lock, the largest of them PyTorch"
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(BIN)/dvc && cp tools/dvc $(BIN)/dvc
 	@test ! -d .dvc || $(BIN)/python -m permeation.report.offline
@@ -90,5 +90,5 @@ endif
 elsewhere:
 
 .venv/ray: requirements-ray.lock .venv/ready
-	@$(BIN)/pip install --quiet --no-deps --requirement requirements-ray.lock
+	@$(BIN)/pip install --quiet --no-deps --no-compile --requirement requirements-ray.lock
 	@touch .venv/ray
