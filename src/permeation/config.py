@@ -50,8 +50,8 @@ class Config(Settings):
     )
     device: str = checked(
         choice(*DEVICES),
-        "Where to compute: auto (CUDA before MPS before the CPU), cpu, cuda or mps. It changes no result and "
-        "runs nothing again.",
+        "Where to compute: auto (CUDA before MPS before the CPU), cpu, cuda or mps. Another one changes results by "
+        "rounding alone, and runs nothing again.",
     )
     seed: int = checked(
         integer(0, 2**32 - 1),  # numpy's legacy generator, which scikit-learn uses, takes 32 bits
