@@ -80,19 +80,16 @@ def test_the_results_of_a_cluster_come_in_order_though_workers_die(cluster: Engi
     assert (tmp_path / "13").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (-1, "task -1: failed 2 times on a worker"),
-        (1000, "task 1000: failed 2 times on a worker: ValueError: no thousand"),
-        (2000, "two thousand is refused"),
-    ],
-)
-def test_what_fails_twice_ends_with_its_name(
-    cluster: EngineSettings, tmp_path: Path, number: int, message: str
-) -> None:
-    with engine_of(cluster, "cpu") as engine, pytest.raises(PermeationError, match=message):
-        list(engine.map(Square(tmp_path), tasks(1, number, 2), lambda _: None))
+def test_what_fails_twice_ends_with_its_name(cluster: EngineSettings, tmp_path: Path) -> None:
+    square = Square(tmp_path)  # one for all: the workers keep it
+    with engine_of(cluster, "cpu") as engine:
+        for number, message in (
+            (2000, "two thousand is refused"),
+            (1000, "task 1000: failed 2 times on a worker: ValueError: no thousand"),
+            (-1, "task -1: failed 2 times on a worker"),
+        ):
+            with pytest.raises(PermeationError, match=message):
+                list(engine.map(square, tasks(1, number, 2), lambda _: None))
 
 
 def test_other_libraries_on_a_worker_are_said(

@@ -3,13 +3,10 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from permeation.config import Config
 from permeation.frame.asked import asked_of, flat
 from permeation.frame.pipeline import ASKED_FOR
 from permeation.frame.tables import read_json, read_yaml
@@ -17,41 +14,24 @@ from permeation.report.axes import HEADS
 from permeation.report.findings import summarise
 from permeation.report.page import write_page
 from permeation.report.results import Place, Results
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, WholeRun, call_stage
 from tests.support import tiny
 from tests.support.project import call, duplicate, stages_run
 
-RunStage = Callable[[str, Config], Path]
-NEEDED = (
-    *("fetch_model", "fetch_corpus", "extract_activations", "compute_sigma", "fit_g", "nulls", "decode", "controls"),
-    *("intervene", "logit_lens", "tokenize_corpus", "baseline", "extract_wqk", "moments", "pca", "reconstruct"),
-    *("cluster", "rivals", "locate", "report_meaning", "report_weights", "report"),
-)
 ON_DEMAND = ("heads", "compressed", "report_heads")
 CLAIM = "low_variance"
 
 
-@pytest.fixture
-def small(config: Config, checkpoint: Path, tmp_path: Path) -> Config:
-    """A small model, the prompts themselves as the text, and no word too hard for a model that was never trained."""
-    text = tmp_path / "text.txt"
-    text.write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
-    intervene = replace(config.intervene, clean_auc=0.3)
-    heads = replace(config.heads, pairs=2)
-    return replace(config, model=str(checkpoint), corpus=str(text), intervene=intervene, heads=heads)
-
-
-def test_what_is_run_on_demand_is_shown_where_it_was_run(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
-    for name in NEEDED:
-        run_stage(name, small)
-    place, asked = Place("here", tmp_path), asked_of(PROJECT, small)
+def test_what_is_run_on_demand_is_shown_where_it_was_run(whole_run: WholeRun, tmp_path: Path) -> None:
+    run, config = whole_run.copied_to(tmp_path), whole_run.config
+    place, asked = Place("here", run), asked_of(PROJECT, config)
     before = Results.read(place, asked)
     assert not before.refused
     assert before.metrics["claims"][CLAIM]["verdict"] == "not_measurable"
     assert "WHICH HEADS BRING THE SENSE?" not in summarise(before)
 
     for name in ON_DEMAND:
-        run_stage(name, small)
+        call_stage(name, config, run)
     results = Results.read(place, asked)
     assert not results.refused
     roles, compressed = results.metrics["head_roles"], results.metrics["compressed"]
@@ -71,13 +51,13 @@ def test_what_is_run_on_demand_is_shown_where_it_was_run(small: Config, run_stag
     page = write_page(results).read_text(encoding="utf-8")
     assert "plots/heads/head_roles.json" in page
     assert "plots/heads/compressed.json" in page
-    assert 15 < len(flat(read_json(tmp_path / "metrics" / "heads.json"))) <= 25
+    assert 15 < len(flat(read_json(run / "metrics" / "heads.json"))) <= 25
     for table, rows in (("head_roles", 5 * 12), ("heads_beside", 12), ("compressed", 4 * compressed["models"])):
-        assert len(read_json(tmp_path / "plots" / "heads" / f"{table}.json")) == rows
+        assert len(read_json(run / "plots" / "heads" / f"{table}.json")) == rows
 
     # The report of both axes writes the same claims with it as without it.
-    run_stage("report", small)
-    assert read_json(tmp_path / "metrics" / "claims.json")[CLAIM]["verdict"] == "not_measurable"
+    call_stage("report", config, run)
+    assert read_json(run / "metrics" / "claims.json")[CLAIM]["verdict"] == "not_measurable"
     assert Results.read(place, asked).metrics["claims"] == claims
 
     # Of other parameters, or of another run, it is not shown, and not missed.
@@ -86,9 +66,9 @@ def test_what_is_run_on_demand_is_shown_where_it_was_run(small: Config, run_stag
         assert not other.refused
         assert "head_roles" not in other.metrics
         assert other.metrics["claims"] == before.metrics["claims"]
-    run = read_json(tmp_path / "metrics" / "heads_run.json")
-    run["parameters"]["seed"] = 1
-    (tmp_path / "metrics" / "heads_run.json").write_text(json.dumps(run))
+    provenance = read_json(run / "metrics" / "heads_run.json")
+    provenance["parameters"]["seed"] = 1
+    (run / "metrics" / "heads_run.json").write_text(json.dumps(provenance))
     assert "head_roles" not in Results.read(place, None).metrics
 
 

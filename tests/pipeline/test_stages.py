@@ -27,60 +27,22 @@ from permeation.report.findings import sections, summarise
 from permeation.report.results import Place, Results
 from permeation.rivals.frontier import Law
 from stages import Stage, run
-from tests.conftest import PROJECT
+from tests.conftest import MEASURE, PROJECT, REPORT, WholeRun, call_stage
 from tests.support import tiny
 
-OF_RATIOS = ("reconstruct", "cluster", "rivals", "locate")
 RunStage = Callable[[str, Config], Path]
-ORDER = (
-    "fetch_model",
-    "fetch_corpus",
-    "extract_activations",
-    "compute_sigma",
-    "fit_g",
-    "nulls",
-    "decode",
-    "controls",
-    "intervene",
-    "logit_lens",
-    "tokenize_corpus",
-    "baseline",
-    "extract_wqk",
-    "moments",
-    "pca",
-    "reconstruct",
-    "cluster",
-    "rivals",
-    "locate",
-    "report_meaning",
-    "report_weights",
-    "report",
-)
-
-
-@pytest.fixture
-def small(config: Config, checkpoint: Path, tmp_path: Path) -> Config:
-    """A small model and the prompts themselves as the text to score."""
-    text = tmp_path / "text.txt"
-    text.write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
-    return replace(config, model=str(checkpoint), corpus=str(text))
 
 
 @pytest.fixture(scope="module")
-def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What all stages wrote for a small Llama, whose embedding knows no positions; nobody writes into it."""
-    root = tmp_path_factory.mktemp("finished")
-    settings = replace(config, model=str(tiny.checkpoint(root / "model", "llama")), corpus=str(root / "text.txt"))
-    (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    for name in ORDER[:-3]:
-        importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, root))
-    return root
+def llama(whole_run_of: Callable[[str], WholeRun], tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
+    """A copy for this file of the run of a Llama, whose embedding knows no positions."""
+    run = whole_run_of("llama")
+    return replace(run, folder=run.copied_to(tmp_path_factory.mktemp("llama")))
 
 
-def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: RunStage, tmp_path: Path) -> None:
-    for name in ORDER:
-        run_stage(name, small)
-    results = Results.read(Place("here", tmp_path), asked_of(PROJECT, small))
+def test_every_stage_runs_and_the_metrics_are_there(whole_run: WholeRun) -> None:
+    folder = whole_run.folder
+    results = Results.read(Place("here", folder), asked_of(PROJECT, whole_run.config))
     assert not results.refused
     metrics = results.metrics
     assert metrics["sigma"]["n_words"] == 9
@@ -101,14 +63,14 @@ def test_every_stage_runs_and_the_metrics_are_there(small: Config, run_stage: Ru
     assert re.search(r"^  all +1\.0000 ", said, re.MULTILINE)
     assert re.search(r"^  13 +not measured ", said, re.MULTILINE)
     assert max(map(len, said.splitlines())) <= 80
-    for rows in (tmp_path / "plots").glob("*/*.json"):
+    for rows in (folder / "plots").glob("*/*.json"):
         assert all(math.isfinite(v) for row in read_json(rows) for v in row.values() if isinstance(v, float))
-    assert len(list((tmp_path / "plots").glob("*/*.png"))) in (15, 17)
-    assert [path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")] == [".journal"]
+    assert len(list((folder / "plots").glob("*/*.png"))) in (15, 17)
+    assert [path.name for path in (folder / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
 def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
-    small: Config, run_stage: RunStage, tmp_path: Path
+    config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
 ) -> None:
     """Five direction prompts a sense, two words without a gradient, prompts that serve twice; published definitions."""
     entries = yaml.safe_load((PROJECT / "data" / "words.yaml").read_text())
@@ -119,9 +81,10 @@ def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
             del entry["gradient"]
     words = tmp_path / "published.yaml"
     words.write_text(yaml.safe_dump(entries))
-    settings = published(replace(small, words=str(words), definitions="published"))
-    for name in ORDER[: ORDER.index("report_meaning") + 1]:
-        if name not in ("tokenize_corpus", "baseline", "extract_wqk", "moments", "pca", *OF_RATIOS):
+    settings = replace(config, model=str(checkpoints["gpt2"]), words=str(words), definitions="published")
+    settings = published(settings)
+    for name in (*MEASURE[: MEASURE.index("tokenize_corpus")], "report_meaning"):
+        if name != "fetch_corpus":
             run_stage(name, settings)
     results = Results.read(Place("here", tmp_path), asked_of(PROJECT, settings))
     sigma, g = (results.metrics[name] for name in ("sigma", "g"))
@@ -134,35 +97,29 @@ def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
     assert "2 of 9 words have no gradient" in said
 
 
-def test_the_page_of_both_axes_needs_both(config: Config, finished: Path, tmp_path: Path) -> None:
-    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
-    shutil.copytree(finished / "data", tmp_path / "data")
-    importlib.import_module("stages.report_meaning").main(Stage("report_meaning", settings, PROJECT, tmp_path))
+def test_the_page_of_both_axes_needs_both(llama: WholeRun, tmp_path: Path) -> None:
+    run = llama.copied_to(tmp_path)
+    shutil.rmtree(run / "metrics")
+    call_stage("report_meaning", llama.config, run)
     with pytest.raises(PermeationError):
-        importlib.import_module("stages.report").main(Stage("report", settings, PROJECT, tmp_path))
-    assert not (tmp_path / "metrics" / "claims.json").exists()
+        call_stage("report", llama.config, run)
+    assert not (run / "metrics" / "claims.json").exists()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # Ray's
-def test_workers_give_the_same_bytes(config: Config, finished: Path, tmp_path: Path) -> None:
+def test_workers_give_the_same_bytes(llama: WholeRun, tmp_path: Path) -> None:
     """With a thread each, as here; with more threads the last bits differ, and no figure does."""
     pytest.importorskip("ray", reason="Ray is not installed (make setup RAY=1)")
-    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
-    settings = replace(settings, engine=EngineSettings("ray", 2, None))
-    shutil.copytree(finished / "data", tmp_path / "data", ignore=shutil.ignore_patterns(".journal"))
-    for name in ("reconstruct", "intervene"):
-        shutil.rmtree(tmp_path / "data" / name)
-        importlib.import_module(f"stages.{name}").main(Stage(name, settings, PROJECT, tmp_path))
-        for path in (finished / "data" / name).rglob("*.*"):
-            assert path.read_bytes() == (tmp_path / path.relative_to(finished)).read_bytes()
+    run = llama.copied_to(tmp_path, ".journal", "reconstruct")
+    call_stage("reconstruct", replace(llama.config, engine=EngineSettings("ray", 2, None)), run)
+    for path in (llama.folder / "data" / "reconstruct").rglob("*.*"):
+        assert path.read_bytes() == (run / path.relative_to(llama.folder)).read_bytes()
 
 
-def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_path: Path) -> None:
-    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
-    settings = replace(settings, cluster=replace(settings.cluster, components=1))
-    shutil.copytree(finished / "data", tmp_path / "data")
-    importlib.import_module("stages.cluster").main(Stage("cluster", settings, PROJECT, tmp_path))
-    heads = read_json(tmp_path / "data" / "cluster" / "plots" / "heads.json")
+def test_a_single_coefficient_clusters_too(llama: WholeRun, tmp_path: Path) -> None:
+    run = llama.copied_to(tmp_path)
+    call_stage("cluster", replace(llama.config, cluster=replace(llama.config.cluster, components=1)), run)
+    heads = read_json(run / "data" / "cluster" / "plots" / "heads.json")
     assert any(head["component_2"] for head in heads)
 
 
@@ -183,16 +140,15 @@ def test_a_single_coefficient_clusters_too(config: Config, finished: Path, tmp_p
     ],
 )
 def test_what_the_model_cannot_give_is_an_error(
-    config: Config, finished: Path, stage: str, change: dict[str, Any], message: str
+    llama: WholeRun, stage: str, change: dict[str, Any], message: str
 ) -> None:
-    settings = replace(config, model=str(finished / "model"), corpus=str(finished / "text.txt"))
-    settings = replace(settings, **{stage: replace(getattr(settings, stage), **change)})
+    settings = replace(llama.config, **{stage: replace(getattr(llama.config, stage), **change)})
     name = {"perplexity": "baseline", "sigma": "compute_sigma", "g": "fit_g"}.get(stage, stage)
-    before = (finished / "data" / name / "SHA256SUMS").read_bytes()
-    module = importlib.import_module(f"stages.{name}")
+    seal = llama.folder / "data" / name / "SHA256SUMS"
+    before = seal.read_bytes()
     with pytest.raises(PermeationError, match=message):
-        module.main(Stage(name, settings, PROJECT, finished))
-    assert (finished / "data" / name / "SHA256SUMS").read_bytes() == before
+        call_stage(name, settings, llama.folder)
+    assert seal.read_bytes() == before
 
 
 @pytest.mark.parametrize("stage", ["tokenize_corpus", "extract_activations"])
@@ -291,7 +247,7 @@ def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", [*MEASURE, *REPORT])
 def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as left:

@@ -97,6 +97,9 @@ def create(root: Path) -> Path:
         assert old in settings
         settings = settings.replace(old, new)
     (project / "params.yaml").write_text(settings)
+    look = project / "src" / "permeation" / "report" / "figures" / "style.mplstyle"
+    coarse = look.read_text().replace("constrained_layout.use: True", "constrained_layout.use: False")
+    look.write_text(coarse.replace("savefig.dpi: 200", "savefig.dpi: 40"))
     link_environment(project)
     call(project, "git", "init", "-q")
     call(project, "git", "add", "-A")
