@@ -335,10 +335,14 @@ def bits_by_method(folder: str) -> Callable[[Read], str]:
             return [method, measured, text_of(foretold[method], ".2f")]
 
         known = [method for method in value if foretold[method] is not None]
-        never = ", ".join(method for method in value if foretold[method] is None)
+        tried = {row["method"] for row in _there(read, f"{folder}plots/weights/pareto")}
+        unknown = [method for method in value if foretold[method] is None]
+        never, refused = (", ".join(m for m in unknown if (m in tried) is each) for each in (True, False))
         ordered = sorted(known, key=lambda method: value[method] or foretold[method])
         rows = grid(["method", "bits a number at 1.05", "with what is foretold"], map(cells, ordered))
-        return f"{rows}\n\nAt no size that was tried: {never}." if never else rows
+        said = [f"At no size that was tried: {never}."] if never else []
+        said += [f"Refused for this model: {refused}."] if refused else []
+        return "\n\n".join([rows, " ".join(said)]) if said else rows
 
     return table
 
