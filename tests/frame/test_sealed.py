@@ -174,11 +174,15 @@ def damage_the_seal(folder: Path) -> None:
     (folder / SEAL).write_text((folder / SEAL).read_text()[1:])
 
 
+def make_the_seal_unreadable(folder: Path) -> None:
+    (folder / SEAL).write_text((folder / SEAL).read_text()[:20])
+
+
 def empty_the_seal(folder: Path) -> None:
     (folder / SEAL).write_text("")
 
 
-DAMAGES = (flip_a_bit, cut_off, remove, add, damage_the_seal, empty_the_seal)
+DAMAGES = (flip_a_bit, cut_off, remove, add, damage_the_seal, make_the_seal_unreadable, empty_the_seal)
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / SEAL]
 
 
-def discard(damaged: list[Path], root: Path) -> None:
+def discard(damaged: set[Path], root: Path) -> None:
     """Remove damaged files, and their copies in the cache of the DVC project at `root`, if there is one."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo

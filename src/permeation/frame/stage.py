@@ -83,7 +83,7 @@ class Stage(Generic[C]):
             raise PermeationError(f"{folder} is {missing}; the stage that writes it has to run first (dvc repro)")
         if name not in self._whole:
             if damaged := broken(folder):
-                discard([*damaged, folder / SEAL], self.root)  # it may as well be the seal that is damaged
+                discard({*damaged, folder / SEAL}, self.root)  # it may as well be the seal that is damaged
                 raise PermeationError(
                     f"{damaged[0]} was damaged or changed since it was written, and has been removed; "
                     "the next dvc repro makes it anew"
