@@ -19,17 +19,10 @@ from permeation.models.fold import fold_norms
 from permeation.weights.heads import Heads, read_heads
 from stages import Stage
 from tests.support import project, tiny
-from tests.support.project import PROJECT
+from tests.support.project import PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
-# The stages in an order in which each finds what it reads.
-MEASURE = (
-    *("fetch_model", "fetch_corpus", "extract_activations", "compute_sigma", "fit_g", "nulls", "decode", "controls"),
-    *("intervene", "logit_lens", "tokenize_corpus", "baseline", "extract_wqk", "moments", "pca", "reconstruct"),
-    *("cluster", "rivals", "locate"),
-)
-REPORT = ("report_meaning", "report_weights", "report")
 
 # A few cases of each kind at every run; `--hypothesis-profile=deep` for a search.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=60_000, derandomize=True, database=None)
@@ -131,7 +124,7 @@ def whole_run_of(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ca
         def make(root: Path) -> None:
             tiny.checkpoint(root / "model", family)
             (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
-            for name in (*MEASURE, *REPORT):
+            for name in STAGES:
                 call_stage(name, settings_in(root), root / "run")
 
         root = made_once(tmp_path_factory, f"run-{family}", make)

@@ -12,8 +12,9 @@ import pytest
 from permeation.config import Config
 from permeation.frame.pipeline import stages_of
 from permeation.frame.tables import read_json
-from tests.conftest import MEASURE, PROJECT
+from tests.conftest import PROJECT
 from tests.support import tiny
+from tests.support.project import STAGES
 
 # No norm in front and norms of queries and keys; offsets, sliding windows; a shift without a bias, parallel; experts.
 SOME = ("olmo2", "gemma3_text", "gptj", "qwen3_moe")
@@ -36,7 +37,7 @@ def test_the_stages_run(family: str, config: Config, run_stage: Callable[[str, C
     settings = replace(config, model=str(model), corpus=str(tmp_path / "text.txt"))
     # These two see W_Q, W_K and their biases alone; seven families are enough for them.
     without = set() if family in SOME else {"cluster", "rivals"}
-    for name in MEASURE:
+    for name in STAGES:
         if name in READ_A_MODEL - without:
             run_stage(name, settings)
     ratio = read_json(tmp_path / "data" / "reconstruct" / "summary.json")["ratio"]

@@ -27,8 +27,9 @@ from permeation.report.findings import sections, summarise
 from permeation.report.results import Place, Results
 from permeation.rivals.frontier import Law
 from stages import Stage, run
-from tests.conftest import MEASURE, PROJECT, REPORT, WholeRun, call_stage
+from tests.conftest import PROJECT, WholeRun, call_stage
 from tests.support import tiny
+from tests.support.project import STAGES
 
 RunStage = Callable[[str, Config], Path]
 
@@ -83,7 +84,7 @@ def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_said(
     words.write_text(yaml.safe_dump(entries))
     settings = replace(config, model=str(checkpoints["gpt2"]), words=str(words), definitions="published")
     settings = published(settings)
-    for name in (*MEASURE[: MEASURE.index("tokenize_corpus")], "report_meaning"):
+    for name in (*STAGES[: STAGES.index("tokenize_corpus")], "report_meaning"):
         if name != "fetch_corpus":
             run_stage(name, settings)
     results = Results.read(Place("here", tmp_path), asked_of(PROJECT, settings))
@@ -247,7 +248,7 @@ def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
 
 
-@pytest.mark.parametrize("name", [*MEASURE, *REPORT])
+@pytest.mark.parametrize("name", STAGES)
 def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as left:

@@ -13,6 +13,7 @@ from tests.support import tiny
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+# In the order of dvc.yaml, in which each finds what it reads.
 STAGES: list[str] = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"])
 
 
@@ -64,6 +65,15 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '(\w+)'", output)
 
 
+def rewrite(path: Path, changes: dict[str, str]) -> None:
+    """Replace each text, which has to be there, by the other."""
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
 def create(root: Path) -> Path:
     """The project in root/project, committed, not run; its models and its text are in `root`."""
     project = root / "project"
@@ -79,8 +89,7 @@ def create(root: Path) -> Path:
     tiny.checkpoint(root / "llama", "llama")
     tiny.checkpoint(root / "gpt2", "gpt2")
     (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
-    settings = (project / "params.yaml").read_text()
-    for old, new in {
+    smaller = {
         "model: smollm2-135m": f"model: {root / 'llama'}",
         "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
         "context: 512": "context: 16",
@@ -93,13 +102,12 @@ def create(root: Path) -> Path:
         "context: 128": "context: 12",
         '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",
         "    - 16\n    - 32\n": "",
-    }.items():
-        assert old in settings
-        settings = settings.replace(old, new)
-    (project / "params.yaml").write_text(settings)
-    look = project / "src" / "permeation" / "report" / "figures" / "style.mplstyle"
-    coarse = look.read_text().replace("constrained_layout.use: True", "constrained_layout.use: False")
-    look.write_text(coarse.replace("savefig.dpi: 200", "savefig.dpi: 40"))
+    }
+    rewrite(project / "params.yaml", smaller)
+    rewrite(
+        project / "src" / "permeation" / "report" / "figures" / "style.mplstyle",  # charts drawn fast
+        {"constrained_layout.use: True": "constrained_layout.use: False", "savefig.dpi: 200": "savefig.dpi: 40"},
+    )
     link_environment(project)
     call(project, "git", "init", "-q")
     call(project, "git", "add", "-A")
