@@ -82,6 +82,18 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     assert results(project) == results(finished_project)
 
 
+def test_files_that_dvc_left_cut_off_do_not_end_the_next_run(finished_project: Path, project: Path) -> None:
+    forget(project)
+    lock = project / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.index("\n  report_weights:") + 100])
+    (project / ".dvc" / "tmp" / "rwlock").write_text("")
+    output = call(project, "dvc", "repro")
+    assert "report_weights" in stages_run(output) and set(stages_run(output)) <= REPORTS
+    assert yaml.safe_load(lock.read_text()) == yaml.safe_load(whole)
+    assert results(project) == results(finished_project)
+
+
 def test_a_long_stage_measures_only_what_is_missing(finished_project: Path, project: Path, tmp_path: Path) -> None:
     """Of the first three K of `reconstruct`, killed after the third entry of its journal was written."""
     forget(project, "reconstruct")
