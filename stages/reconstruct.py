@@ -51,7 +51,9 @@ def main(stage: Stage) -> None:
         measured = list(measure_all(jobs(), context, bar.update, engine))
     with stage.output() as folder:
         write_measured(folder, measured, context.baseline)
-        write_json(folder / "summary.json", ratio_tables([each.row for each in measured], "asked"))
+        counts = {str(asked): number for asked, number in numbers.items() if number is not None}
+        tables = ratio_tables([each.row for each in measured], "asked")
+        write_json(folder / "summary.json", {"components": counts, **tables})
         write_rows(folder / "plots" / "perplexity.json", (each.row for each in measured if each.there))
 
 

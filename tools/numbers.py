@@ -100,6 +100,9 @@ def _under(value: Any, parts: list[tuple[str, str]], missing: str) -> Any:
         if len(rows) != 1:
             raise MissingError(f"{missing}: {len(rows)} rows are of {selector}")
         return _under(rows[0], rest, missing)
+    whole = ".".join(each for _, each in parts)
+    if isinstance(value, Mapping) and whole in value:  # a key may have dots in it
+        return value[whole]
     if part in REDUCE:
         entries = value.values() if isinstance(value, Mapping) else value
         return REDUCE[part]([_under(entry, rest, missing) for entry in entries])

@@ -97,7 +97,12 @@ def load(path: Path, **overrides: Any) -> Config:
     Raises PermeationError for a file that cannot be read, an unknown or missing key, or a value outside what
     its key accepts.
     """
-    config = build(Config, {**read_yaml(path), **overrides})
+    return checked_config({**read_yaml(path), **overrides})
+
+
+def checked_config(content: Any) -> Config:
+    """What a params.yaml holds, checked as `load` does; with `definitions: published` what that sets."""
+    config = build(Config, content)
     return published(config) if config.definitions == "published" else config
 
 

@@ -277,7 +277,6 @@ def test_the_published_collapse_variance_is_that_of_the_curves_about_the_middle(
     assert published_collapse_variance(np.outer(h, curve)) == pytest.approx(0)
     drift = np.outer(h, curve) + np.array([0, 0.2, 0])
     assert published_collapse_variance(drift) == pytest.approx(np.var([0.2, 0.4, -0.2]) / 3)
-    assert published_collapse_variance(np.zeros((3, 2))) == np.inf
 
 
 def test_f_max_is_the_slope_of_largest_size_or_as_published_the_largest() -> None:

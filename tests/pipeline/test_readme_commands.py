@@ -95,13 +95,14 @@ NOT_RUN = {
     "dvc exp run --temp": "named without its options",
     "python -m bench.engines": "a benchmark",
     "python -m bench.llama_1b FOLDER": "writes a model of 2 GB",
-    ".venv/bin/dvc exp run -S model=gpt2 -S definitions=published -S words=mine.yaml -S g.exclude_final=0": (
+    ".venv/bin/dvc exp run -S model=gpt2 -S definitions=published -S words=mine.yaml": (
         "needs GPT-2; tests/pipeline/test_stages.py runs a list and the definitions as published"
     ),
     "python -m tools.numbers": "tests/tools/test_numbers.py; the pages' numbers are not those of the small model",
     ".venv/bin/dvc exp run -S 'rivals.methods=[pruned,int_column]'": "tests/pipeline/test_extending.py",
     "dvc repro --force": "a whole run",
     "git checkout HEAD -- dvc.lock": "git's own",
+    ".venv/bin/dvc": "names the program",
     "dvc exp run": "named without its options",
     "dvc exp run -S key=value": "stands for others",
     ".venv/bin/dvc repro heads/dvc.yaml": "tests/pipeline/test_heads.py",

@@ -22,7 +22,10 @@ METRICS = {
         "each": {"a": 1, "b": 4},
     },
     "pca": {"n_heads": 100, "count": 30},
-    "perplexity": {"ratio": {"8": 3.0, "90%": 1.0, "32": 1.05, "64": 1.01, "all": 1.0}},
+    "perplexity": {
+        "ratio": {"8": 3.0, "10%": 1.09, "32": 1.05, "64": 1.01, "all": 1.0},
+        "components": {"8": 8, "10%": 10, "32": 32, "64": 64, "all": 100},
+    },
 }
 
 
@@ -89,8 +92,10 @@ def test_counts_are_shares_of_a_models_size() -> None:
 
 def test_the_first_count_within_a_ratio() -> None:
     found = {"metric": "perplexity.ratio", "per": "pca.n_heads", "accepts": {"about": 0.3}}
-    assert verdict(**found, first={"at_most": 1.07})["found"] == 0.32
-    assert verdict(**found, first={"at_most": 0.5})["found"] == 1  # no count short of all
+    within = verdict(**found, first={"at_most": 1.07, "counts": "perplexity.components"})
+    assert (within["low"], within["found"], within["high"], within["verdict"]) == (0.11, 0.32, 0.32, "holds")
+    none = verdict(**found, first={"at_most": 0.5, "counts": "perplexity.components"})
+    assert (none["found"], none["low"], none["verdict"]) == (None, None, "not_measurable")
 
 
 def test_the_shipped_claims_are_judged_whatever_was_measured() -> None:
@@ -116,7 +121,7 @@ def test_the_table_counts_its_verdicts() -> None:
     claims = check_claims({"g": {"alpha": 0.9, "f_max": {"a": 0.3, "b": 0.9}}}, SHIPPED)
     section = table_of_claims(claims)
     assert (
-        "Of 17 published claims 2 can be checked in this run: 1 hold, 0 hold and so does the null model, 1 do not hold."
+        "Of 19 published claims 2 can be checked in this run: 1 hold, 0 hold and so does the null model, 1 do not hold."
         in (" ".join(section.findings[0].split()))
     )
     rows = {name: cells for name, *cells in section.rows}

@@ -307,7 +307,7 @@ def test_a_run_with_one_word_speaks_of_one_word() -> None:
     said = said_of(metrics)
     assert "the five are not in order (by chance one word in 120 would be)" in said
     assert "in the next token at no layer for the one word" in said
-    assert "can be read (AUC 0.9) at no layer, and g reaches ½ at depth 0.90" in said
+    assert "counts as decoded at no layer, and g reaches ½ at depth 0.90" in said
 
 
 def test_the_weaknesses_of_a_list_of_words_are_counted() -> None:

@@ -120,8 +120,8 @@ def test_rounded_factors_at_full_size_give_the_model_back_and_cost_what_is_round
     if isinstance(rival, Tucker):  # of the core only the kept ranks are stored, not whole columns
         kept[-1] = int((factors[-1] != 0).sum())
     assert (numbers, scales) == (sum(kept), columns)
-    extra = 0 if problem.heads.b_Q is None else 16 * BIASED
-    assert coarse.stored_bits(half) == 4 * numbers + 16 * scales + extra
+    extra = (0 if problem.heads.b_Q is None else BIASED) + rival.rank_numbers  # type: ignore[attr-defined]
+    assert coarse.stored_bits(half) == 4 * numbers + 16 * (scales + extra)
 
 
 def test_a_matrix_of_rank_r_is_held_by_as_many_numbers_as_are_counted() -> None:

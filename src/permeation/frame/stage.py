@@ -106,15 +106,10 @@ class Stage(Generic[C]):
             write_asked(folder, self.parameters)
             seal(folder)
 
-    def journal(self, *inputs: Path, settings: object, of: str | None = None) -> Journal:
-        """Where a stage keeps what it has measured so far, valid for these inputs, settings and code only.
-
-        `of` names the stage whose code measures, if it is not this one; its entries serve every stage that asks for
-        them with the same inputs and settings.
-        """
-        name = of or self.name
-        files = [*code_of(self.project, name), *(folder / SEAL for folder in inputs)]
-        return Journal(self.root / "data" / ".journal" / name, fingerprint(files, settings))
+    def journal(self, *inputs: Path, settings: object) -> Journal:
+        """Where a stage keeps what it has measured so far, valid for these inputs, settings and code only."""
+        files = [*code_of(self.project, self.name), *(folder / SEAL for folder in inputs)]
+        return Journal(self.root / "data" / ".journal" / self.name, fingerprint(files, settings))
 
     @cached_property
     def asked(self) -> Flat:

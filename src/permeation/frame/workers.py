@@ -16,7 +16,7 @@ from typing import Any
 from permeation.frame.engine import EngineSettings, Progress, Run
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import library_versions
-from permeation.frame.sealed import SEAL
+from permeation.frame.sealed import SEAL, replacing
 
 try:
     import ray
@@ -53,11 +53,12 @@ class _Worker:
         return [name for name, seal in folders if not (at := Path(name, SEAL)).is_file() or at.read_bytes() != seal]
 
     def receive(self, folder: str, files: dict[str, bytes]) -> None:
-        """Write a folder's files where the driver has them."""
-        for name, content in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        """Put a folder where the driver has it: whole, or not at all."""
+        with replacing(Path(folder)) as draft:
+            for name, content in files.items():
+                path = draft / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
 
     def versions(self) -> dict[str, str]:
         return library_versions()  # pragma: no cover (in a worker)

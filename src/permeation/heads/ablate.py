@@ -30,7 +30,7 @@ def mean_outputs(model: Any, windows: Windows) -> Float[Tensor, "layers heads d_
         for layer, place in enumerate(places):  # pragma: no branch (coverage misses the step into the body)
 
             def add(_projection: Any, inputs: tuple[Tensor, ...], layer: int = layer) -> None:
-                sums[layer] = sums[layer] + inputs[0].double().flatten(0, 1).sum(dim=0)
+                sums[layer] = sums[layer] + inputs[0].cpu().double().flatten(0, 1).sum(dim=0)
 
             hooks.callback(place.projection.register_forward_pre_hook(add).remove)
         for window in windows.tokens.to(model.device).split(1):

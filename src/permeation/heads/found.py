@@ -63,8 +63,10 @@ class FoundHeads:
         exchange = self.maps["exchange"]
         order = np.argsort(-exchange.ravel())
         of_words = np.stack([_values(each, "exchange").mean(axis=0).ravel() for each in self.words.values()])
-        weights = resample_words(len(of_words), resamples, named_generator(seed, "heads words")) / len(of_words)
-        drawn = weights @ of_words
+        # A word counts in a resample as in `maps`: with each of its pairs.
+        pairs = [each.causal.shape[1] for each in self.words.values()]
+        weights = resample_words(len(of_words), resamples, named_generator(seed, "heads words")) * pairs
+        drawn = weights / weights.sum(axis=1, keepdims=True) @ of_words
         sizes = np.sort(np.abs(exchange).ravel())[::-1].cumsum()
         agree = agreement(
             of_words.reshape(len(of_words), *exchange.shape), draws, named_generator(seed, "heads agreement")

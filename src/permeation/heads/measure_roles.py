@@ -123,11 +123,11 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> _Clean:
         some = [tokens[i] for i in group]
         run, looks = read_word(model, some, repeats=1), attention_at_word(model, some)
         for place, i in enumerate(group):
-            z[i], gain[i] = (each[:, place].double().cpu().numpy() for each in (run.z, run.gain))
+            z[i], gain[i] = (each[:, place].cpu().double().numpy() for each in (run.z, run.gain))
             attention[i] = looks[place][..., deciding(tokens[i], twins[i])].sum(axis=-1)
             logits[i] = run.logits[place].float()
     weights, leans = untouched_leans(torch.stack(logits))
-    T = leans.double().cpu().numpy()
+    T = leans.cpu().double().numpy()
     if not np.isfinite(T).all():  # pragma: no cover (fetch_model has seen that the model is finite)
         raise PermeationError("the next-token distributions hold values that are not finite")
     return _Clean(tokens, np.stack(z), np.stack(gain), np.stack(attention), weights, T)

@@ -110,8 +110,11 @@ def decode_words(
     prompts, pairs = activations.prompts, direction_pairs(activations.prompts)
     found, resampled = {}, {}
     for word in activations.words:
-        tested = [unrepeated(prompts, word, test, sense) for sense in SENSES]
-        if not all(tested) or (test == "direction" and word not in pairs):
+        if test == "direction":  # as pairs: what leaves a prompt out leaves its twin out too
+            tested = [[pair[sense] for pair in pairs.get(word, [])] for sense in range(2)]
+        else:
+            tested = [unrepeated(prompts, word, test, sense) for sense in SENSES]
+        if not all(tested):
             continue
         residual = residuals[tested[0] + tested[1]]
         is_a = np.arange(len(residual)) < len(tested[0])

@@ -185,7 +185,7 @@ def power_exponent(
     """α of the least-squares fit of a x^α, a ≥ 0, for many curves at once.
 
     For a given α the best a is Σ y x^α / Σ x^2α, which leaves RSS = Σ y² − (Σ y x^α)² / Σ x^2α: one dimension to
-    search, on a grid, even in log α, over the bounds that `fit` has, and by the parabola through the best point and
+    search, on a grid, even in log α, over the bounds that `fit_law` has, and by the parabola through the best point and
     its neighbours.
     """
     grid = np.linspace(np.log(0.01), np.log(50.0), 1000)

@@ -76,6 +76,11 @@ def measure_uses(
     Raises PermeationError where no word has matched pairs, or a distribution is not finite.
     """
     engine, activations = engine or Local(), shifting.activations
+    direction_layer, seed = shifting.direction_layer, shifting.seed
+    # What the interventions are set beside comes first: it may be missing, and they take minutes.
+    decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, seed)
+    graded = word_residuals(activations, direction_layer)
+    g = factorise_words(list(graded.values()), real_sigmas(list(graded.values()), "final"), "final").factors.g[0]
     pairs = direction_pairs(activations.prompts)
     words = list(pairs)
     largest = max((len(each) for each in pairs.values()), default=1)
@@ -92,10 +97,6 @@ def measure_uses(
         for word, use in measured.items():
             clean[word] = use.clean_auc
             found[word] |= dict(zip(task.layers, use.response, strict=True))
-    direction_layer, seed = shifting.direction_layer, shifting.seed
-    decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, seed)
-    graded = word_residuals(activations, direction_layer)
-    g = factorise_words(list(graded.values()), real_sigmas(list(graded.values()), "final"), "final").factors.g[0]
     return Uses(
         layers=layers,
         last=activations.at_word.shape[1] - 1,
@@ -131,12 +132,15 @@ def _measure_words(shifting: Shifting, task: Shifts, advance: Callable[[int], ob
     shifted = np.empty((len(layers), len(prompts), len(shifting.kinds), len(OUTCOMES)))
     ends = np.empty((len(layers), len(prompts), len(shifting.kinds), activations.at_word.shape[2]), np.float32)
     kinds = [KINDS.index(kind) for kind in shifting.kinds]
-    shifts = {layer: np.concatenate([each.shifts(layer, seed)[:, kinds] for each in matched]) for layer in layers}
+    shifts = {
+        layer: torch.tensor(np.concatenate([each.shifts(layer, seed)[:, kinds] for each in matched]), dtype=torch.float)
+        for layer in layers
+    }
     with kept_pages():
         for group, run in zip(groups, runs, strict=True):
             own = weights[group].to(model.device)
             for at, layer in enumerate(layers):
-                logits, end = run_shifted(model, run, layer, torch.tensor(shifts[layer][group], device=model.device))
+                logits, end = run_shifted(model, run, layer, shifts[layer][group].to(model.device))
                 shifted[at, group, :, :2] = lean(logits.float().softmax(dim=-1), own).cpu().numpy()
                 ends[at, group] = end.float().cpu().numpy()
                 advance(len(group))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from permeation.frame.errors import PermeationError
 from permeation.meaning.factors import WordResiduals, folds_of
 from permeation.meaning.seeds import named_generator
 from permeation.meaning.sigma import unit
@@ -56,7 +57,12 @@ def within_senses(words: Sequence[WordResiduals], field: str, draws: int, rng: n
         weights = np.zeros((draws, *real.shape))
         for fold, row in enumerate(real):
             for members in (np.flatnonzero(row > 0), np.flatnonzero(row < 0)):
-                half = len(members) // 2
+                if (half := len(members) // 2) == 0:
+                    raise PermeationError(
+                        f"response.field is {field}, which makes two directions of a word's direction prompts, and a "
+                        "word has a single prompt of a sense for one of them; accepted: at least 4 prompts of each "
+                        "sense, or another field"
+                    )
                 places = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
                 weights[:, fold, members] = np.where(places < half, 0.5 / half, -0.5 / (len(members) - half))
         sigmas.append(word.sigma(word.directions(weights)))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
@@ -101,8 +100,16 @@ def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[S
 def without_unseen_mean(
     model: Any, stream: Float[np.ndarray, "*places d_model"]
 ) -> Float[np.ndarray, "*places d_model"]:
-    """A plain model's residual stream as `residuals_at` gives it: without its mean where norms are LayerNorms."""
-    return stream - stream.mean(axis=-1, keepdims=True) if isinstance(final_norm(model), nn.LayerNorm) else stream
+    """The residual stream without its mean over d_model, where the model's final norm takes that out anyway.
+
+    It is a coordinate that such a model cannot see (TransformerLens' center_writing_weights does the same). Told by
+    what the norm does, and not by its name: families have LayerNorms of their own.
+    """
+    norm, weight = final_norm(model), next(model.parameters())
+    some = torch.linspace(-1, 1, stream.shape[-1], device=weight.device, dtype=weight.dtype)[None, None]
+    with torch.no_grad():
+        unseen = torch.allclose(norm(some), norm(some + 1), rtol=1e-3, atol=1e-3)
+    return stream - stream.mean(axis=-1, keepdims=True) if unseen else stream
 
 
 def residuals_at(
@@ -112,9 +119,8 @@ def residuals_at(
 
     Every sequence has equally many positions.
 
-    Layers: 0 is the embedding, l is the output of block l, so L + 1 in all; the final norm is not applied. Where the
-    model's norms are LayerNorms, which remove the mean over d_model before anything reads it, the mean is removed
-    here too: it is a coordinate that the model cannot see (TransformerLens' center_writing_weights does the same).
+    Layers: 0 is the embedding, l is the output of block l, so L + 1 in all; the final norm is not applied, and the mean
+    is taken out as by `without_unseen_mean`.
 
     Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
     Raises PermeationError for a token that the model does not know and where an activation is not finite.
@@ -123,7 +129,6 @@ def residuals_at(
 
     check_tokens(torch.tensor([token for sequence in sequences for token in sequence]), bridge.cfg.d_vocab)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
-    centred = not bridge.cfg.uses_rms_norm
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -151,4 +156,4 @@ def residuals_at(
         if not np.isfinite(residual).all():
             layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 1, 3)))[0, 0])
             raise PermeationError(f"the residual stream holds values that are not finite, first at layer {layer}")
-        yield batch, residual - residual.mean(axis=3, keepdims=True) if centred else residual
+        yield batch, without_unseen_mean(bridge.original_model, residual)

@@ -50,7 +50,7 @@ class G(Settings):
     prefix = "g."
     exclude_final: int = checked(
         integer(0),
-        "Laws of g are fitted with all layers, and again without this many final ones.",
+        "The laws of g and its exponent are fitted without this many final layers.",
     )
 
 
@@ -66,7 +66,7 @@ class Bootstrap(Settings):
 @dataclass(frozen=True)
 class Nulls(Settings):
     prefix = "nulls."
-    draws: int = checked(integer(1), "Draws of each null model. The smallest possible p is 1 / (draws + 1).")
+    draws: int = checked(integer(1), "Draws of each null model. Tests have permutations of their own.")
 
 
 @dataclass(frozen=True)

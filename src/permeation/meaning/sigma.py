@@ -124,13 +124,10 @@ def published_collapse_variance(sigma: Float[np.ndarray, "conditions layers"]) -
     """How far σ(l)/h is from one curve for all conditions, as it was published: mean over layers of Var(σ(l)/h).
 
     h = (σ(L) − m) / r with m the middle and r half the distance between σ(L) of the first condition and of the last;
-    conditions with |h| ≤ 0.05 are left out (docs/meaning.md, Published definitions). In squared cosines; infinite
-    where the two ends are equal.
+    conditions with |h| ≤ 0.05 are left out (docs/meaning.md, Published definitions). In squared cosines.
     """
     final = sigma[:, -1]
     half = (final[0] - final[-1]) / 2
-    if half == 0:
-        return float("inf")
     h = (final - (final[0] + final[-1]) / 2) / half
     kept = np.abs(h) > 0.05
     return float((sigma[kept] / h[kept, None]).var(axis=0).mean())
@@ -150,7 +147,7 @@ def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarra
 def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
     """Every word's fan along the contrast of its direction prompts at `layer`.
 
-    Raises PermeationError where a word has no contrast there.
+    Raises PermeationError where a word has no contrast there, or its two strong contexts are the same.
     """
     fans = {}
     for word in activations.words:
@@ -162,6 +159,10 @@ def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
             np.stack([order_parameter(residual, along).mean(axis=0) for residual in measured]),
             np.stack([centred_order_parameter(residual, own, middle).mean(axis=0) for residual in measured]),
         )
+        if fans[word].separation == 0:
+            raise PermeationError(
+                f"{word}: strong_A and strong_B give the same σ at the last layer; accepted: conditions that differ"
+            )
     return fans
 
 

@@ -15,6 +15,7 @@ Sense = Literal["A", "B"]
 Role = Literal["direction", "condition", "gradient"]
 SENSES: tuple[Sense, Sense] = ("A", "B")
 CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
+MEAN = "mean"  # the name of the mean over words in the tables
 # Writings that put no blanks between words, as Unicode names their characters.
 WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 # Unicode's categories of characters that a tokenizer sees and a reader does not; and two of them that words may need:
@@ -106,6 +107,8 @@ def _word(path: Path, word: Any, entry: Any) -> Word:
     if (odd := _unseen(word)) is not None:
         _reject(path, f"the word {word!r} has the invisible character {_named(odd)}; accepted: none")
     word = unicodedata.normalize("NFC", word)
+    if word == MEAN:
+        _reject(path, f"the word {word!r} is what the results call the mean over the words; accepted: any other")
     parts = _mapping(path, word, entry, ("senses", *(part for part, *_ in PARTS)), ("gradient",))
     senses = _mapping(path, f"{word}.senses", parts["senses"], SENSES)
     for sense, name in senses.items():

@@ -1,7 +1,8 @@
 """Perplexity of any checkpoint on any text. The last line of the output is one JSON object.
 
-It holds `perplexity`, `nll` (Σ, nats), `tokens` (scored), `windows`, `dtype`, and, for the scoring alone after one
-window of warming up, `seconds` and `tokens_per_second` (of all tokens that went through the model).
+It holds `perplexity`, `nll` (Σ, nats), `tokens` (scored), `windows`, `bos` (the token in front of every window, if the
+model's tokenizer adds one), `dtype`, and, for the scoring alone after one window of warming up, `seconds` and
+`tokens_per_second` (of all tokens that went through the model).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from permeation.models.tokenizer import check_tokens, load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import perplexity, window_nll
 from permeation.perplexity.settings import DTYPES
-from permeation.perplexity.windows import Text
+from permeation.perplexity.windows import Text, bos_of
 
 
 def parse() -> argparse.Namespace:
@@ -44,9 +45,10 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
     config = read_config(folder)
     if not 2 <= context <= (longest := longest_context(config)):
         raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
-    text = Text.tokenize(load_tokenizer(folder), fetch_corpus(str(arguments.text)).text)
-    check_tokens(text.tokens, config.vocab_size)
+    tokenizer = load_tokenizer(folder)
+    text = Text.tokenize(tokenizer, fetch_corpus(str(arguments.text)).text, bos=bos_of(tokenizer, "auto"))
     windows = text.spread(context, arguments.max_tokens).tokens
+    check_tokens(windows.flatten(), config.vocab_size)
     dtype = arguments.dtype
     model = prepare_for_scoring(load_model(folder, device), dtype, context)
     next(window_nll(model, windows[:1]))
@@ -62,6 +64,7 @@ def score(arguments: argparse.Namespace) -> dict[str, object]:
         "nll": nll,
         "tokens": tokens,
         "windows": len(windows),
+        "bos": text.bos,
         "dtype": dtype,
         "seconds": seconds,
         "tokens_per_second": windows.numel() / seconds,

@@ -141,7 +141,15 @@ class Baseline:
         save_file({**tensors, "nll": torch.from_numpy(self.nll)}, folder / "windows.safetensors")
 
     def first(self, count: int) -> Baseline:
-        """The same for the first `count` windows, or for all where there are fewer."""
+        """The same for the first `count` windows, or for all where there are fewer.
+
+        Raises PermeationError where they are of one article.
+        """
+        if len(self.windows.articles[:count].unique()) < 2:
+            raise PermeationError(
+                f"the first {count} windows are of one article of the text, and an interval needs at least 2 articles: "
+                "ask for more windows (locate.windows)"
+            )
         return Baseline(Windows(self.windows.tokens[:count], self.windows.articles[:count]), self.nll[:count])
 
     @property
@@ -154,10 +162,13 @@ class Baseline:
         count = len(nll)
         return estimate(nll - self.nll[:count], self.windows.articles[:count].numpy(), self.windows.scored)
 
-    def mean_per_token(self, name: str, sums: Float[np.ndarray, "first"]) -> dict[str, float]:
-        """`name`, `name`_low and `name`_high: the mean per token of sums over the first windows, and its interval."""
+    def mean_per_token(self, name: str, sums: Float[np.ndarray, "first"]) -> dict[str, float | None]:
+        """`name`, `name`_low and `name`_high: the mean per token of sums over the first windows, and its interval, None
+        where they are of a single article.
+        """
         mean, margin = mean_and_margin(sums / self.windows.scored, self.windows.articles[: len(sums)].numpy())
-        return {name: mean, f"{name}_low": mean - margin, f"{name}_high": mean + margin}
+        low, high = (mean - margin, mean + margin) if np.isfinite(margin) else (None, None)
+        return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
     def score(
         self,

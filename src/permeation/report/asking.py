@@ -8,7 +8,6 @@ import yaml
 
 from permeation import config
 from permeation.frame.asked import CONTENT, Flat, asked_of
-from permeation.frame.checks import build
 from permeation.frame.errors import PermeationError
 from permeation.report.results import Place, Results
 
@@ -21,7 +20,7 @@ def asked_at(place: Place) -> Flat | None:
     if (content := place.read("params.yaml")) is None:
         return None
     try:
-        settings = build(config.Config, yaml.safe_load(content))
+        settings = config.checked_config(yaml.safe_load(content))
     except (PermeationError, yaml.YAMLError) as error:
         raise PermeationError(f"{place.name}: {error}".replace("\n", " ")) from error
     asked = asked_of(place.folder, settings)

@@ -75,7 +75,8 @@ def check_claims(metrics: Metrics, claims: Mapping[str, Mapping[str, Any]]) -> d
     """Per claim: published, found, low, high, null and verdict, in the order of the claims.
 
     found, low, high and null are numbers, shares of `per` where a claim has it; of a mapping found is its smallest and
-    largest value as a list, and low and high the ends of these two's intervals.
+    largest value as a list, and low and high the ends of these two's intervals. Of the first count that meets a bound
+    (`first`) the interval is what lies between the counts that were tried.
     """
     return {name: _check(metrics, claim) for name, claim in claims.items()}
 
@@ -124,8 +125,8 @@ def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "published": claim["figure"],
         "found": least[0] if len(found) < 2 else [least[0], most[0]],
-        "low": None if _look_up(metrics, claim.get("low")) is None else least[1],
-        "high": None if _look_up(metrics, claim.get("high")) is None else most[2],
+        "low": least[1] if "first" in claim or _look_up(metrics, claim.get("low")) is not None else None,
+        "high": most[2] if "first" in claim or _look_up(metrics, claim.get("high")) is not None else None,
         "null": null[0][0] if null else None,
         "verdict": ("null_too" if null_met else "holds") if met else ("fails" if found else "not_measurable"),
     }
@@ -139,8 +140,9 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
     if isinstance(figure, Mapping):  # of a list some entries may be more than the model has
         figure = {key: value for key, value in figure.items() if value is not None}
     if "first" in claim:
-        within = [_count(metrics, asked) for asked, ratio in figure.items() if ratio <= claim["first"]["at_most"]]
-        figure, low, high = min(filter(None, within), default=size), None, None
+        counts = _look_up(metrics, claim["first"]["counts"]) or {}
+        within = {counts[asked]: ratio for asked, ratio in figure.items() if asked in counts}
+        return _first(within, claim["first"]["at_most"], size)
     if not isinstance(figure, Mapping):
         figure, low, high = ({None: each} for each in (figure, low, high))
     found = []
@@ -151,12 +153,14 @@ def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tupl
     return found
 
 
-def _count(metrics: Metrics, asked: str) -> int | None:
-    """How many components an entry of reconstruct.components stands for; None for `all`."""
-    if asked.endswith("%"):
-        count: int | None = _look_up(metrics, f"pca.components_for_variance.{asked.removesuffix('%')}")
-        return count
-    return int(asked) if asked.isdigit() else None
+def _first(ratios: Mapping[int, float], most: float, size: int) -> list[tuple[float, float, float]]:
+    """The first count whose ratio is at most so much, as a share of `size`, and as its interval what lies behind the
+    last count below that is not enough; none where no count is.
+    """
+    if (first := min((count for count, ratio in ratios.items() if ratio <= most), default=None)) is None:
+        return []
+    behind = 1 + max((count for count in ratios if count < first), default=0)
+    return [(first / size, behind / size, first / size)]
 
 
 def _look_up(metrics: Metrics, path: str | None) -> Any:

@@ -67,14 +67,13 @@ def what_g_is(g: Metrics) -> Section:
     findings = [
         "The direction prompts alone predict g: how far the contrast of the senses has turned towards its final "
         f"direction, times its size in units of the residual stream's, correlates with {whose_g} "
-        f"{g['predicted_correlation_min']:.3f}. g is the schedule on which the residual stream turns towards the "
-        "readout.",
+        f"{g['predicted_correlation_min']:.3f}. Where that is near 1, g is the schedule on which the contrast turns.",
     ]
     before = g["before"]["rank_correlation_mean"]
     if before is not None:
         findings.append(
-            f"Nor is that schedule the word's own: read at the token before it the words' g correlate by {before:.3f} "
-            "(h = rank)."
+            f"Read at the token before the word the words' g correlate by {before:.3f}, at the word by "
+            f"{g['rank']['word_correlation_mean']:.3f} (h = rank): what is the same at both is not about the word."
         )
     return Section("What is g?", findings, figures=("controls",))
 
@@ -101,7 +100,7 @@ def when_it_is_used(intervene: Metrics) -> Section:
         [
             "Moving the residual stream at the word along one direction at one layer makes half of the difference "
             f"between the senses in the next token {_at(half['one_direction'])}{over}, replacing all of it "
-            f"{_at(half['transplant'])}. The sense can be read (AUC 0.9) {_at(half['decoded'], 'from')}, and g reaches "
+            f"{_at(half['transplant'])}. The sense counts as decoded {_at(half['decoded'], 'from')}, and g reaches "
             f"½ {_at(half['g'])}.",
             f"Shifts of the same length along other directions do {intervene['control_max']:.2f} at most.",
             *([] if alone else [agreement]),
@@ -122,8 +121,9 @@ def _agreement(g: Metrics) -> str:
         f"With h from the gradient's order, in which nothing measured enters, the words' g correlate by "
         f"{rank['word_correlation_mean']:.3f} on average, with shuffled senses by {rank['null_correlation_mean']:.3f} "
         f"(p = {_p(p[PRIMARY])}, the primary test). With h from the last layer it is {g['word_correlation_mean']:.3f} "
-        f"against {g['null_correlation_mean']:.3f} (p = {_p(p['final.word_correlation_mean'])} after Holm): that h "
-        "makes any direction's curves alike. The increments of g correlate by "
+        f"against {g['null_correlation_mean']:.3f} (p = {_p(p['final.word_correlation_mean'])} after Holm); "
+        "with that h the curves along directions without sense agree, too "
+        f"({g['null']['within_senses']['word_correlation_mean']:.3f}). The increments of g correlate by "
         f"{g['increment_correlation_mean']:.3f} against {g['null_increment_correlation']:.3f} "
         f"(p = {_p(p['final.increment_correlation_mean'])} after Holm)."
     )

@@ -127,6 +127,11 @@ class Factored(Numbers):
         """How many numbers are in the kept columns of all factors, and how many columns these are."""
         raise NotImplementedError
 
+    @property
+    def rank_numbers(self) -> int:
+        """Numbers that say which rank each matrix has; none where all have the same."""
+        return 0
+
 
 def original_parameters(heads: Heads) -> int:
     """Numbers in W_Q, W_K and their biases; with grouped queries a key head counts once."""

@@ -80,7 +80,12 @@ class CircuitRanks(Factored):
     def stored_parameters(self, size: int) -> int:
         rows, columns = self.left.shape[1], self.right.shape[1]
         ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
-        return sum(low_rank_parameters(rows, columns, rank) for rank in ranks) + self.greedy * len(ranks)
+        return sum(low_rank_parameters(rows, columns, rank) for rank in ranks) + self.rank_numbers
+
+    @property
+    def rank_numbers(self) -> int:
+        """A number a key head, where greedy."""
+        return len(self.S) if self.greedy else 0
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """U Σ^½ and V Σ^½ of each layer's key heads, their columns 0 beyond the rank."""

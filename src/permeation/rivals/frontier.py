@@ -34,13 +34,19 @@ def crossing(bits: Float[np.ndarray, "sizes"], log_ratios: Float[np.ndarray, "si
     The logarithms of the log ratios are made falling in the bits (isotonic regression), and joined by straight lines.
     None where no run is above, or none below.
     """
+    met = _meeting(bits, log_ratios)
+    return met if np.isfinite(met) else None
+
+
+def _meeting(bits: Float[np.ndarray, "sizes"], log_ratios: Float[np.ndarray, "sizes"]) -> float:
+    """`crossing`; −∞ where the curve begins below, ∞ where it ends above."""
     order = np.argsort(bits)
     x = np.asarray(bits)[order]
     y = np.log(np.maximum(np.asarray(log_ratios)[order], LEAST))
     fitted = isotonic_regression(y, increasing=False).x
     below = np.flatnonzero(fitted <= np.log(TARGET))
     if not below.size or below[0] == 0:
-        return None
+        return -np.inf if below.size else np.inf
     i = int(below[0])
     share = (fitted[i - 1] - np.log(TARGET)) / (fitted[i - 1] - fitted[i])
     return float(x[i - 1] + share * (x[i] - x[i - 1]))
@@ -74,7 +80,7 @@ def bits_needed(runs: Sequence[Measured], baseline: Baseline, seed: int) -> Bits
     weights = np.random.default_rng(seed).exponential(size=(RESAMPLES, article.max() + 1))[:, article]
     resampled = np.stack([_weighted(run.nll, baseline, weights) for run in runs], axis=1)
     # In a resample whose runs do not bracket it, it is at the end of the bits that were tried.
-    found = [crossing(bits, line) or float(bits.max() if line.min() > TARGET else bits.min()) for line in resampled]
+    found = np.clip([_meeting(bits, line) for line in resampled], bits.min(), bits.max())
     return Bits(value, *(float(end) for end in np.quantile(found, [0.025, 0.975])))
 
 

@@ -127,7 +127,12 @@ class HeadRanks(Factored):
         rows, columns = self.U.shape[1:]
         ranks = [int(rank) for rank in kept_values(self.S, size, self.greedy).sum(1)]
         total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
-        return total + self.greedy * len(ranks) + bias_parameters(self.heads)
+        return total + self.rank_numbers + bias_parameters(self.heads)
+
+    @property
+    def rank_numbers(self) -> int:
+        """A number a matrix, where greedy."""
+        return len(self.S) if self.greedy else 0
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """U diag(S) and V of each layer's matrices, their columns 0 beyond the rank."""
@@ -214,7 +219,12 @@ class LayerSubspace(Subspace):
         rows, columns = self.P.shape[1], self.B.shape[2]
         ranks = [int(rank) for rank in kept_values(self.gain, size, self.greedy).sum(1)]
         total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
-        return total + self.greedy * len(ranks) + bias_parameters(self.heads)
+        return total + self.rank_numbers + bias_parameters(self.heads)
+
+    @property
+    def rank_numbers(self) -> int:
+        """A number a layer, where greedy."""
+        return len(self.P) if self.greedy else 0
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """P and Bᵀ of each layer, their columns 0 beyond the rank."""

@@ -21,7 +21,7 @@ class RoundedFactors:
 
     The factors are plain ones: coordinates that could be fixed to save numbers (base.low_rank_parameters) would make
     some of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's
-    scale and a bias.
+    scale, a bias and, where ranks differ, a rank.
 
     Attributes:
         rival: what is rounded. bits: b.
@@ -51,7 +51,8 @@ class RoundedFactors:
 
     def stored_bits(self, size: int) -> int:
         numbers, columns = self.rival.factor_sizes(size)
-        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * bias_parameters(self.rival.heads)
+        others = bias_parameters(self.rival.heads) + self.rival.rank_numbers
+        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * others
 
     def apply(self, size: int) -> Heads:
         """The product of the rounded factors."""

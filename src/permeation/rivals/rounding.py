@@ -110,5 +110,5 @@ def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: 
 
 
 def stored_scale(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Scales as they are stored: bfloat16, and never 0."""
+    """Scales as they are stored: in bfloat16."""
     return scale.bfloat16().to(scale.dtype)

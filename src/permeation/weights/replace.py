@@ -189,6 +189,10 @@ class Context:
         """For jobs that are all measured on the first so many windows."""
         return replace(self, windows=windows)
 
+    def entry(self, job: Job) -> dict[str, Any]:
+        """Under what the journal keeps a job: its key, and how many windows where that is given."""
+        return dict(job.key) if self.windows is None else {**job.key, "windows": self.windows}
+
     @property
     def tokens_per_job(self) -> int:
         """The tokens that go through the model for a job that nothing stops early."""
@@ -232,14 +236,14 @@ def measure_all(
 
     def begun(job: Job) -> tuple[str, Task]:
         change = job.change()
-        drawn.append(_Pending(job.key, job.columns, change.facts))
+        drawn.append(_Pending(job.key, job.columns, change.facts, context.entry(job)))
         return str(dict(job.key)), Task(change.weights, job.first_layer, context.windows)
 
     def tasks() -> Iterator[tuple[str, Task]]:
         for job in jobs:
             if isinstance(job, Unmeasured):
                 drawn.append(Measured({**job.columns, **dict.fromkeys(COLUMNS), "note": job.note}, np.empty(0)))
-            elif (kept := context.journal.recall(job.key)) is not None:
+            elif (kept := context.journal.recall(context.entry(job))) is not None:
                 drawn.append(measured(job.key, job.columns, kept))
             else:
                 yield begun(job)
@@ -248,7 +252,7 @@ def measure_all(
     for score in (engine or Local()).map(context.scorer, tasks(), tell):
         while isinstance(first := drawn.popleft(), Measured):
             yield first
-        kept = context.journal.keep(first.key, {**asdict(score), "facts": dict(first.facts)})
+        kept = context.journal.keep(first.entry, {**asdict(score), "facts": dict(first.facts)})
         yield measured(first.key, first.columns, kept)
     for rest in drawn:
         assert isinstance(rest, Measured)
@@ -262,6 +266,7 @@ class _Pending:
     key: Mapping[str, Any]
     columns: Mapping[str, Any]
     facts: Mapping[str, float | None]
+    entry: Mapping[str, Any]
 
 
 def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baseline) -> None:

@@ -42,7 +42,7 @@ def panels(words: list[str], width: float = 2.4, height: float = 2.0, **options:
 
 def sigma_fans(rows: Rows) -> Figure:
     """σ at the word after each layer, in five contexts. Where a context settles the sense its line leaves the others
-    and stays away: upwards for sense A, downwards for sense B, and the weak contexts between the strong ones.
+    and stays away, those of sense A above those of sense B. 0 is not neutral: all lines of a word drift together.
     """
     words = unique(rows, "word")
     figure, axes = panels(words)
@@ -181,8 +181,8 @@ def controls(rows: Rows) -> Figure:
 
 def depths(rows: Rows) -> Figure:
     """On one axis of depth, per word: how well the sense can be read (AUC), how much of it follows when one direction
-    is shifted at that layer (R: what the model uses), and g. The sense can be read long before g rises; R says when
-    the model takes it up.
+    is shifted at that layer (R: what the model uses), and g. R says when the
+    model takes up what can be read.
     """
     words = unique(rows, "panel")
     figure, axes = panels(words)
@@ -303,7 +303,7 @@ def fits(rows: Rows) -> Figure:
         below.axhline(0, color=GREY, linewidth=0.5)
         below.set(xlabel="depth l / L")
         above.set(title=title)
-        above.legend(title="law, best AIC first", title_fontsize=8)
+        above.legend(title="law, best first", title_fontsize=8)
     axes[0, 0].set_ylabel("value")
     axes[1, 0].set_ylabel("residual")
     return figure

@@ -21,7 +21,7 @@ HOPELESS, FLOOR = 2.0, 3e-4
 def spectra(rows: Rows) -> Figure:
     """How much of the variance of all heads' W_QK the first K components explain. A small shared subspace would be a
     curve that is at 1 almost at once. Dashed: heads of the same sizes in random directions. What a solid curve lies
-    above its dashed one is what the heads share.
+    above its dashed one is more than such heads have in common.
     """
     figure, axes = plt.subplots(ncols=2, figsize=(7.6, 3), sharey=True)
     for axis, (own, null) in zip(axes, ((OWN, RANDOM), (UNIT, f"{RANDOM}, {UNIT}")), strict=True):
