@@ -9,6 +9,8 @@ import yaml
 
 from permeation import config as configuration
 from permeation.frame.errors import PermeationError
+from permeation.report.asking import asked_at
+from permeation.report.results import Place
 from tests.conftest import PROJECT
 
 
@@ -41,6 +43,13 @@ def test_published_definitions_take_the_published_settings(tmp_path: Path) -> No
     own, published = (load_with(tmp_path, "definitions", name) for name in ("own", "published"))
     assert (own.response.threshold, own.cluster.share, own.cluster.components) == (0.1, "centroid", "all")
     assert (published.response.threshold, published.cluster.share, published.cluster.components) == (0.05, "medoid", 20)
+
+
+def test_what_published_definitions_gave_is_what_is_asked_for(tmp_path: Path) -> None:
+    load_with(tmp_path, "definitions", "published")
+    asked = asked_at(Place(".", tmp_path))
+    assert asked is not None
+    assert (asked["response.threshold"], asked["cluster.components"]) == (0.05, 20)
 
 
 @pytest.mark.parametrize(

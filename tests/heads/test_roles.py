@@ -1,5 +1,7 @@
 """Which heads bring the sense: a planted head is found, and no other; chance is what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,17 @@ def test_the_summary_names_it(planted: dict[str, WordRoles]) -> None:
     assert summary["heads"]["within_sense"] == 0
     assert summary["agreement"]["value"] > summary["agreement"]["null"]
     assert len(FoundHeads.of(planted, [], 20, 0).rows()) == len(SERIES) * tiny.LAYERS * tiny.HEADS
+
+
+def test_an_interval_is_of_the_figure_that_it_stands_beside(planted: dict[str, WordRoles]) -> None:
+    """A word with a third of the pairs counts a third in a resample, too; of two words each resample has both."""
+    one, two = planted.values()
+    few = replace(two, causal=0 * two.causal[:, :2], direct=two.direct[:2])
+    found = FoundHeads.of({"one": one, "two": few}, [], 20, 0)
+    strongest = float(found.maps["exchange"].max())
+    top = found.summary(20, 400, 0)["top"]
+    assert strongest == pytest.approx(PAIRS / (PAIRS + 2), abs=1e-3)
+    assert (top["low"], top["high"]) == (pytest.approx(strongest, abs=1e-3), pytest.approx(strongest, abs=1e-3))
 
 
 def test_a_head_looks_at_what_decides(planted: dict[str, WordRoles]) -> None:

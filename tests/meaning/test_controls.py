@@ -1,5 +1,6 @@
 """Controls: the corrections are the textbook's, and the prediction from geometry is g where nothing else is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,19 @@ def test_the_fan_is_in_order() -> None:
     assert fan.separation > 0
 
 
+def test_strong_contexts_that_are_the_same_are_an_error() -> None:
+    activations = planted(TWO, sense=8.0)
+    same = activations.at_word.copy()
+    for rank in range(2):
+        a, b = (
+            next(i for i, p in enumerate(TWO) if (p.word, p.label, p.rank) == ("two", label, rank))
+            for label in ("strong_A", "strong_B")
+        )
+        same[a] = same[b]
+    with pytest.raises(PermeationError, match="two: strong_A and strong_B give the same σ at the last layer"):
+        measure_fans(replace(activations, at_word=same), 4)
+
+
 def test_activations_come_back_as_they_were_written(tmp_path: Path) -> None:
     activations = planted(TWO, sense=1.0)
     activations.write(tmp_path)
@@ -172,6 +186,22 @@ def test_repeated_prompts_and_short_lists_are_kept_out_of_held_out_figures() -> 
     decoded = decode_words(planted(prompts, 4.0), 4, "direction", "own", 5, 5, 0)
     assert list(decoded.words) == ["one", "three"]
     assert list(decode_words(planted(prompts, 4.0), 4, "gradient", "final", 5, 5, 0).words) == ["one", "two"]
+
+
+def test_a_repeated_prompt_takes_its_twin_out_of_the_pairs() -> None:
+    """All other prompts stay with the twin that they have, as if the two had never been there."""
+    prompts = word_prompts("one")
+    places = [i for i, prompt in enumerate(prompts) if (prompt.role, prompt.label) == ("direction", "A")]
+    copied = [*prompts]
+    copied[places[2]] = replace(prompts[places[2]], text=prompts[places[0]].text)
+    twin = next(i for i, p in enumerate(prompts) if (p.role, p.label, p.rank) == ("direction", "B", 2))
+    whole = planted(prompts, 1.0)
+    kept = [i for i in range(len(prompts)) if i not in (places[2], twin)]
+    fewer = Activations(tuple(prompts[i] for i in kept), whole.at_word[kept], whole.before[kept])
+    repeated = Activations(tuple(copied), whole.at_word, whole.before)
+    found, expected = (decode_words(each, 4, "direction", "own", 20, 5, 0).words["one"] for each in (repeated, fewer))
+    np.testing.assert_array_equal(found.auc, expected.auc)
+    np.testing.assert_array_equal(found.permuted, expected.permuted)
 
 
 def test_a_list_without_what_a_figure_needs_is_an_error() -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from transformers.models.cohere.modeling_cohere import CohereLayerNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from permeation.frame.errors import PermeationError
 from permeation.meaning.laws import F_LAWS, G_LAWS, LAWS, PUBLISHED_G_LAWS, fit_law, fit_laws, power_exponent
-from permeation.meaning.residuals import before_word, residuals_at, tokenize
+from permeation.meaning.residuals import before_word, residuals_at, tokenize, without_unseen_mean
 from permeation.meaning.response import breakdown_field, context_field, linear_response
 from permeation.meaning.seeds import named_generator
 from permeation.meaning.sigma import (
@@ -47,6 +49,25 @@ def residuals(checkpoint: Path, batch_size: int, prepend_bos: bool = True) -> np
     for batch, values in residuals_at(bridge, sequences, positions, batch_size):
         found[batch] = values[:, 0]
     return found
+
+
+@pytest.mark.parametrize(
+    ("norm", "unseen"),
+    [
+        (torch.nn.LayerNorm(8), True),
+        (CohereLayerNorm(8), True),  # of another class than PyTorch's
+        (LlamaRMSNorm(8), False),
+        (torch.nn.Linear(8, 4), False),
+        (torch.nn.Identity(), False),
+    ],
+)
+def test_a_mean_that_the_final_norm_takes_out_is_not_seen(
+    norm: torch.nn.Module, unseen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("permeation.meaning.residuals.final_norm", lambda _: norm)
+    stream = RNG.normal(size=(3, 8)).astype(np.float32)
+    found = without_unseen_mean(torch.nn.Linear(1, 1), stream)
+    np.testing.assert_array_equal(found, stream - stream.mean(axis=1, keepdims=True) if unseen else stream)
 
 
 def test_a_padded_batch_gives_what_single_prompts_give(checkpoint: Path) -> None:

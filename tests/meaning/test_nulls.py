@@ -1,11 +1,13 @@
 """Null models, intervals and compared revisions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from permeation.frame.errors import PermeationError
 from permeation.meaning import bootstrap
 from permeation.meaning.controls import permutation_p
 from permeation.meaning.factors import WordResiduals, factorise_words, real_sigmas
@@ -48,6 +50,16 @@ def test_random_walks_are_not_reported_as_meaning() -> None:
 def test_a_planted_sense_is_reported(null: str) -> None:
     rng = np.random.default_rng(1)
     assert separation_p([word(rng, 12.0) for _ in range(4)], null, 99, rng) <= 0.02
+
+
+def test_half_of_a_single_prompt_is_an_error() -> None:
+    whole = word(np.random.default_rng(0), 1.0)
+    few = replace(whole, sense_a=whole.sense_a[:3])
+    with pytest.raises(
+        PermeationError, match=r"response.field is heldout, .* accepted: at least 4 prompts of each sense"
+    ):
+        draw_null("within_senses", [few], "heldout", 2, 0)
+    draw_null("within_senses", [replace(whole, sense_a=whole.sense_a[:4])], "heldout", 2, 0)
 
 
 def test_a_null_model_draws_from_its_name() -> None:

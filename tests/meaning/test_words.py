@@ -101,6 +101,7 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),
         (lambda e: {True: e["rock"]}, "True is no word"),
         (lambda e: {"hard rock": e["rock"]}, "'hard rock' is no word"),
+        (lambda e: {"mean": e["rock"]}, "the word 'mean' is what the results call the mean over the words"),
         (lambda _: {"rock": None}, "rock: found NoneType"),
     ],
 )

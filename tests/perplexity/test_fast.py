@@ -1,6 +1,7 @@
 """What makes scoring fast does not change its answer."""
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from permeation.frame.errors import PermeationError
 from permeation.models.families import attention_views
@@ -113,10 +115,22 @@ def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], t
     model, tokenizer = load_model(checkpoints["gpt2"]), load_tokenizer(checkpoints["gpt2"])
     tokens = Text.tokenize(tokenizer, text.read_text()).tokens
     chosen = tokens[window_starts(len(tokens), 16, 4)[:, None] + torch.arange(16)]
+    assert found["bos"] is None
     expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
     assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
     assert (found["tokens"], found["windows"], found["dtype"]) == (60, 4, "float32")
     assert found["tokens_per_second"] == pytest.approx(64 / found["seconds"])
+
+    reads_with_bos = shutil.copytree(checkpoints["gpt2"], tmp_path / "with_bos")
+    own = load_tokenizer(reads_with_bos)
+    front = [(own.bos_token, own.bos_token_id)]
+    own.backend_tokenizer.post_processor = TemplateProcessing(single=f"{own.bos_token} $A", special_tokens=front)
+    own.save_pretrained(reads_with_bos)
+    short = ("--context", "16", "--max-tokens", "16", "--model", str(reads_with_bos))
+    found = json.loads(run(*short).stdout.splitlines()[-1])
+    window = torch.tensor([[own.bos_token_id, *tokens[:15]]])
+    assert (found["bos"], found["tokens"], found["windows"]) == (own.bos_token_id, 15, 1)
+    assert found["nll"] == pytest.approx(15 * model(window, labels=window).loss.item(), rel=1e-5)
 
     too_long = run("--context", "99")
     assert too_long.returncode == 1

@@ -70,6 +70,14 @@ def test_what_gives_no_interval_is_an_error(articles: torch.Tensor) -> None:
         Baseline(Windows(windows(count).tokens, articles), np.zeros(count))
 
 
+def test_of_one_article_there_is_a_mean_and_no_interval() -> None:
+    baseline = Baseline(Windows(windows(4).tokens, torch.tensor([0, 0, 1, 2])), np.zeros(4))
+    assert baseline.mean_per_token("kl", np.array([15.0, 45.0])) == {"kl": 2.0, "kl_low": None, "kl_high": None}
+    assert None not in baseline.mean_per_token("kl", np.array([15.0, 45.0, 30.0])).values()
+    with pytest.raises(PermeationError, match=r"the first 2 windows are of one article .* \(locate.windows\)"):
+        baseline.first(2)
+
+
 def test_with_a_window_an_article_the_interval_is_students() -> None:
     nll, baseline = np.random.default_rng(0).normal(300, 40, size=(2, 9))
     ratio = estimate(nll - baseline, np.arange(9), 100)

@@ -11,6 +11,7 @@ from permeation.perplexity.windows import Windows
 from permeation.rivals.frontier import (
     FORM,
     Law,
+    _meeting,
     beaten,
     bits_needed,
     crossing,
@@ -55,6 +56,15 @@ def test_a_larger_size_that_lost_more_by_chance_counts_with_its_neighbour() -> N
     rough = crossing(np.array([3.0, 4.0, 5.0, 8.0]), np.array([0.2, 0.060, 0.080, 0.001]))
     even = crossing(np.array([3.0, 4.0, 5.0, 8.0]), np.array([0.2, *[np.sqrt(0.060 * 0.080)] * 2, 0.001]))
     assert rough == pytest.approx(even)
+
+
+def test_a_resample_whose_runs_all_lose_more_counts_as_the_largest_size(baseline: Baseline) -> None:
+    """One run is just below; made falling with the larger ones, none is."""
+    runs = [run(baseline, "m", bits, harm, 0.1, 1e-9) for bits, harm in ((3.0, 0.2), (4.0, 0.04), (8.0, 0.048))]
+    assert bits_needed(runs, baseline, seed=0).high < 8
+    assert crossing(np.array([3.0, 4.0, 8.0]), np.array([0.2, 0.04, 0.06])) is None
+    assert _meeting(np.array([3.0, 4.0, 8.0]), np.array([0.2, 0.04, 0.06])) == np.inf
+    assert _meeting(np.array([3.0, 4.0]), np.array([0.01, 0.001])) == -np.inf
 
 
 def test_the_interval_of_bits_holds_the_truth_and_shrinks_with_the_noise(baseline: Baseline) -> None:

@@ -59,6 +59,17 @@ def test_a_circuit_without_biases_comes_back_too(problems: dict[str, tuple[objec
     assert back.b_Q is None
 
 
+@pytest.mark.parametrize("name", ["int_rows", "int_g64_offset_rows"])
+def test_a_coordinate_that_nothing_reads_stays_0(problems: dict[str, tuple[object, Problem]], name: str) -> None:
+    _, problem = problems["llama"]
+    W_Q, W_K = problem.heads.W_Q.clone(), problem.heads.W_K.clone()
+    W_Q[1, :, 5] = W_K[1, :, 5] = 0
+    back = METHODS[name].fit(replace(problem, heads=Heads(W_Q, W_K))).apply(4)
+    assert torch.isfinite(back.W_Q).all()
+    assert (back.W_Q[1, :, 5] == 0).all()
+    assert (back.W_K[1, :, 5] == 0).all()
+
+
 def fits(name: str, problem: Problem) -> bool:
     """Whether the model allows the method; where it does not, that it says so."""
     pairs, circuit = (METHODS[name].place.startswith(place) for place in ("rotary_pairs", "circuit_svd"))

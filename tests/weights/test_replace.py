@@ -88,8 +88,9 @@ def test_progress_is_told_the_same_for_every_job(context: Context) -> None:
 
 def test_the_first_windows_are_always_as_many(context: Context) -> None:
     loose = replace(context, scorer=replace(context.scorer, settings=replace(context.scorer.settings, tolerance=0.5)))
-    (row,) = measured(loose.first(2), Job({}, lambda: half_queries(context)))
-    assert row.nll.size == 2
+    for count in (2, 3, 2):  # the journal knows which
+        (row,) = measured(loose.first(count), Job({}, lambda: half_queries(context)))
+        assert row.nll.size == count
 
 
 @pytest.mark.parametrize("layers", [range(3), range(1, 3), range(2, 3)])

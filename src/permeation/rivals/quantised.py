@@ -60,7 +60,7 @@ class Integers:
         """W of a layer, rounded."""
         W = layer_matrices(layer.heads)[0]
         by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
-        by = torch.where(by > 0, by, 1)  # a row of zeros, as a norm whose scale is 0 leaves
+        divisor = torch.where(by > 0, by, 1)  # a row of zeros, as a norm whose scale is 0 leaves, stays one
         if self.compensated:
-            return by * gptq(W / by, by * layer.moments.shrunk[0] * by.mT, self.grid, bits)
-        return by * self.grid.round(W / by, bits)
+            return by * gptq(W / divisor, divisor * layer.moments.shrunk[0] * divisor.mT, self.grid, bits)
+        return by * self.grid.round(W / divisor, bits)
