@@ -48,7 +48,10 @@ def _check_checkout() -> None:
     """An environment that was copied or moved with its folder runs the code of the folder in which it was made."""
     here, used = Path("src/permeation"), Path(permeation.__file__).parent
     if here.is_dir() and not here.samefile(used):
-        raise PermeationError(f"this environment runs the code in {used}, not the one here; make setup mends that")
+        link = ", once the link .venv is removed" if Path(".venv").is_symlink() else ""
+        raise PermeationError(
+            f"this environment runs the code in {used}, not the one here; make setup mends that{link}"
+        )
 
 
 def _summary(arguments: argparse.Namespace) -> str:

@@ -200,7 +200,12 @@ def test_axes_of_two_runs_are_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_environment_of_another_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "src" / "permeation").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"this environment runs the code in .*, not the one here; make setup mends"):
+    with pytest.raises(
+        SystemExit, match=r"this environment runs the code in .*, not the one here; make setup mends that$"
+    ):
+        permeation(monkeypatch, "summary")
+    Path(".venv").symlink_to("elsewhere")  # which make takes as it is
+    with pytest.raises(SystemExit, match=r"make setup mends that, once the link \.venv is removed$"):
         permeation(monkeypatch, "summary")
 
 
