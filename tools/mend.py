@@ -20,9 +20,11 @@ def main(*names: str) -> None:
         return
     try:
         for path in map(Path, names):
+            text = path.read_text(encoding="utf-8")  # again: it may have been written whole in between
             if path.name == "rwlock":
-                path.unlink(missing_ok=True)
-            elif not (text := path.read_text(encoding="utf-8")).endswith("\n"):
+                if not text.endswith("}"):
+                    path.unlink()
+            elif not text.endswith("\n"):
                 keep_whole_stages(path, text)
     finally:
         lock.close()

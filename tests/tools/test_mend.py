@@ -1,3 +1,5 @@
+"""What a killed DVC left cut off: tools/dvc mends it, and leaves alone what is whole or being written."""
+
 import shutil
 import subprocess
 import sys
