@@ -1,1 +1,1 @@
-"""How a stage runs: its inputs and outputs, its settings, its errors. Never what it finds."""
+"""What every room stands on: files, errors, the journal, devices, workers. Never what is found."""

@@ -1,10 +1,8 @@
-"""The device to compute on, the library that multiplies there, and what becomes of freed memory."""
+"""The device to compute on, and the library that multiplies there."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,16 +14,16 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SAME_PRODUCT = 1e-5  # how far a float32 product by oneDNN may be from the default library's, as a share of its norm
 
 
 def find_device(wanted: str) -> torch.device:
-    """The device of that name; `auto`: CUDA before MPS before the CPU. TF32 is switched off.
+    """The device of that name; `auto`: CUDA before MPS before the CPU. TF32 is off: it keeps 10 of 23 mantissa bits.
 
     Raises PermeationError where this machine lacks it.
     """
     import torch
 
-    # Weights are analysed at full precision: TF32 would keep 10 of 23 mantissa bits.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -47,16 +45,12 @@ def total_memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-# How far a float32 product by oneDNN may be from the default library's, as a share of its norm.
-SAME_PRODUCT = 1e-5
-
-
 @contextmanager
 def fast_products() -> Iterator[None]:
     """Inside, float32 products on the processor go to oneDNN, where it gives what the default library gives.
 
-    The default library, MKL, takes the AVX2 path on processors of other makers than its own; oneDNN takes AVX-512
-    wherever there is AVX-512. Products on a GPU and in float64 stay as they are.
+    MKL takes the AVX2 path on processors of other makers than its own; oneDNN takes AVX-512 wherever there is AVX-512
+    (docs/performance.md). Products on a GPU and in float64 stay as they are.
     """
     if not onednn_is_exact():
         yield
@@ -93,27 +87,3 @@ def _products_by_onednn() -> Iterator[None]:
         yield
     finally:
         matmul.fp32_precision = before
-
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
-MAPPINGS = 65536  # glibc's own M_MMAP_MAX
-
-
-@contextmanager
-def kept_pages() -> Iterator[None]:
-    """Inside, freed memory is used again at once; by default each large activation is a new mapping, faulted in.
-
-    For loops that need arrays of the same sizes again and again. Arrays of many sizes would let the heap grow without
-    end: outside, large ones are mappings as before. The heap itself is never trimmed, so that the next loop finds its
-    pages. Does nothing where the C library is not glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:  # pragma: no cover (macOS, musl)
-        yield
-        return
-    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
-        mallopt(option, value)
-    try:
-        yield
-    finally:
-        mallopt(M_MMAP_MAX, MAPPINGS)

@@ -1,4 +1,4 @@
-"""The one exception whose message is for the person who runs the pipeline, and other errors in one line."""
+"""The one exception whose message is for the person who runs the pipeline."""
 
 import textwrap
 
@@ -8,5 +8,5 @@ class PermeationError(Exception):
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, in one line that can be read."""
+    """What an error says, in one readable line."""
     return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" …")

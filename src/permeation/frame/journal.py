@@ -1,88 +1,78 @@
-"""What a long stage has measured so far, kept outside its outputs, so that an interrupted run goes on where it was.
-
-An entry's key holds everything that its value depends on. An entry that cannot be read back whole is measured again.
-"""
+"""What a long stage has measured so far, so that an interrupted run goes on where it was."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.errors import PermeationError
-from permeation.frame.sealed import sha256, write_whole
-
-# The libraries that do the arithmetic: what is kept depends on their versions.
+# The libraries that do the arithmetic.
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "transformers")
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that do the arithmetic."""
+    """Versions of the libraries that do the arithmetic."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def fingerprint(files: Iterable[Path], settings: object) -> str:
-    """SHA-256 of the files, the settings and the libraries' versions."""
-    parts = (
-        sha256(files),
-        repr(settings),
-        repr(library_versions()),
-    )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def fingerprint(code: Iterable[Path], inputs: Iterable[Path], settings: object) -> str:
+    """SHA-256 of what measurements depend on: code, the files in the input folders, settings, library versions.
+
+    Input files count by name, size and time of change: reading gigabytes again would take longer than it saves.
+    """
+    digest = hashlib.sha256(repr((settings, library_versions())).encode())
+    for path in sorted(code):
+        digest.update(path.read_bytes())
+    for path in sorted(path for folder in inputs for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Journal:
-    """JSON values by key, one file each.
+    """JSON values by key, one line each in `path`; a key counts under its `base`, a `fingerprint`, alone."""
 
-    Attributes:
-        folder: where the entries are. base: the `fingerprint` of what all of them depend on.
-    """
-
-    folder: Path
+    path: Path
     base: str
 
-    def remember(self, measure: Callable[[], dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any]:
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        known = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
+            try:
+                key, value = json.loads(line)
+            except ValueError:  # a kill cut the line off
+                continue
+            known[key] = value
+        return known
+
+    def recall(self, key: Mapping[str, Any]) -> Any:
+        """The value kept under `key`; None where there is none."""
+        return self._known.get(self._line(key))
+
+    def keep(self, key: Mapping[str, Any], value: Any) -> Any:
+        """Keep the value under `key`, and give it back."""
+        self._known[self._line(key)] = value
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" * self._cut + json.dumps([self._line(key), value], allow_nan=False) + "\n")
+        self.__dict__["_cut"] = False
+        return value
+
+    def remember(self, measure: Callable[[], Any], key: Mapping[str, Any]) -> Any:
         """The value kept under `key`; where there is none, what `measure` gives, which is then kept."""
         kept = self.recall(key)
         return self.keep(key, measure()) if kept is None else kept
 
-    def recall(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The value kept under `key`; None where there is none."""
-        return _read(*self._entry(key))
+    @cached_property
+    def _cut(self) -> bool:
+        """Whether the last line of the file has no end."""
+        return self.path.is_file() and self.path.stat().st_size > 0 and self.path.read_bytes()[-1:] != b"\n"
 
-    def keep(self, key: Mapping[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-        """Keep the value under `key`, and give it back."""
-        path, identity = self._entry(key)
-        entry = json.dumps({"identity": identity, "value": value, "check": _check(identity, value)}, allow_nan=False)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, entry)
-        except (OSError, PermeationError) as error:
-            # The value is good, and the disk may have room again by the time that the results are written.
-            sys.stderr.write(f"not kept, so an interrupted run would measure it again: {dict(key)}: {error}\n")
-        return value
-
-    def _entry(self, key: Mapping[str, Any]) -> tuple[Path, str]:
-        identity = json.dumps({"base": self.base, **key}, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()}.json", identity
-
-
-def _check(identity: str, value: Mapping[str, Any]) -> str:
-    return hashlib.sha256((identity + json.dumps(value, sort_keys=True)).encode()).hexdigest()
-
-
-def _read(path: Path, identity: str) -> dict[str, Any] | None:
-    """The value in an entry, or None where the entry is missing, damaged or of another key."""
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        value = entry["value"]
-        whole = entry["identity"] == identity and entry["check"] == _check(identity, value)
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return value if whole else None
+    def _line(self, key: Mapping[str, Any]) -> str:
+        return json.dumps({"base": self.base, **key}, sort_keys=True)

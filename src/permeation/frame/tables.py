@@ -1,10 +1,14 @@
-"""JSON, rows and YAML, read and written strictly."""
+"""JSON, rows and YAML, read and written strictly; folders that appear whole."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +18,12 @@ from permeation.frame.errors import PermeationError
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, refusing NaN and infinity: a metric that is no number is an error, not a result."""
-    path.write_text(as_json(value), encoding="utf-8")
-
-
-def as_json(value: Any) -> str:
-    """`value` as `write_json` writes it."""
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """Write JSON; NaN and infinity are errors: a metric that is no number is no result."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write long-format rows as a JSON list, one row a line, so that a diff of two versions reads well.
-
-    All rows have the same keys (`dvc plots` asks for that).
-    """
+    """Write long-format rows as a JSON list, one row a line; all rows have the same keys, as `dvc plots` needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) for row in rows)
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
@@ -37,55 +33,64 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; raises PermeationError that names it where it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise PermeationError(f"{path}: cannot be read as JSON: {error}") from error
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML that refuses what no settings file needs.
-
-    A key that stands twice: the first of the two would vanish silently. An alias: a few lines of them can stand for
-    more values than any memory holds. A number of more than 64 bits, and half of a character: neither can be written
-    back.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not accepted", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)
-        value.encode()
-        return value
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value = super().construct_yaml_int(node)
-        if value.bit_length() > 64:
-            raise yaml.constructor.ConstructorError(None, None, "a number of more than 64 bits", node.start_mark)
-        return value
+    """Plain YAML without repeated keys, of which the first would vanish silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep=deep)
         if len(mapping) < len(node.value):
-            counts = Counter(self.construct_object(key, deep=True) for key, _ in node.value)
-            twice = counts.most_common(1)[0][0]
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
         return mapping
 
 
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+# YAML 1.1 reads 5e-05, as DVC writes 0.00005, and 1e6 as text; YAML 1.2 reads numbers.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(content: str | bytes, name: str) -> dict[Any, Any]:
+    """The mapping in YAML text; raises PermeationError that names the file where there is none."""
+    try:
+        mapping = yaml.load(content, Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise PermeationError(f"{name}: cannot be read as YAML: {error}".replace("\n", " ")) from error
+    if not isinstance(mapping, dict) or not mapping:
+        raise PermeationError(f"{name}: found {type(mapping).__name__}; accepted: a mapping")
+    return mapping
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read a YAML file that holds a non-empty mapping; raises PermeationError that names the file where it does not."""
+    """Read a YAML file that holds a mapping; raises PermeationError that names it where it does not."""
     try:
-        mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return parse_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise PermeationError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # for a wrong date or an empty !!int PyYAML raises no error of its own kind
-        raise PermeationError(f"{path}: cannot be read as YAML: {error}".replace("\n", " ")) from error
-    if not isinstance(mapping, dict) or not mapping:
-        raise PermeationError(f"{path}: found {type(mapping).__name__}; accepted: a mapping")
-    return mapping
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+        folder = Path(draft) / target.name
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
+
+
+def sha256(paths: Iterable[Path]) -> str:
+    """The SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

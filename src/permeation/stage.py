@@ -1,0 +1,114 @@
+"""The frame that every stage runs in: command line, parameters, folders, device, errors."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from permeation import settings
+from permeation.frame.device import DEVICES, find_device
+from permeation.frame.engine import Engine, engine_of
+from permeation.frame.errors import PermeationError
+from permeation.frame.journal import Journal, fingerprint
+from permeation.frame.tables import read_json, whole_folder
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is given: checked parameters, the folders it reads and writes, the device.
+
+    Attributes:
+        name: the stage's name, and that of its folder under data/.
+        config: params.yaml, with what the command line overrides.
+        project: the folder that holds params.yaml.
+        root: the folder under which data/, metrics/ and plots/ are read and written.
+    """
+
+    name: str
+    config: settings.Config
+    project: Path
+    root: Path
+
+    def input(self, name: str) -> Path:
+        """The folder data/<name>.
+
+        Raises PermeationError where it is missing, and where data/model holds another model than the one asked for.
+        """
+        folder = self.root / "data" / name
+        if not folder.is_dir():
+            raise PermeationError(f"{folder} is missing; the stage that writes it has to run first (dvc repro)")
+        if name == "model":
+            there, asked = (Path(each).name for each in (read_json(folder / "model.json")["name"], self.config.model))
+            if there != asked:
+                raise PermeationError(f"{folder} holds {there}, and model is {asked}; run the stage fetch_model first")
+        return folder
+
+    def output(self, name: str | None = None) -> AbstractContextManager[Path]:
+        """An empty folder that becomes data/<name> (default: the stage's own) when the block ends well."""
+        return whole_folder(self.root / "data" / (name or self.name))
+
+    def journal(self, *inputs: Path, settings: object) -> Journal:
+        """What the stage has measured so far, valid for these input folders, these settings and this code alone."""
+        code = [self.project / "stages" / f"{self.name}.py", *Path(__file__).parent.rglob("*.py")]
+        base = fingerprint(code, inputs, settings)
+        return Journal(self.root / "data" / ".journal" / f"{self.name}.jsonl", base)
+
+    def place(self, name: str) -> str:
+        """A model, a text or a words file as it can be opened from here.
+
+        An experiment in a temporary copy (--temp, --queue) has there what git tracks; any other relative path is that
+        of the project from which the experiment came.
+        """
+        if Path(name).is_absolute() or Path(name).exists():
+            return name
+        origin = next((up.parents[1] for up in self.project.resolve().parents if up.match(".dvc/tmp")), None)
+        return str(origin / name) if origin is not None and (origin / name).exists() else name
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device named in the parameters; raises PermeationError where this machine lacks it."""
+        return find_device(self.config.device)
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """What measures the stage's tasks, within a `with` block."""
+        asked = self.config.engine
+        return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
+
+
+def run(main: Callable[[Stage], None]) -> NoReturn:
+    """Run a stage's `main` as a program: parse the command line, report errors in one line, exit.
+
+    Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
+    """
+    module = sys.modules[main.__module__]
+    name = Path(str(module.__file__)).stem
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=module.__doc__)
+    parser.add_argument("--model", help="instead of params.yaml's model")
+    parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
+    arguments = parser.parse_args()
+    overrides: dict[str, Any] = {k: v for k in ("model", "device") if (v := getattr(arguments, k)) is not None}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+    try:
+        config = settings.load(Path("params.yaml"), **overrides)
+        main(Stage(name, config, Path.cwd(), arguments.output_dir.resolve()))
+    except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
+        sys.exit(f"{name}: {error}")
+    sys.exit(0)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """Clean shutdown: what is half-written is put away on the way out."""
+    sys.exit(128 + number)
