@@ -13,11 +13,11 @@ import hypothesis
 import pytest
 import transformers
 
-from permeation import config as configuration
-from permeation.config import Config
+from permeation import settings as configuration
 from permeation.models.fold import fold_norms
+from permeation.settings import Config
+from permeation.stage import Stage
 from permeation.weights.heads import Heads, read_heads
-from stages import Stage
 from tests.support import project, tiny
 from tests.support.project import PROJECT, STAGES
 
@@ -56,9 +56,7 @@ def config() -> Config:
         device="cpu",
         g=replace(shipped.g, exclude_final=1),
         bootstrap=replace(shipped.bootstrap, resamples=5),
-        nulls=replace(shipped.nulls, draws=3),
-        controls=replace(shipped.controls, permutations=3),
-        decode=replace(shipped.decode, permutations=3),
+        nulls=replace(shipped.nulls, draws=3, permutations=3),
         perplexity=replace(shipped.perplexity, context=16, max_tokens=128),
         moments=replace(shipped.moments, context=16, tokens=128),
         reconstruct=replace(shipped.reconstruct, components=(1, 8, 13, "90%", "all")),
