@@ -30,7 +30,7 @@ from permeation.rivals.registry import LONG, METHODS
 def _check(holds: Callable[[Any], bool], accepts: str) -> AfterValidator:
     def check(value: Any) -> Any:
         if not holds(value):
-            raise ValueError(f"accepted: {accepts}")
+            raise ValueError(f"should be {accepts}")
         return value
 
     return AfterValidator(check)
@@ -49,7 +49,9 @@ Count = Annotated[StrictInt, Field(ge=1)]
 Windows = Annotated[StrictInt, Field(ge=2)]
 Positive = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Level = Annotated[StrictFloat, Field(gt=0.5, lt=1)]  # an AUC between chance and perfect
-Text = Annotated[StrictStr, _check(lambda text: bool(text) and text == text.strip() and text.isprintable(), "a name")]
+Text = Annotated[
+    StrictStr, _check(lambda text: bool(text) and text == text.strip() and text.isprintable(), "a name or a path")
+]
 Share = Annotated[
     StrictStr,
     _check(lambda text: bool(re.fullmatch(r"\d{1,2}(\.\d+)?%", text)) and _rank(text)[1] > 0, 'a share as "90%"'),
@@ -240,15 +242,15 @@ def _first(error: ValidationError) -> str:
     place = [str(part) for part in first["loc"] if not (isinstance(part, str) and not part.isidentifier())]
     depth = next((i for i, part in enumerate(first["loc"]) if isinstance(part, int)), min(2, len(first["loc"])))
     key = ".".join(str(part) for part in first["loc"][: max(1, depth)])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if first["type"] == "unexpected_keyword_argument":
         return f"unknown key {'.'.join(place)}"
     if first["type"] == "missing":
         return f"{'.'.join(place)} is missing"
     if first["type"] == "dataclass_type":
-        return f"{key} is {first['input']!r}; accepted: a mapping"
-    said = dict.fromkeys(
-        each["msg"].removeprefix("Value error, ").removeprefix("accepted: ").removeprefix("Input should be ")
+        return f"{key} is {first['input']!r}; it should be a mapping"
+    said = [
+        re.sub(r"^.*?should | after validation.*", "", each["msg"])
         for each in found
         if each["loc"][:1] == first["loc"][:1]
-    )
-    return f"{key} is {first['input']!r}; accepted: {', or '.join(said)}"
+    ]
+    return f"{key} is {first['input']!r}; it should {', or '.join(dict.fromkeys(said))}".replace("tuple", "list")
