@@ -6,8 +6,6 @@ plain transformers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +18,6 @@ from permeation.frame.errors import PermeationError
 from permeation.models.families import blocks
 
 ROWS = 128  # queries of a block: their scores against all keys stay in the cache
-STREAM_BYTES = 2**30  # of the residual streams that `untouched_before` keeps
 
 
 def causal_blocks(
@@ -78,44 +75,3 @@ def prepare_for_scoring(model: Any, dtype: str, context: int) -> Any:
             if isinstance(child, NewGELUActivation):
                 setattr(part, name, nn.GELU(approximate="tanh"))
     return model.to(getattr(torch, dtype))
-
-
-@contextmanager
-def untouched_before(model: Any, layer: int, streams: dict[bytes, tuple[int, Tensor]]) -> Iterator[None]:
-    """For models changed in the block `layer` alone: what stands before it is not computed anew.
-
-    Inside, the model keeps in `streams` the residual stream that this block reads, by batch of tokens, with the layer,
-    and passes over the blocks in front of a kept one; the answer is the same, to the last bit. One dictionary serves
-    all layers, best in rising order. It takes up to a gigabyte; batches beyond that are computed whole.
-    """
-    batch = b""
-
-    def take_note(_trunk: Any, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal batch
-        batch = inputs[0].cpu().numpy().tobytes()
-
-    def resumed(i: int, own: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(hidden: Tensor, *arguments: Any, **named: Any) -> Any:  # some families give a tuple
-            start, kept = streams.get(batch, (0, hidden))
-            if start > layer:  # kept behind the changed block, where it is not what the model reads
-                start, kept = 0, hidden
-            if i < start:
-                return hidden
-            if i == start:
-                hidden = kept
-            if i == layer and (batch in streams or len(streams) * hidden.nbytes < STREAM_BYTES):
-                streams[batch] = layer, hidden
-            return own(hidden, *arguments, **named)
-
-        return forward
-
-    first = list(blocks(model))[: layer + 1]
-    handle = model.base_model.register_forward_pre_hook(take_note)
-    for i, block in enumerate(first):
-        block.forward = resumed(i, block.forward)
-    try:
-        yield
-    finally:
-        handle.remove()
-        for block in first:
-            del block.forward

@@ -1,13 +1,13 @@
-"""Perplexity of a causal language model on windows of a text: exp(Σ NLL / Σ tokens), NLL in nats.
+"""Perplexity of a causal language model on windows of a text: exp(Σ NLL / Σ tokens).
 
-The windows do not overlap (permeation.perplexity.windows); the first token of a window has no context and is not
-scored.
+NLL of a token = log Σ_v exp z_v − z_target in nats, with z the logits at the position before it. The windows do not
+overlap (permeation.perplexity.windows). The first token of a window has no context and is not scored.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -15,30 +15,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from permeation.frame.device import fast_products, kept_pages, total_memory
+from permeation.frame.device import fast_products, total_memory
 from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout, readout
 from permeation.models.tokenizer import by_length
 
-# The tile of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers)
-# stays in the cache; a GPU wants larger products.
+# Tokens of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers) stays
+# in the cache; a GPU wants larger products.
 VOCABULARY_TILE = {"cpu": 1024, "mps": 8192, "cuda": 8192}
-
-
 # Positions scored at once: what keeps one thread of a processor busy, or a GPU.
 POSITIONS_PER_THREAD = 512
-
-
 POSITIONS = {"mps": 4096, "cuda": 16384}
-
-
-# What scoring a position takes at most, beside three numbers for each logit of a tile: bytes for each unit of d_model.
+# Memory that scoring one position takes, beside three numbers for each logit of a tile: bytes for each unit of d_model.
 # Peaks of 54 to 367 were measured on three models of 576 to 1024 units with 512 to 8192 positions.
 BYTES_PER_UNIT = 400
 
 
 def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: Any) -> int:
-    """`perplexity.batch_size`, with `auto` as what keeps the model's device busy, in a quarter of its memory."""
+    """`perplexity.batch_size`; `auto`: what keeps the model's device busy, in a quarter of its memory."""
     if batch_size != "auto":
         return batch_size
     kind = model.device.type
@@ -48,36 +42,38 @@ def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: An
     return max(1, min(busy, room) // context)
 
 
-# What makes the NLL of a batch: of its residual streams behind the final norm (batch, scored, d_model), and of the
-# tokens that they should expect (batch, scored).
-Score = Callable[[Tensor, Tensor], Tensor]
-
-
 @torch.inference_mode()
 def window_nll(
-    model: Any,
-    windows: Int[Tensor, "windows context"],
-    batch_size: int | Literal["auto"] = "auto",
-    score: Score | None = None,
+    model: Any, windows: Int[Tensor, "windows context"], batch_size: int | Literal["auto"] = "auto"
 ) -> Iterator[Float[np.ndarray, "batch"]]:
     """Yield Σ NLL in nats over the context − 1 scored tokens of each window, batch by batch, in float64.
 
-    `batch_size` counts windows; `auto`: `windows_per_batch`. `score` makes the NLL of each batch; by default
-    `token_nll`.
-    Raises PermeationError for a loss that is not finite, with the window: it is never skipped.
+    `batch_size` counts windows; `auto`: `windows_per_batch`. A model in training mode is scored without dropout.
+    Raises PermeationError for a loss that is not finite, with the window.
     """
     done = 0
     head = readout(model)
-    score = score or (lambda hidden, targets: token_nll(hidden.flatten(0, 1), head, targets.flatten()))
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
-        with fast_products(), kept_pages():
+        with fast_products(), _evaluating(model):
             hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1]
-            nll = score(hidden, batch[:, 1:]).view(len(batch), -1).sum(dim=1)
+            nll = token_nll(hidden.flatten(0, 1), head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
             window = done + int(finite.int().argmin()) + 1
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
         done += len(batch)
         yield nll.numpy()
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model in evaluation mode inside the block; afterwards each module is in the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequence[str]) -> float:
@@ -96,38 +92,21 @@ def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequenc
 
 
 def token_nll(
-    hidden: Float[Tensor, "positions d_model"],
-    head: Readout,
-    targets: Int[Tensor, "positions"],
+    hidden: Float[Tensor, "positions d_model"], head: Readout, targets: Int[Tensor, "positions"]
 ) -> Float[Tensor, "positions"]:
     """log Σ_v exp z_v − z_target with z = `head`'s logits at each position, in nats and float64, on the CPU.
 
     Tile by tile over the vocabulary: the logits of all positions and tokens never exist at once.
     """
-    partitions = [log_partition(tile.logits(hidden)) for _, tile in tiles(head, hidden.device)]
+    size = VOCABULARY_TILE[hidden.device.type]
+    tiles = (head[start : start + size].logits(hidden) for start in range(0, len(head.W), size))
+    partitions = torch.stack([_log_partition(logits) for logits in tiles])
+    target = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
+    target = head.transform(target if head.b is None else target + head.b[targets].float())
     # Not every device has float64.
-    return torch.stack(partitions).cpu().double().logsumexp(dim=0) - target_logits(hidden, head, targets)
+    return partitions.cpu().double().logsumexp(dim=0) - target.cpu().double()
 
 
-def tiles(head: Readout, device: torch.device) -> Iterator[tuple[int, Readout]]:
-    """A readout in parts whose logits fit the caches of a device, each with its first token."""
-    size = VOCABULARY_TILE[device.type]
-    return ((start, head[start : start + size]) for start in range(0, len(head.W), size))
-
-
-def log_partition(logits: Float[Tensor, "positions tokens"]) -> Float[Tensor, "positions"]:
+def _log_partition(logits: Float[Tensor, "positions tokens"]) -> Float[Tensor, "positions"]:
     """log Σ_v exp z_v, as z₀ − log softmax(z)₀: torch computes a log-softmax in one pass, a logsumexp in four."""
     return logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0]
-
-
-def target_logits(
-    hidden: Float[Tensor, "positions d_model"], head: Readout, targets: Int[Tensor, "positions"]
-) -> Float[Tensor, "positions"]:
-    """The logit of each position's own target, in float64 on the CPU."""
-    logits = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
-    return head.transform(logits if head.b is None else logits + head.b[targets].float()).cpu().double()
-
-
-def perplexity(nll: float, tokens: int) -> float:
-    """exp(Σ NLL / Σ tokens)."""
-    return math.exp(nll / tokens)
