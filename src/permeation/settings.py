@@ -57,7 +57,7 @@ Share = Annotated[
     _check(lambda text: bool(re.fullmatch(r"\d{1,2}(\.\d+)?%", text)) and _rank(text)[1] > 0, 'a share as "90%"'),
 ]
 Components = Count | Share | Literal["all"]
-Method = Annotated[StrictStr, _check(lambda name: name in METHODS, ", ".join(METHODS))]
+Method = Annotated[StrictStr, _check(lambda name: name in METHODS, "one of " + ", ".join(METHODS))]
 
 section = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 
@@ -253,4 +253,5 @@ def _first(error: ValidationError) -> str:
         for each in found
         if each["loc"][:1] == first["loc"][:1]
     ]
-    return f"{key} is {first['input']!r}; it should {', or '.join(dict.fromkeys(said))}".replace("tuple", "list")
+    verb = "has" if any(isinstance(part, int) for part in first["loc"]) else "is"
+    return f"{key} {verb} {first['input']!r}; it should {', or '.join(dict.fromkeys(said))}".replace("tuple", "list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +52,7 @@ def fast_products() -> Iterator[None]:
     MKL takes the AVX2 path on processors of other makers than its own; oneDNN takes AVX-512 wherever there is AVX-512
     (docs/performance.md). Products on a GPU and in float64 stay as they are.
     """
-    if not onednn_is_exact():
-        yield
-        return
-    with _products_by_onednn():
+    with _products_by_onednn() if onednn_is_exact() else nullcontext():
         yield
 
 

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from permeation.frame.errors import PermeationError
-from permeation.frame.journal import library_versions
+from permeation.frame.errors import PermeationError, one_line
 
 PROCESSORS_PER_WORKER = 4
 PACKAGE = Path(__file__).parents[1]  # sent to workers on other machines
@@ -44,42 +43,38 @@ class ModelRun:
         return self.read()
 
 
-class Engine(Protocol):
-    """What runs a list of tasks."""
-
-    workers: int  # how many tasks run at once
-
-    def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        """The result of every task, in their order; tasks are drawn as they are needed."""
-
-
 class Local:
     """Everything in this process."""
 
     workers = 1
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        """The builtin map: unlike a loop, it drops a task's weights before the next one's are made."""
+        """The result of every task. Unlike a for loop, map() drops a task's weights before the next one's are made."""
         return map(run, tasks)
 
 
 @dataclass
 class RayEngine:
-    """Ray actors, each with the model and its share of the processors, and with one GPU where `cuda`."""
+    """Ray actors: `workers` of them, each with its own copy of the model, so many processors and so many GPUs."""
 
     workers: int
-    resources: dict[str, Any]
+    processors: int
+    gpus: int
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
         import ray
-        from ray.util import ActorPool
+        from ray.util import ActorPool, placement_group, remove_placement_group
 
-        shared, threads = ray.put(run), max(1, int(self.resources["num_cpus"]))
-        actor = ray.remote(max_restarts=3, max_task_retries=2, **self.resources)(_Worker)
-        actors: list[Any] = [actor.remote(shared, threads, library_versions()) for _ in range(self.workers)]
-        pool: Any = ActorPool(actors)
+        # All workers at once: two runs with a part of a cluster's workers each would wait for each other for ever.
+        share = {"CPU": self.processors, "GPU": self.gpus}
+        group = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
+        options = {"num_cpus": self.processors, "num_gpus": self.gpus, "placement_group": group}
+        actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
         try:
+            ray.get(group.ready())
+            shared, threads = ray.put(run), max(1, self.processors)
+            pool: Any = ActorPool([actor.remote(shared, threads) for _ in range(self.workers)])
             for task in tasks:
                 if not pool.has_free():
                     yield pool.get_next()
@@ -87,31 +82,32 @@ class RayEngine:
             while pool.has_next():
                 yield pool.get_next()
         except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, PermeationError) else error from error
+            if isinstance(error.cause, PermeationError):
+                raise error.cause from None
+            raise
         except ray.exceptions.RayActorError as error:
-            raise PermeationError(f"a worker ended, and again when it was started anew: {error}") from error
+            raise PermeationError(f"a worker ended, and again after each restart: {one_line(error)}") from error
         finally:
-            for each in actors:
-                ray.kill(each)
+            remove_placement_group(group)
+
+
+Engine = Local | RayEngine
 
 
 class _Worker:
     """What runs in an actor."""
 
-    def __init__(self, run: Callable[[Any], Any], threads: int, versions: dict[str, str]) -> None:
+    def __init__(self, run: Callable[[Any], Any], threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.run, self.versions = run, versions
+        self.run = run
 
     def measure(self, task: Any) -> Any:
-        """One task; raises PermeationError where this node is not set up as the driver's is."""
-        if (here := library_versions()) != self.versions:
-            other = ", ".join(f"{name} {here[name]}" for name in here if here[name] != self.versions[name])
-            raise PermeationError(f"a worker has other libraries: {other}; accepted: {self.versions}")
+        """One task; raises PermeationError where this node lacks a folder that it needs."""
         for folder in getattr(self.run, "folders", ()):
             if not folder.is_dir():
-                raise PermeationError(f"{folder} is missing on a worker; accepted: a folder that all nodes share")
+                raise PermeationError(f"a worker lacks {folder}; all nodes have to share this folder")
         return self.run(task)
 
 
@@ -127,7 +123,7 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
     try:
         import ray
     except ImportError as error:
-        raise PermeationError("engine.kind is ray, which is not installed; make setup RAY=1 installs it") from error
+        raise PermeationError("engine.kind is ray; Ray is not installed; make setup RAY=1 installs it") from error
     _check_address(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
@@ -143,23 +139,25 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise PermeationError(f"engine.address is {address}; Ray says: {str(error).strip().splitlines()[0]}") from error
     try:
-        yield _engine_on(ray.cluster_resources(), workers, device)
+        yield _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
     finally:
         ray.shutdown()
 
 
-def _engine_on(cluster: dict[str, float], workers: int | str, device: str) -> RayEngine:
-    """Workers for a cluster: one for each GPU, or for each four processors, unless a number is asked for."""
-    processors, gpus = int(cluster.get("CPU", 0)), int(cluster.get("GPU", 0))
-    have, usual = (gpus, gpus) if device == "cuda" else (processors, max(1, processors // PROCESSORS_PER_WORKER))
+def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -> RayEngine:
+    """Workers for a cluster: one for each GPU, or for each four processors, unless a number is asked for.
+
+    Each takes an equal share of the processors, at most those of one node.
+    """
+    gpus, processors = ([int(node.get(name, 0)) for node in nodes] for name in ("GPU", "CPU"))
+    kind, have = ("GPUs", sum(gpus)) if device == "cuda" else ("processors", sum(processors))
+    usual = have if device == "cuda" else max(1, have // PROCESSORS_PER_WORKER)
     count = usual if workers == "auto" else int(workers)
     if not 1 <= count <= have:
-        kind = "GPUs" if device == "cuda" else "processors"
-        raise PermeationError(
-            f"engine.workers is {workers}; the cluster has {have} {kind}; accepted: auto, or up to it"
-        )
-    share = max(1, processors // count) if device != "cuda" else processors // count
-    return RayEngine(count, {"num_cpus": share, **({"num_gpus": 1} if device == "cuda" else {})})
+        raise PermeationError(f"engine.workers is {workers}; the cluster has {have} {kind}")
+    if device == "cuda":
+        return RayEngine(count, min(cpu // gpu for cpu, gpu in zip(processors, gpus, strict=True) if gpu), 1)
+    return RayEngine(count, max(n for n in range(1, have + 1) if sum(each // n for each in processors) >= count), 0)
 
 
 def _check_address(address: str | None) -> None:

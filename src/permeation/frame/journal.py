@@ -35,7 +35,7 @@ def fingerprint(code: Iterable[Path], inputs: Iterable[Path], settings: object) 
 
 @dataclass(frozen=True)
 class Journal:
-    """JSON values by key, one line each in `path`; a key counts under its `base`, a `fingerprint`, alone."""
+    """JSON values by key, one line each in `path`. Values under another `base`, a `fingerprint`, are ignored."""
 
     path: Path
     base: str
@@ -46,7 +46,7 @@ class Journal:
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
             try:
                 key, value = json.loads(line)
-            except ValueError:  # a kill cut the line off
+            except ValueError:  # empty, or cut off by a kill
                 continue
             known[key] = value
         return known
@@ -60,19 +60,13 @@ class Journal:
         self._known[self._line(key)] = value
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self._cut + json.dumps([self._line(key), value], allow_nan=False) + "\n")
-        self.__dict__["_cut"] = False
+            file.write(f"\n{json.dumps([self._line(key), value], allow_nan=False)}\n")
         return value
 
     def remember(self, measure: Callable[[], Any], key: Mapping[str, Any]) -> Any:
         """The value kept under `key`; where there is none, what `measure` gives, which is then kept."""
         kept = self.recall(key)
         return self.keep(key, measure()) if kept is None else kept
-
-    @cached_property
-    def _cut(self) -> bool:
-        """Whether the last line of the file has no end."""
-        return self.path.is_file() and self.path.stat().st_size > 0 and self.path.read_bytes()[-1:] != b"\n"
 
     def _line(self, key: Mapping[str, Any]) -> str:
         return json.dumps({"base": self.base, **key}, sort_keys=True)
