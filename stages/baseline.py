@@ -1,44 +1,63 @@
-"""Cut the text into windows and score the untouched model on them, once for all that compare with it."""
+"""Cut the text into windows, score the untouched model on them, and take moments of what its attention reads."""
 
-from permeation.frame import progress
+import hashlib
+from dataclasses import asdict
+
 from permeation.frame.errors import PermeationError
+from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
-from permeation.models.tokenizer import load_tokenizer
+from permeation.models.texts import fetch_corpus
+from permeation.models.tokenizer import check_tokens, load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.nll import windows_per_batch
 from permeation.perplexity.ratio import Baseline, untouched_nll
-from permeation.perplexity.windows import Text
-from stages import Stage, run
+from permeation.perplexity.windows import Text, bos_of
+from permeation.stage import Stage, run
+from permeation.weights.moments import collect
 
 
 def main(stage: Stage) -> None:
-    """Write data/baseline/: windows.safetensors (permeation.perplexity.ratio.Baseline); summary.json."""
-    config, settings, folder = stage.config, stage.config.perplexity, stage.input("model")
-    if settings.context > (longest := read_json(folder / "model.json")["n_ctx"]):
-        raise PermeationError(f"perplexity.context is {settings.context}; this model accepts at most {longest}")
-    text = Text.read(stage.input("tokenize_corpus"))
-    windows = text.held_out(settings.context, settings.max_tokens, config.moments.context, config.moments.tokens)
-    model = prepare_for_scoring(
-        load_folded(folder, config.wqk.fold_norm, stage.device), settings.dtype, settings.context
-    )
-    journal = stage.journal(folder, settings=(config.wqk, settings.dtype))
-    with progress.bar(windows.tokens.numel(), "untouched model", "tok") as bar:
-        baseline = Baseline(windows, untouched_nll(model, windows, settings, journal, bar.update))
-    found = baseline.perplexity
-    scored = "".join(load_tokenizer(folder).batch_decode(windows.tokens[:, 1:]))
+    """Write data/baseline/: windows.safetensors, corpus.json, summary.json; data/moments/: moments.safetensors."""
+    config, folder = stage.config, stage.input("model")
+    asked, calibration, sizes = config.perplexity, config.moments, read_json(folder / "model.json")
+    for name, context in (("perplexity", asked.context), ("moments", calibration.context)):
+        if context > sizes["n_ctx"]:
+            raise PermeationError(f"{name}.context is {context}; this model accepts at most {sizes['n_ctx']}")
+    corpus, tokenizer = fetch_corpus(stage.place(config.corpus)), load_tokenizer(folder)
+    text = Text.tokenize(tokenizer, corpus.text, corpus.articles, bos_of(tokenizer, asked.prepend_bos))
+    check_tokens(text.tokens, sizes["d_vocab"])
+    learned, measured = text.split(calibration.context, calibration.tokens, asked.context, asked.max_tokens)
+
+    model = load_folded(folder, config.wqk.fold_norm, stage.device)
+    batches = learned.tokens.split(windows_per_batch(asked.batch_size, calibration.context, model))
+    moments = collect(model, each(batches, "moments", len(batches)))
+    model = prepare_for_scoring(model, asked.dtype, asked.context)
+    batches = measured.tokens.split(windows_per_batch(asked.batch_size, asked.context, model))
+    journal = stage.journal(folder, settings=(config.wqk, asked.dtype))
+    nll = untouched_nll(model, each(batches, "untouched model", len(batches)), journal)
+    baseline = Baseline(measured, nll)
+
+    scored = "".join(tokenizer.batch_decode(measured.tokens[:, 1:]))
+    found = asdict(baseline.perplexity)
+    summary = {
+        "perplexity": found.pop("value"),
+        **found,
+        "nats_per_byte": float(nll.sum()) / len(scored.encode()),
+        "dtype": asked.dtype,
+        "bos": text.bos is not None,
+    }
+    facts = {
+        "sha256": hashlib.sha256(corpus.text.encode()).hexdigest(),
+        "characters": len(corpus.text),
+        "articles": len(corpus.articles),
+    }
+    with stage.output("moments") as out:
+        moments.write(out)
     with stage.output() as out:
         baseline.write(out)
-        summary = {
-            "perplexity": found.value,
-            "low": found.low,
-            "high": found.high,
-            "tokens": found.tokens,
-            "windows": found.windows,
-            "nats_per_byte": float(baseline.nll.sum()) / len(scored.encode()),
-            "dtype": settings.dtype,
-            "bos": text.bos is not None,
-        }
-        write_json(out / "summary.json", summary)
+        write_json(out / "corpus.json", asdict(corpus.origin) | facts)
+        write_json(out / "summary.json", {"perplexity": {"baseline": summary}})
 
 
 if __name__ == "__main__":

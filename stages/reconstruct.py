@@ -1,60 +1,67 @@
-"""Rebuild every head's W_QK from K principal components, put it into the model and measure the perplexity."""
+"""Perplexity with the heads' W_QK rebuilt from K components, one layer rebuilt, or one band of components dropped."""
 
-from collections.abc import Iterator
 from functools import partial
 
-from permeation.frame import progress
-from permeation.frame.errors import PermeationError
+from permeation.frame.progress import each
 from permeation.frame.tables import write_json, write_rows
+from permeation.models.layers import spread_layers
+from permeation.stage import Stage, run
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
-from permeation.weights.replace import (
-    REPLACED,
-    Context,
-    Job,
-    Unmeasured,
-    measure_all,
-    mixing_job,
-    ratio_tables,
-    write_measured,
-)
-from stages import Stage, run
+from permeation.weights.replace import REPLACED, Scorer, measure, mixing_job, ratio_tables, write_measured
 
 
 def main(stage: Stage) -> None:
-    """Write data/reconstruct/: rows.json and nll.npy, by K and choice of layers; summary.json; plots/."""
-    config, wanted = stage.config, stage.config.reconstruct.components
-    inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "pca")}
-    pca = KernelPca.read(inputs["pca"], "gram")
-    numbers = {asked: pca.number_of(asked) for asked in wanted}
-    if not any(numbers.values()):
-        raise PermeationError(f"reconstruct.components is {list(wanted)}; this model has {pca.count} heads")
-    injection = GramInjection.fit(Heads.read(inputs["extract_wqk"]))
+    """Write data/reconstruct/: rows.json and nll.npy (K, then layers, then bands); summary.json; plots/."""
+    config, asked, scoring = stage.config, stage.config.reconstruct, stage.config.perplexity
+    model, baseline, weights, components = (stage.input(n) for n in ("model", "baseline", "extract_wqk", "pca"))
+    pca, injection = KernelPca.read(components, "gram"), GramInjection.fit(Heads.read(weights))
+    n_layers, half = len(injection.heads.W_Q), max(1, pca.count // 2)
+    counts = {str(item): pca.number_of(item) for item in asked.components}
 
-    def jobs() -> Iterator[Job | Unmeasured]:
-        for asked, number in numbers.items():
-            for replaced, first in REPLACED.items():
-                if number is None:
-                    columns = {"asked": str(asked), "components": asked, "replaced": replaced}
-                    yield Unmeasured(columns, f"more than the model's {pca.count} heads")
-                    continue
-                layers = range(first, len(injection.heads.W_Q))
-                key = {"components": number, "replaced": replaced}
-                yield mixing_job(key, injection, partial(pca.mixing, number), layers, {"asked": str(asked)})
+    jobs = []
+    for name, count in counts.items():
+        mixing = None if count is None else partial(pca.mixing, count)
+        for replaced, first in REPLACED.items():
+            key = {"components": count, "replaced": replaced}
+            jobs.append(mixing_job(key, injection, mixing, range(first, n_layers), {"asked": name}))
+    for layer in spread_layers(asked.layers, 0, n_layers - 1):
+        key, mixing = {"layer": layer, "components": half}, partial(pca.mixing, half)
+        jobs.append(mixing_job(key, injection, mixing, range(layer, layer + 1), windows=asked.windows))
+    for band in pca.bands(asked.bands):
+        variance = float(pca.explained_variance_ratio[band.start : band.stop].sum())
+        mixing = partial(pca.mixing_without, band)
+        for replaced, first in REPLACED.items():
+            key = {"first": band.start + 1, "last": band.stop, "replaced": replaced}
+            jobs.append(mixing_job(key, injection, mixing, range(first, n_layers), {"variance": variance}))
 
-    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity))
-    model, baseline = inputs["model"], inputs["baseline"]
-    context = Context.read(model, baseline, config.wqk.fold_norm, stage.device, config.perplexity, journal)
-    total = sum(number is not None for number in numbers.values()) * len(REPLACED) * context.tokens_per_job
-    with progress.bar(total, "K components", "tok") as bar, stage.engine() as engine:
-        measured = list(measure_all(jobs(), context, bar.update, engine))
+    scorer = Scorer.load(
+        model, baseline, config.wqk.fold_norm, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size
+    )
+    journal = stage.journal(model, baseline, weights, components, settings=(config.wqk, scoring))
+    with stage.engine() as engine:
+        measured = list(each(measure(jobs, scorer, journal, engine), "changed W_QK", len(jobs)))
+    rows = [found.row for found in measured]
+    by_count = [row for row in rows if "asked" in row]
+    by_layer = [row for row in rows if "layer" in row]
+    by_band = [row for row in rows if "variance" in row]
+    found = ratio_tables(by_count, "asked")
+    of_bands = ratio_tables([row | {"band": f"{row['first']}-{row['last']}"} for row in by_band], "band")
+    summary = {
+        "components": {name: count for name, count in counts.items() if count is not None},
+        **found,
+        "first_layer_kept": found["first_layer_kept"] | {"band_ratio": of_bands["first_layer_kept"]["ratio"]},
+        "layer_components": half,
+        "layer_ratio": {str(row["layer"]): row["ratio"] for row in by_layer},
+        "band_ratio": of_bands["ratio"],
+    }
     with stage.output() as folder:
-        write_measured(folder, measured, context.baseline)
-        counts = {str(asked): number for asked, number in numbers.items() if number is not None}
-        tables = ratio_tables([each.row for each in measured], "asked")
-        write_json(folder / "summary.json", {"components": counts, **tables})
-        write_rows(folder / "plots" / "perplexity.json", (each.row for each in measured if each.there))
+        write_measured(folder, measured, scorer.baseline)
+        write_json(folder / "summary.json", {"perplexity": summary})
+        write_rows(folder / "plots" / "perplexity.json", (row for row in by_count if row["ratio"] is not None))
+        write_rows(folder / "plots" / "layers.json", by_layer)
+        write_rows(folder / "plots" / "bands.json", by_band)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""A model made ready for scoring: its number format, and an attention that does only the causal half of the work.
+"""A model made ready for scoring: attention that does only the causal half of the work, and one-pass GELU.
 
-What is here changes the speed of `permeation.perplexity`, not its answer; tests/perplexity/test_fast.py holds it to
-plain transformers.
+It is faster, and its answer is that of plain transformers (tests/perplexity/test_fast.py).
 """
 
 from __future__ import annotations
@@ -33,14 +32,11 @@ def causal_blocks(
 ) -> tuple[Float[Tensor, "batch tokens heads d_head"], None]:
     """softmax(q kᵀ · scaling) v over the past, a block of queries at a time, as transformers' attention interface.
 
-    A block multiplies with the keys up to its own end only, which halves the work; the query heads that share a key
-    head are rows of one product, so that keys and values are never repeated. For windows without padding: raises
-    PermeationError where there is a mask.
+    A block multiplies with the keys up to its own end only. The query heads that share a key head are rows of one
+    product, so that keys and values are never repeated. Raises PermeationError for a mask and for attention sinks.
     """
-    if s_aux is not None:
-        raise PermeationError("the model's attention has sinks, which scoring does not know; accepted: none")
-    if attention_mask is not None:
-        raise PermeationError("the model's attention asks for a mask; scoring takes causal attention without padding")
+    if attention_mask is not None or s_aux is not None:
+        raise PermeationError("the model's attention asks for a mask or has sinks, which scoring does not support")
     batch, heads, tokens, d_head = query.shape
     kv_heads = key.shape[1]
     group = heads // kv_heads
@@ -70,8 +66,7 @@ def prepare_for_scoring(model: Any, dtype: str, context: int) -> Any:
     if model.device.type == "cpu" and all(reach is None or reach >= context for reach in reaches):
         model.set_attn_implementation("causal_blocks")
     for part in list(blocks(model).modules()):
-        # transformers writes GPT-2's activation as eight operations; torch has the same function as one.
         for name, child in part.named_children():
-            if isinstance(child, NewGELUActivation):
+            if isinstance(child, NewGELUActivation):  # GPT-2's, in transformers eight operations
                 setattr(part, name, nn.GELU(approximate="tanh"))
     return model.to(getattr(torch, dtype))

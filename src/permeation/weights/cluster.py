@@ -56,27 +56,39 @@ def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) 
     return Clusters(labels, distance.argmin(axis=0))
 
 
-def agreements(
-    labels: Mapping[str, Mapping[str, Int[np.ndarray, "n"]]], layer: Int[np.ndarray, "n"]
-) -> dict[str, dict[str, float]]:
-    """The `agreement` of each two forms' groups, and of each form's with the layers: by pair, then by k."""
-    found: dict[str, dict[str, float]] = {}
-    for k, partitions in labels.items():
-        for pair, index in agreement({**partitions, "layer": layer}).items():
-            found.setdefault(pair, {})[k] = index
-    return found
+def compare_forms(
+    points: Mapping[str, Float[np.ndarray, "n _components"]],
+    groups: Mapping[int, Mapping[str, Clusters]],
+    per_layer: int,
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """`agreement` of each two forms' groups, and of each form's with the layers, by pair and k; `silhouette` of each
+    form's groups in its own coefficients, by form and k.
+    """
+    agreement: dict[str, dict[str, float | None]] = {}
+    silhouettes: dict[str, dict[str, float | None]] = {form: {} for form in points}
+    for k, by_form in groups.items():
+        labels = {form: found.labels for form, found in by_form.items()}
+        layer = np.arange(len(next(iter(labels.values())))) // per_layer
+        for one, other in combinations({**labels, "layer": layer}.items(), 2):
+            agreement.setdefault(f"{one[0]}_{other[0]}", {})[str(k)] = rand_index(one[1], other[1])
+        for form, each in points.items():
+            silhouettes[form][str(k)] = silhouette(each, labels[form])
+    return {"agreement": agreement, "silhouette": silhouettes}
 
 
-def silhouettes(
-    points: Mapping[str, Float[np.ndarray, "n _components"]], labels: Mapping[str, Mapping[str, Int[np.ndarray, "n"]]]
-) -> dict[str, dict[str, float | None]]:
-    """The `silhouette` of each form's groups: by form, then by k."""
-    return {form: {k: silhouette(each, found[form]) for k, found in labels.items()} for form, each in points.items()}
+def rand_index(one: Int[np.ndarray, "n"], other: Int[np.ndarray, "n"]) -> float:
+    """The adjusted Rand index of two partitions: 1 for the same, 0 on average by chance."""
+    return float(adjusted_rand_score(one, other))
 
 
-def head_rows(
-    forms: Mapping[str, KernelPca], labels: Mapping[str, Int[np.ndarray, "n"]], per_layer: int
-) -> list[dict[str, Any]]:
+def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.ndarray, "n"]) -> float | None:
+    """Mean silhouette of the heads in their coefficients, −1 to 1; None where it has no meaning (1 or n clusters)."""
+    if not 1 < len(np.unique(labels)) < len(labels):
+        return None
+    return float(silhouette_score(coefficients, labels))
+
+
+def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:
     """Each head's layer, first two coefficients (0 where there is one head only) and group, in each form."""
     rows = []
     for form, pca in forms.items():
@@ -88,23 +100,8 @@ def head_rows(
                 "head": i % per_layer,
                 "component_1": float(first[i, 0]),
                 "component_2": float(first[i, 1]),
-                "cluster": int(labels[form][i]),
+                "cluster": int(groups[form].labels[i]),
             }
             for i in range(pca.count)
         ]
     return rows
-
-
-def agreement(partitions: Mapping[str, Int[np.ndarray, "n"]]) -> dict[str, float]:
-    """The adjusted Rand index of each two partitions, keyed `<one>_<other>`: 1 for the same, 0 on average by chance."""
-    return {
-        f"{one}_{other}": float(adjusted_rand_score(partitions[one], partitions[other]))
-        for one, other in combinations(partitions, 2)
-    }
-
-
-def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.ndarray, "n"]) -> float | None:
-    """Mean silhouette of the heads in their coefficients, −1 to 1; None where it has no meaning (1 or n clusters)."""
-    if not 1 < len(np.unique(labels)) < len(labels):
-        return None
-    return float(silhouette_score(coefficients, labels))

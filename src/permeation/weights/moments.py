@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,8 @@ def triangular_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d
 
 
 @torch.inference_mode()
-def collect(
-    model: Any, windows: Int[Tensor, "windows context"], batch_size: int, progress: Callable[[int], object]
-) -> Moments:
-    """Run the model over the windows and add up the moments of what W_Q and W_K read; memory is O(L d²).
+def collect(model: Any, batches: Iterable[Int[Tensor, "batch context"]]) -> Moments:
+    """Run the model over windows and add up the moments of what W_Q and W_K read; memory is O(L d²).
 
     With folded norms (permeation.models.fold) this is the input of the folded weights. Raises PermeationError
     where an activation is not finite.
@@ -149,33 +148,26 @@ def collect(
     layers = list(attention_views(model))
     d_model = layers[0].W_Q.shape[1]
     home = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
-    zeros = [
-        torch.zeros(*shape, dtype=torch.float64, device=home)
-        for shape in ((len(layers), d_model), (len(layers), d_model, d_model), (len(layers), d_model), (len(layers),))
-    ]
-    mean, second, third, fourth = zeros
+    shapes = ((d_model,), (d_model, d_model), (d_model,), ())
+    sums = [torch.zeros(len(layers), *shape, dtype=torch.float64, device=home) for shape in shapes]
+    mean, second, third, fourth = sums
 
-    def hook(layer: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def add(_module: Any, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].flatten(0, -2).to(home).double()
-            norm = x.square().sum(1)
-            mean[layer] += x.sum(0)
-            second[layer] += x.T @ x
-            third[layer] += norm @ x
-            fourth[layer] += norm.square().sum()
+    def add(layer: int, _module: Any, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].flatten(0, -2).to(home).double()
+        norm = x.square().sum(1)
+        mean[layer] += x.sum(0)
+        second[layer] += x.T @ x
+        third[layer] += norm @ x
+        fourth[layer] += norm.square().sum()
 
-        return add
-
-    handles = [layer.reads.register_forward_pre_hook(hook(i)) for i, layer in enumerate(layers)]
-    try:
-        for batch in windows.to(model.device).split(batch_size):
-            with fast_products():
-                model.base_model(batch, use_cache=False)
-            progress(batch.numel())
-    finally:
-        for handle in handles:
-            handle.remove()
+    tokens = 0
+    with ExitStack() as hooks, fast_products():
+        for i, layer in enumerate(layers):
+            hooks.callback(layer.reads.register_forward_pre_hook(partial(add, i)).remove)
+        for batch in batches:
+            model.base_model(batch.to(model.device), use_cache=False)
+            tokens += batch.numel()
     if not (finite := fourth.isfinite()).all():
-        layer = int(finite.logical_not().nonzero()[0])
-        raise PermeationError(f"what attention reads holds values that are not finite, first in layer {layer}")
-    return Moments(torch.tensor(windows.numel()), *(total.div_(windows.numel()) for total in zeros))
+        first = int(finite.logical_not().nonzero()[0])
+        raise PermeationError(f"what attention reads holds values that are not finite, first in layer {first}")
+    return Moments(torch.tensor(tokens), *(total.div_(tokens) for total in sums))

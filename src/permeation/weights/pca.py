@@ -12,8 +12,6 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from permeation.weights.settings import Components
-
 
 @dataclass(frozen=True)
 class KernelPca:
@@ -65,7 +63,7 @@ class KernelPca:
             return 0
         return int((self.explained_variance_ratio.cumsum(0) < share - 1e-12).sum()) + 1
 
-    def number_of(self, asked: Components) -> int | None:
+    def number_of(self, asked: int | str) -> int | None:
         """How many components a K list's entry asks for: a count, `all`, or "90%" as `components_for` has it.
 
         None for a count beyond the number of heads.

@@ -162,19 +162,19 @@ def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baselin
 def mixing_job(
     key: Mapping[str, Any],
     injection: GramInjection,
-    mixing: Callable[[], Float[Tensor, "n n"]],
+    mixing: Callable[[], Float[Tensor, "n n"]] | None,
     layers: range,
     columns: Mapping[str, Any] | None = None,
     windows: int | None = None,
 ) -> Job:
     """The gram form of every head in these layers replaced by a mixture of the heads' own, M̂ = R M.
 
-    Its facts are `change_median` and `change_max` of |ΔW_Q| / |W_Q| over all heads.
+    Its facts are `change_median` and `change_max` of |ΔW_Q| / |W_Q| over all heads. `mixing` None: as in Job.
     """
     per_layer = injection.heads.W_Q.shape[1]
     replaced = slice(layers.start * per_layer, layers.stop * per_layer)
 
-    def change() -> Change:
+    def change(mixing: Callable[[], Tensor]) -> Change:
         R = mixing()
         only = torch.eye(len(R), dtype=R.dtype)
         only[replaced] = R[replaced]
@@ -182,7 +182,7 @@ def mixing_job(
         size = injection.relative_change(W_Q)
         return Change({"W_Q": W_Q.float()}, {"change_median": float(size.median()), "change_max": float(size.max())})
 
-    return Job(key, change, columns or {}, windows)
+    return Job(key, mixing and partial(change, mixing), columns or {}, windows)
 
 
 def ratio_tables(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
