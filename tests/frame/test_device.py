@@ -1,15 +1,11 @@
-"""Which library multiplies, and whether freed memory is kept: nobody outside notices."""
-
-import ctypes
-import platform
-import resource
-from pathlib import Path
+"""Which library multiplies."""
 
 import pytest
 import torch
 
 from permeation.frame import device
-from permeation.frame.device import fast_products, kept_pages, onednn_is_exact
+from permeation.frame.device import fast_products, find_device, onednn_is_exact
+from permeation.frame.errors import PermeationError
 
 
 def setting() -> str:
@@ -37,20 +33,8 @@ def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
         onednn_is_exact.cache_clear()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways with freed memory")
-def test_freed_memory_is_kept_inside_and_given_back_outside() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    def left_by(bytes_: int) -> int:
-        ctypes.CDLL(None).malloc_trim(0)  # or what an earlier test freed would be taken
-        before = resident()
-        numbers = torch.ones(bytes_ // 4)
-        assert resident() - before > bytes_ // 2
-        del numbers
-        return resident() - before
-
-    with pytest.raises(ZeroDivisionError), kept_pages():
-        assert left_by(2**26) > 2**25
-        raise ZeroDivisionError
-    assert left_by(2**28) < 2**24
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    absent = next(name for name in ("mps", "cuda") if not getattr(torch, name).is_available())
+    with pytest.raises(PermeationError, match=f"device is '{absent}', which this machine lacks; here: auto"):
+        find_device(absent)
+    assert find_device("cpu") == torch.device("cpu")

@@ -6,82 +6,80 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tests.support import tiny
 
 PROJECT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-# In the order of dvc.yaml, in which each finds what it reads.
-STAGES: list[str] = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"])
+
+
+def stages_of(file: str) -> dict[str, Any]:
+    """The stages of a DVC file by name."""
+    return yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"]
+
+
+# In the order of the files, in which each finds what it reads.
+STAGES: list[str] = list(stages_of("dvc.yaml"))
+ON_DEMAND: list[str] = list(stages_of("heads/dvc.yaml"))
+REPORTS = {"report_meaning", "report_weights", "claims"}
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of a command run in the project: one thread, nobody's settings, and no environment on PATH but what `make` needs.
-
-    The package is the project's own copy; the environment has the one it was made for.
-    """
+    """Of a command run in the project: its environment active, one thread, nobody's settings; a notebook's backend."""
     home = project.parent / "home"
-    path = [each for each in os.environ["PATH"].split(":") if Path(each).resolve() != BIN.resolve()]
     return {
-        "PATH": ":".join(path),
+        "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(project / "src"),
         "HOME": str(home),
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
 
 
-def call(project: Path, command: str, *arguments: str, check: bool = True, **variables: str) -> str:
-    """Run a command in the project, its environment's where that has it; gives what it printed."""
-    own = project / ".venv" / "bin" / command
+def call(project: Path, *command: str, check: bool = True, **variables: str) -> str:
+    """Run a command in the project; gives what it printed."""
     done = subprocess.run(
-        [str(own) if own.exists() else command, *arguments],
+        command,
         cwd=project,
         env=environment(project) | variables,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def link_environment(project: Path) -> None:
-    """Give the project the .venv of this Python, as `make setup` leaves one: with tools/dvc in place of its dvc."""
-    venv = project / ".venv"
-    (venv / "bin").mkdir(parents=True)
-    for folder in (Path(sys.prefix), Path(sys.prefix, "bin")):
-        for each in folder.iterdir():
-            if each.name not in ("bin", "dvc", "ready"):
-                (venv / each.relative_to(sys.prefix)).symlink_to(each)
-    shutil.copy(project / "tools" / "dvc", venv / "bin" / "dvc")
-    (venv / "ready").write_text(f"{project}\n")
+    assert done.returncode == 0 or not check, done.stdout
+    return done.stdout
 
 
 def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
+    """The stages that DVC says it runs."""
+    return re.findall(r"Running stage '(?:heads/dvc.yaml:)?(\w+)'", output)
 
 
 def rewrite(path: Path, changes: dict[str, str]) -> None:
     """Replace each text, which has to be there, by the other."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for old, new in changes.items():
-        assert old in text
+        assert old in text, old
         text = text.replace(old, new)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def create(root: Path) -> Path:
     """The project in root/project, committed, not run; its models and its text are in `root`."""
     project = root / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+    for name in call(PROJECT, "git", "ls-files", "-co", "--exclude-standard").splitlines():
+        if (
+            (PROJECT / name).is_file()
+            and not name.startswith(("metrics/", "plots/", "docs/"))
+            and "dvc.lock" not in name
+        ):
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, project / name)
     (root / "home").mkdir()
@@ -90,8 +88,8 @@ def create(root: Path) -> Path:
     tiny.checkpoint(root / "gpt2", "gpt2")
     (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
     smaller = {
-        "model: smollm2-135m": f"model: {root / 'llama'}",
-        "corpus: wiki-sample": f"corpus: {root / 'text.txt'}",
+        "model: smollm2-135m\n": f"model: {root / 'llama'}\n",
+        "corpus: wiki-sample\n": f"corpus: {root / 'text.txt'}\n",
         "context: 512": "context: 16",
         "exclude_final: 2": "exclude_final: 1",  # of four layers: two points more than 0 are what a x^α needs
         "draws: 200": "draws: 3",
@@ -102,14 +100,15 @@ def create(root: Path) -> Path:
         "context: 128": "context: 12",
         '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",
         "    - 16\n    - 32\n": "",
+        "    - 3\n    - 4\n    - 8\n": "    - 8\n",
     }
     rewrite(project / "params.yaml", smaller)
+    (style,) = (project / "src").rglob("*.mplstyle")  # charts drawn fast
     rewrite(
-        project / "src" / "permeation" / "report" / "figures" / "style.mplstyle",  # charts drawn fast
-        {"constrained_layout.use: True": "constrained_layout.use: False", "savefig.dpi: 200": "savefig.dpi: 40"},
+        style, {"constrained_layout.use: True": "constrained_layout.use: False", "savefig.dpi: 200": "savefig.dpi: 40"}
     )
-    link_environment(project)
-    call(project, "git", "init", "-q")
+    (project / ".venv").symlink_to(sys.prefix)
+    call(project, "git", "init", "-q", "-b", "main")
     call(project, "git", "add", "-A")
     call(project, "git", "commit", "-qm", "start")
     return project
@@ -127,7 +126,11 @@ def finish(project: Path) -> Path:
 def duplicate(project: Path, root: Path) -> Path:
     """A copy of a project, run or not, in root/project; the models and the text stay where they are."""
     shutil.copytree(project, root / "project", symlinks=True)
-    (root / "project" / ".venv" / "ready").write_text(f"{root / 'project'}\n")
-    (root / "home").mkdir()
-    shutil.copy(project.parent / "home" / "gitconfig", root / "home")
+    shutil.copytree(project.parent / "home", root / "home")
     return root / "project"
+
+
+def results(project: Path) -> dict[str, bytes]:
+    """What the pipeline publishes, by file."""
+    files = [path for name in ("metrics", "plots") for path in (project / name).rglob("*.*")]
+    return {str(path.relative_to(project)): path.read_bytes() for path in files}

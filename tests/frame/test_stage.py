@@ -1,0 +1,93 @@
+"""What a stage is given, and how it ends."""
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from permeation.frame.errors import PermeationError
+from permeation.settings import Config
+from permeation.stage import Stage, run
+from tests.conftest import PROJECT
+from tests.support.project import ON_DEMAND, STAGES
+
+
+def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(PermeationError, match=r"extract_wqk is missing; the stage that writes it has to run first"):
+        Stage("pca", config, PROJECT, tmp_path).input("extract_wqk")
+
+
+def test_data_of_another_model_is_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "data" / "model").mkdir(parents=True)
+    (tmp_path / "data" / "model" / "model.json").write_text(json.dumps({"name": config.model}))
+    assert Stage("extract_wqk", config, PROJECT, tmp_path).input("model") == tmp_path / "data" / "model"
+    with pytest.raises(PermeationError, match=r"holds smollm2-135m, and model is other; run the stage fetch_model"):
+        Stage("extract_wqk", replace(config, model="other"), PROJECT, tmp_path).input("model")
+
+
+def test_a_relative_path_is_found_from_an_experiment_in_a_temporary_copy(config: Config, tmp_path: Path) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1234"
+    copy.mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    stage = Stage("fetch_model", config, copy, copy)
+    assert stage.place("mine") == str(tmp_path / "mine")
+    assert stage.place("org/name") == "org/name"
+    assert stage.place(str(tmp_path)) == str(tmp_path)
+    assert Stage("fetch_model", config, tmp_path, tmp_path).place("mine") == "mine"
+
+
+@pytest.mark.parametrize("name", [*STAGES, *ON_DEMAND])
+def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        run(importlib.import_module(f"stages.{name}").main)
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--model", "--device", "--output-dir"))
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = program("-m", "stages.pca", "--model", "../no/such", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"pca: {tmp_path}/data/")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder belongs")
+    done = program("-m", "stages.fetch_model", "--output-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("fetch_model: [Errno ")
+    assert str(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_puts_what_is_half_written_away(tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "from permeation.stage import Stage, run\n"
+        "def main(stage):\n"
+        "    with stage.output() as folder:\n"
+        "        (folder / 'half').touch()\n"
+        "        print('begun', flush=True)\n"
+        "        time.sleep(60)\n"
+        "run(main)\n"
+    )
+    command = [sys.executable, str(tmp_path / "slow.py"), "--output-dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.wait(20) == code
+    process.stdout.close()
+    assert list((tmp_path / "data").iterdir()) == []
