@@ -48,7 +48,7 @@ RISING = _check(lambda items: all(a < b for a, b in pairwise(items)), "a list in
 Count = Annotated[StrictInt, Field(ge=1)]
 Windows = Annotated[StrictInt, Field(ge=2)]
 Positive = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
-Level = Annotated[StrictFloat, Field(gt=0.5, lt=1)]  # an AUC between chance and perfect
+Fraction = Annotated[StrictFloat, Field(gt=0, lt=1)]
 Text = Annotated[
     StrictStr, _check(lambda text: bool(text) and text == text.strip() and text.isprintable(), "a name or a path")
 ]
@@ -83,7 +83,7 @@ class Sigma:
 @section
 class Response:
     field: Literal["final", "rank"]
-    threshold: Annotated[StrictFloat, Field(gt=0, lt=1)]
+    threshold: Fraction
 
 
 @section
@@ -104,13 +104,13 @@ class Nulls:
 
 @section
 class Decode:
-    threshold: Level
+    threshold: Fraction
 
 
 @section
 class Intervene:
     layers: Count | Literal["all"]
-    clean_auc: Level
+    clean_auc: Fraction
 
 
 @section

@@ -1,37 +1,32 @@
 """dvc.yaml says what the stages really use."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from permeation.frame.pipeline import ASKED_FOR, stages_of
-from permeation.report.axes import AXES, HEADS, Axis
+from permeation.report.axes import AXES, Axis
 from tests.conftest import PROJECT
+from tests.support.project import ON_DEMAND, REPORTS, stages_of
 
-STAGES: dict[str, Any] = stages_of(PROJECT)
-ON_DEMAND: dict[str, Any] = yaml.safe_load((PROJECT / ASKED_FOR).read_text())["stages"]
+DEFAULT = stages_of("dvc.yaml")
+STAGES = DEFAULT | stages_of("heads/dvc.yaml")
 PACKAGE = PROJECT / "src" / "permeation"
+PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+# Keys of params.yaml that change no result, so that no stage depends on them.
+WITHOUT_EFFECT = {"device", "engine"}
 # The rooms of the package by their level: a module imports from lower levels only.
-ROOMS = {
-    "frame": 0,
-    "models": 1,
-    "perplexity": 2,
-    "meaning": 3,
-    "weights": 3,
-    "rivals": 4,
-    "heads": 4,
-    "config": 5,
-    "report": 6,
-}
-PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+ROOMS = {"frame": 0, "models": 1, "perplexity": 2, "meaning": 3, "weights": 3, "rivals": 4, "heads": 5, "report": 6}
+# How a stage runs, which no result depends on.
+AROUND = {PACKAGE / "stage.py", PACKAGE / "settings.py", PACKAGE / "__init__.py"}
 
 
 def imported(path: Path) -> set[str]:
     """Names of everything a file imports when it runs (what stands under TYPE_CHECKING does not)."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
@@ -44,22 +39,33 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def modules_used(script: Path) -> set[Path]:
-    """The package's modules that a script imports, directly or through others."""
+def rooms_used(script: Path) -> set[str]:
+    """The rooms of the package that a script imports, directly or through others."""
     todo, seen = [script], set[Path]()
     while todo:
         for name in imported(todo.pop()):
             place = PROJECT / "src" / name.replace(".", "/")
             for module in (place.with_suffix(".py"), place / "__init__.py"):
-                if module.is_file() and module not in seen:
+                if module.is_file() and module not in seen | AROUND:
                     seen.add(module)
                     todo.append(module)
-    return seen
+    return {room(module) for module in seen}
 
 
 def room(module: Path) -> str:
     """The folder of the package that a module is in."""
     return module.relative_to(PACKAGE).parts[0]
+
+
+def outputs(stage: dict[str, Any]) -> dict[str, Any]:
+    """The paths that a stage writes, with DVC's options for them."""
+    listed = stage.get("outs", []) + stage.get("metrics", [])
+    return {path: options for out in listed for path, options in (out if isinstance(out, dict) else {out: {}}).items()}
+
+
+def data(stage: dict[str, Any]) -> set[str]:
+    """The folders under data/ that a stage depends on."""
+    return {dep.removeprefix("data/") for dep in stage["deps"] if re.fullmatch(r"data/\w+", dep)}
 
 
 def test_there_is_a_stage_for_every_script() -> None:
@@ -72,92 +78,101 @@ def test_there_is_a_stage_for_every_script() -> None:
 def test_a_stage_depends_on_all_the_code_it_uses(name: str) -> None:
     script = f"stages/{name}.py"
     listed = {dep for dep in STAGES[name]["deps"] if dep.startswith(("src/", "stages/"))}
-    used = {room(module) for module in modules_used(PROJECT / script)} & set(ROOMS) - {"frame"}
-    assert listed == {script, "src/permeation/frame/FORMAT"} | {f"src/permeation/{each}" for each in used}
+    used = rooms_used(PROJECT / script) | {"frame"}
+    assert listed == {script} | {f"src/permeation/{each}" for each in used}
 
 
 def test_imports_run_one_way() -> None:
-    """From the report down to the frame; rooms on one level do not know each other."""
-    for module in PACKAGE.rglob("*.py"):
-        if len(module.relative_to(PACKAGE).parts) == 1:
-            continue
+    """From the report down to the frame; rooms on one level do not know each other, none knows settings or stage."""
+    for module in PACKAGE.rglob("*/*.py"):
         for name in imported(module):
             if name.startswith("permeation.") and (other := name.split(".")[1]) != room(module):
-                assert ROOMS[other] < ROOMS[room(module)], f"{module} imports {name}"
+                assert ROOMS.get(other, 9) < ROOMS[room(module)] or allowed(module, name), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("name", STAGES)
+def allowed(module: Path, name: str) -> bool:
+    """The program of a room may read params.yaml."""
+    return module.name == "__main__.py" and name.startswith("permeation.settings")
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in REPORTS and not name.startswith("report_")])
 def test_a_stage_depends_on_the_data_it_reads(name: str) -> None:
-    tree = ast.parse((PROJECT / "stages" / f"{name}.py").read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    """The folders named in the statements in which it calls stage.input."""
+    tree = ast.parse((PROJECT / "stages" / f"{name}.py").read_text(encoding="utf-8"))
+    statements = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.Expr | ast.Return | ast.withitem)
+    ]
+    folders = {out.removeprefix("data/") for stage in STAGES.values() for out in outputs(stage)}
     read = {
-        node.args[0].value for node in calls if node.func.attr == "input" and isinstance(node.args[0], ast.Constant)
+        part.value
+        for each in statements
+        if any(isinstance(part, ast.Attribute) and part.attr == "input" for part in ast.walk(each))
+        for part in ast.walk(each)
+        if isinstance(part, ast.Constant) and part.value in folders
     }
-    listed = {dep.removeprefix("data/") for dep in STAGES[name]["deps"] if dep.startswith("data/")}
-    assert read <= listed
+    assert read == data(STAGES[name])
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_parameters_of_a_stage_exist(name: str) -> None:
-    for key in STAGES[name].get("params", ()):
+def test_a_stage_depends_on_the_parameters_it_uses(name: str) -> None:
+    listed = STAGES[name].get("params", [])
+    if listed == [{"params.yaml": None}]:  # a report: the whole file
+        return
+    for key in listed:
         value = PARAMS
         for part in key.split("."):
             value = value[part]
+    used = set(re.findall(r"\bconfig\.(\w+)", (PROJECT / "stages" / f"{name}.py").read_text(encoding="utf-8")))
+    assert used - WITHOUT_EFFECT == {key.split(".")[0] for key in listed}
 
 
-@pytest.mark.parametrize("axis", (*AXES, HEADS), ids=lambda axis: axis.name)
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
 def test_a_report_depends_on_its_axis_and_writes_its_files(axis: Axis) -> None:
-    stage = STAGES[axis.stage]
-    claims = () if axis in AXES else (axis.claims,)  # those of the two axes are made by `report`
-    listed = {dep.removeprefix("data/") for dep in stage["deps"] if dep.startswith("data/")}
-    assert listed - {"published.yaml"} == {*axis.stages, *axis.about}
-    assert ("published.yaml" in listed) == bool(claims)
-    assert outputs(stage) == {
-        f"plots/{axis.name}",
-        *(f"metrics/{name}.json" for name in (axis.name, axis.run, *axis.files, *claims)),
-    }
-    if axis in AXES:
-        assert set(STAGES["report"]["deps"]) >= outputs(stage) - {f"metrics/{axis.name}.json"}
+    stage = STAGES[f"report_{axis.name}"]
+    assert stage["params"] == [{"params.yaml": None}]  # an unknown key makes it stale, and settings refuse it
+    assert data(stage) >= {"model", *axis.stages}
+    files = {f"metrics/{name}.json" for name in (axis.name, axis.run, *axis.files)}
+    assert outputs(stage).keys() >= files | {f"plots/{axis.name}"}
+    assert set(axis.parameters) <= PARAMS.keys()
+    for name in axis.stages:
+        used = {key.split(".")[0] for key in STAGES[name]["params"]}
+        assert used <= set(axis.parameters), name
+
+
+def test_every_chart_is_the_output_of_a_report() -> None:
+    plots = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
+    for plot in plots:
+        (chart,) = [plot] if isinstance(plot, str) else [path for entry in plot.values() for path in entry["y"]]
+        assert any(chart.startswith(f"{out}/") for stage in DEFAULT.values() for out in outputs(stage)), chart
+        for entry in () if isinstance(plot, str) else plot.values():
+            assert (PROJECT / ".dvc" / "plots" / f"{entry['template']}.json").is_file()
 
 
 def test_nothing_in_the_default_run_needs_what_is_run_on_demand() -> None:
-    default = {name: stage for name, stage in STAGES.items() if name not in ON_DEMAND}
-    assert set(ON_DEMAND) == {*HEADS.stages, HEADS.stage}
-    assert all(stage["wdir"] == ".." for stage in ON_DEMAND.values())
-    written = {path for stage in ON_DEMAND.values() for path in outputs(stage)}
-    assert not written & {dep for stage in default.values() for dep in stage["deps"]}
+    assert all(STAGES[name]["wdir"] == ".." for name in ON_DEMAND)
+    written = {path for name in ON_DEMAND for path in outputs(STAGES[name])}
+    assert not written & {dep for stage in DEFAULT.values() for dep in stage["deps"]}
 
 
 def test_an_axis_does_not_wait_for_the_other() -> None:
     """What report_meaning needs of the weight axis is nothing, and the other way round."""
-    needed = {}
-    for axis in AXES:
-        todo, seen = [axis.stage], set[str]()
+    needed = []
+    for report in ("report_meaning", "report_weights"):
+        todo, seen = [report], set[str]()
         while todo:
             seen.add(name := todo.pop())
-            todo += [other for other, stage in STAGES.items() if outputs(stage) & set(STAGES[name]["deps"])]
-        needed[axis.name] = seen
-    assert needed["meaning"] & needed["weights"] == {"fetch_model"}
+            todo += [other for other in DEFAULT if outputs(DEFAULT[other]).keys() & set(DEFAULT[name]["deps"])]
+        needed.append(seen)
+    assert needed[0] & needed[1] == {"fetch_model"}
 
 
-def outputs(stage: dict[str, Any]) -> set[str]:
-    """The paths that a stage writes."""
-    listed = stage.get("outs", []) + stage.get("metrics", [])
-    return {path for out in listed for path in (out if isinstance(out, dict) else [out])}
-
-
-def test_only_reports_and_what_is_run_on_demand_keep_outputs_out_of_the_cache_and_lose_none() -> None:
+@pytest.mark.parametrize("name", STAGES)
+def test_only_reports_and_what_is_run_on_demand_keep_outputs_out_of_the_cache_and_lose_none(name: str) -> None:
     """A stage with an output that is not cached is never restored, so it would run again at every change of model.
 
-    Of a stage on demand the committed lock names data that most people never made: cached, `dvc checkout` would miss
-    it. DVC removes a stage's outputs before it runs, except those that persist.
+    DVC removes a stage's outputs before it runs, except those that persist. What is run on demand is not cached, or
+    `dvc checkout` would miss the data of the committed lock that most people never made.
     """
-    for name, stage in STAGES.items():
-        options = [
-            option
-            for out in stage.get("outs", []) + stage.get("metrics", [])
-            if isinstance(out, dict)
-            for option in out.values()
-        ]
-        assert bool(options) == (name.startswith("report") or name in ON_DEMAND)
-        assert all(option.get("persist") for option in options)
+    kept_out = name in REPORTS or name in ON_DEMAND
+    expected = {"cache": False, "persist": True} if kept_out else {}
+    assert all(options == expected for options in outputs(STAGES[name]).values())
