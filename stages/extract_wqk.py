@@ -2,8 +2,8 @@
 
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
+from permeation.stage import Stage, run
 from permeation.weights.heads import read_heads
-from stages import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -11,7 +11,7 @@ def main(stage: Stage) -> None:
     heads = read_heads(load_folded(stage.input("model"), stage.config.wqk.fold_norm, stage.device))
     with stage.output() as folder:
         heads.write(folder)
-        write_json(folder / "summary.json", {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]})
+        write_json(folder / "summary.json", {"pca": {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]}})
 
 
 if __name__ == "__main__":

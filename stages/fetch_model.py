@@ -3,11 +3,10 @@
 import sys
 from dataclasses import asdict
 
-from permeation.frame.sealed import sha256
-from permeation.frame.tables import write_json
+from permeation.frame.tables import sha256, write_json
 from permeation.models.agreement import checked_geometry
 from permeation.models.sources import fetch_model
-from stages import Stage, run
+from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -16,12 +15,8 @@ def main(stage: Stage) -> None:
         origin = fetch_model(stage.place(stage.config.model), folder)
         if origin.terms is not None:
             sys.stderr.write(f"{stage.name}: {origin.terms}\n")
-        facts = {
-            **asdict(origin),
-            "sha256": sha256(sorted(folder.glob("*.safetensors"))),
-            **asdict(checked_geometry(folder)),
-        }
-        write_json(folder / "model.json", facts)
+        weights = {"sha256": sha256(sorted(folder.glob("*.safetensors")))}
+        write_json(folder / "model.json", asdict(origin) | weights | asdict(checked_geometry(folder)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from permeation.frame.errors import PermeationError
+from permeation.frame.errors import PermeationError, one_line
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,6 @@ class Geometry:
         n_ctx: the longest context, in tokens.
         n_parameters: of the whole model, tied weights counted once.
         rotary: whether the positions enter by rotating queries and keys.
-        rotated: how many of a head's coordinates they rotate. interleaved: whether they rotate neighbours (0 with 1),
-            instead of coordinates half of `rotated` apart.
     """
 
     family: str
@@ -45,8 +43,6 @@ class Geometry:
     n_ctx: int
     n_parameters: int
     rotary: bool
-    rotated: int
-    interleaved: bool
 
 
 @dataclass(frozen=True)
@@ -92,141 +88,96 @@ FUSED: dict[str, Literal["stacked", "by key head"]] = {
     "phi3": "stacked",  # Phi3Attention: query_pos = heads * head_dim, then two of kv_heads * head_dim
 }
 
-# Families whose positions rotate neighbouring coordinates: transformers' rotate_half takes x[..., 0::2] there.
-INTERLEAVED = ("codegen", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "glm", "glm4", "gptj", "helium")
+# Families that TransformerLens has an adapter for and that cannot be looked at all the same.
+REFUSED = {
+    "gpt_oss": "whose attention has sinks: they take a share of the softmax that W_QK does not say",
+    "hunyuan_v1_dense": "which norms queries and keys behind the rotation, where their scales cannot be folded",
+    "hunyuan_v1_moe": "which norms queries and keys behind the rotation, where their scales cannot be folded",
+}
+# TransformerLens' names for parts of a block that mix tokens otherwise than by attention.
+MIXERS = ("SSMMixerBridge", "SSM2MixerBridge", "GatedDeltaNetBridge")
 
 
-def unsupported(config: Any) -> str | None:
-    """Why a model of this configuration cannot be looked at, in one line; None where it can.
+def check_family(config: Any) -> None:
+    """Raise PermeationError, with the reason, unless a model of this configuration can be looked at.
 
     Attention has to be softmax(q kᵀ) over the past, with q and k linear in what the layer reads, in every block of
     one decoder that reads text.
     """
-    from transformer_lens.model_bridge.generalized_components import AttentionBridge, MLAAttentionBridge
+    if (reason := _refusal(config)) is not None:
+        raise PermeationError(f"the model is of the family {config.model_type!r}, {reason}")
 
-    said = f"the model is of the family {config.model_type!r}"
-    if config.is_encoder_decoder:
-        return f"{said}, an encoder-decoder; accepted: decoders"
+
+def _refusal(config: Any) -> str | None:
+    from transformer_lens.model_bridge.generalized_components import AttentionBridge, MLAAttentionBridge
+    from transformers.models.auto import modeling_auto as known
+
+    family = config.model_type
+    if config.is_encoder_decoder or family in list(known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
+        return "an encoder-decoder; accepted: decoders"
     if config.get_text_config() is not config:
-        return f"{said}, which reads more than text; accepted: models of text alone"
+        return "which reads more than text; accepted: models of text alone"
+    if family in list(known.MODEL_FOR_MASKED_LM_MAPPING_NAMES):
+        return "which reads in both directions; accepted: decoders"
+    if family in REFUSED:
+        return REFUSED[family]
     try:
-        layout = _layout(config)
+        parts = _adapter(config).component_mapping["blocks"].submodules
     except PermeationError as error:
         return str(error)
-    attention = layout.attention
-    parts = getattr(attention, "submodules", {})
-    if layout.mixed or not isinstance(attention, AttentionBridge) or attention.optional:
-        return f"{said}, which has linear attention, convolution or state space in it; accepted: attention alone"
+    attention = parts.get("attn")
+    named = getattr(attention, "submodules", {})
+    mixed = any(type(part).__name__ in MIXERS for part in parts.values())
+    if mixed or not isinstance(attention, AttentionBridge) or attention.optional:
+        return "which has linear attention, convolution or state space in it; accepted: attention alone"
     if isinstance(attention, MLAAttentionBridge):
-        return f"{said}, whose latent attention has no W_Q and W_K of its own; accepted: separate or grouped heads"
-    if any(part in parts and parts[part].optional for part in "qkv"):
-        return f"{said}, some of whose layers borrow their keys from others; accepted: keys of its own in each layer"
-    if not {"q", "k", "v"} <= parts.keys() or ("qkv" in parts and config.model_type not in FUSED):
+        return "whose latent attention has no W_Q and W_K of its own; accepted: separate or grouped heads"
+    if any(part in named and named[part].optional for part in "qkv"):
+        return "some of whose layers borrow their keys from others; accepted: keys of its own in each layer"
+    if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and family not in FUSED):
         return (
-            f"{said}, whose queries, keys and values come from one projection that is not known here; accepted: "
-            f"separate projections, and those of {', '.join(FUSED)} (src/permeation/models/families.py, FUSED)"
+            "whose queries, keys and values come from one projection that is not known here; accepted: separate "
+            f"projections, and those of {', '.join(FUSED)} (src/permeation/models/families.py, FUSED)"
         )
     return None
 
 
-def check_family(model_type: object, config: Any = None) -> None:
-    """Raise PermeationError unless this `model_type` is supported and, where `config` is given, this very model."""
-    from transformers.models.auto import modeling_auto as known
-
-    if model_type not in list(supported_types()):
-        said = f"the model is of the family {model_type!r}"
-        if model_type in list(known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
-            raise PermeationError(f"{said}, an encoder-decoder; accepted: decoders")
-        if model_type in list(known.MODEL_FOR_MASKED_LM_MAPPING_NAMES):
-            raise PermeationError(f"{said}, which reads in both directions; accepted: decoders")
-        raise PermeationError(
-            f"{said}; supported: gpt2, llama and whatever else both transformers and TransformerLens know as a decoder "
-            "(docs/models.md)"
-        )
-    if config is not None and (reason := unsupported(config)) is not None:
-        raise PermeationError(reason)
-
-
-def supported_types() -> dict[str, str]:
-    """transformers' model types of decoders that TransformerLens has an adapter for, with their classes' names."""
-    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    from transformers.models.auto import modeling_auto as known
-
-    return {
-        kind: name
-        for kind, name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
-        if name in SUPPORTED_ARCHITECTURES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    }
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What an adapter says of an architecture; the components are TransformerLens' descriptions, without weights."""
-
-    adapter: Any
-    blocks: str
-    norm: Any
-    attention: Any
-    shared: tuple[str, ...]
-    mixed: bool
-
-    @property
-    def rotary(self) -> bool:
-        return self.adapter.cfg.positional_embedding_type == "rotary"
-
-
-_LAYOUTS: WeakKeyDictionary[Any, _Layout] = WeakKeyDictionary()
-
-
-def _layout_of(model: Any) -> _Layout:
-    if model not in _LAYOUTS:
-        _LAYOUTS[model] = _layout(model.config)
-    return _LAYOUTS[model]
-
-
-def _layout(config: Any) -> _Layout:
-    from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
-    from transformer_lens.model_bridge.generalized_components import (
-        ParallelBlockBridge,
-        SSM2MixerBridge,
-        SSMMixerBridge,
+def _adapter(config: Any) -> Any:
+    """TransformerLens' description of an architecture: its parts by name, without weights."""
+    from transformer_lens.factories.architecture_adapter_factory import (
+        SUPPORTED_ARCHITECTURES,
+        ArchitectureAdapterFactory,
     )
-    from transformer_lens.model_bridge.generalized_components.gated_delta_net import GatedDeltaNetBridge
     from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    architecture = supported_types()[config.model_type]
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise PermeationError("no decoder that both transformers and TransformerLens know (docs/models.md)")
     try:
         told = build_bridge_config_from_hf(config, architecture, architecture, torch.float32)
-        adapter = ArchitectureAdapterFactory.select_architecture_adapter(told)
-        mapping: Any = adapter.component_mapping
-        block = mapping["blocks"]
+        return ArchitectureAdapterFactory.select_architecture_adapter(told)
     except Exception as error:
-        raise PermeationError(
-            f"the model is of the family {config.model_type!r}, which TransformerLens cannot describe: {error}"
-        ) from error
-    parts = block.submodules
-    # In OPT-350M the norm called ln1 stands behind the attention.
-    in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
-    mixers = (SSMMixerBridge, SSM2MixerBridge, GatedDeltaNetBridge)
-    alone = isinstance(block, ParallelBlockBridge) and "ln2" not in parts
-    return _Layout(
-        adapter=adapter,
-        blocks=block.name,
-        norm=parts["ln1"] if in_front else None,
-        attention=parts.get("attn"),
-        shared=(parts["mlp"].name,) if alone else (),
-        mixed=any(isinstance(part, mixers) for part in parts.values()),
-    )
+        raise PermeationError(f"which TransformerLens cannot describe: {one_line(error)}") from error
+
+
+_ADAPTERS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _adapter_of(model: Any) -> Any:
+    if model not in _ADAPTERS:
+        _ADAPTERS[model] = _adapter(model.config)
+    return _ADAPTERS[model]
 
 
 def blocks(model: Any) -> nn.ModuleList:
     """The transformer blocks of a causal language model, whatever its family calls them."""
-    return _at(model, _layout_of(model).blocks)
+    return _at(model, _adapter_of(model).component_mapping["blocks"].name)
 
 
 def final_norm(model: Any) -> Callable[[Tensor], Tensor]:
     """What stands between the last block and the unembedding: a norm, OPT-350M's projection, or nothing."""
-    mapping = _layout_of(model).adapter.component_mapping
+    mapping = _adapter_of(model).component_mapping
     last = mapping.get("ln_final", mapping.get("project_out"))
     return nn.Identity() if last is None else _at(model, last.name)
 
@@ -254,9 +205,26 @@ class Readout:
 
 
 def readout(model: Any) -> Readout:
-    """How a model makes logits of its trunk's output; `permeation.models.agreement` checks it for each model."""
-    head, adapter = model.get_output_embeddings(), _layout_of(model).adapter
-    return Readout(head.weight, getattr(head, "bias", None), adapter.apply_output_logits_transform)
+    """How a model makes logits of its trunk's output.
+
+    Raises PermeationError for what may make them otherwise: a class that is not one of transformers' own (PeftModel,
+    DataParallel, a class of one's own), a family that is not supported (encoders, T5), and an output layer that is not
+    a plain nn.Linear (LoRA, quantised) or has hooks. What blocks do is not looked at: the trunk's output comes from
+    them. `permeation.models.agreement` compares the logits when a model is fetched.
+    """
+    if type(model).__module__.partition(".")[0] != "transformers":
+        raise PermeationError(
+            f"the model is a {type(model).__name__}; accepted: a causal language model of transformers' own classes "
+            "(of a wrapper the model inside; of an adapter what merge_and_unload gives)"
+        )
+    check_family(model.config)
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head):
+        raise PermeationError(
+            f"the model's output layer is a {type(head).__name__}, changed or with hooks; accepted: a plain nn.Linear "
+            "(merge adapters; a quantised one cannot be read)"
+        )
+    return Readout(head.weight, head.bias, _adapter_of(model).apply_output_logits_transform)
 
 
 def stream_of(output: Any) -> Tensor:
@@ -266,8 +234,8 @@ def stream_of(output: Any) -> Tensor:
 
 def attention_views(model: Any) -> Iterator[AttentionViews]:
     """The attention layers' views, first block first."""
-    layout = _layout_of(model)
-    return (_views(block, layout, model.config.model_type) for block in _at(model, layout.blocks))
+    adapter = _adapter_of(model)
+    return (_views(block, adapter, model.config) for block in blocks(model))
 
 
 @dataclass(frozen=True)
@@ -289,39 +257,47 @@ class AttentionOutput:
 
 def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
     """Where each attention layer's heads come together, first block first."""
-    layout = _layout_of(model)
-    behind = layout.adapter.component_mapping["blocks"].submodules.get("ln1_post")
-    named, scale = layout.attention.submodules["o"].name, float(getattr(model.config, "residual_multiplier", 1.0))
-    for block in _at(model, layout.blocks):
-        projection = _at(_at(block, layout.attention.name), named)
-        weight = projection.weight.T if isinstance(projection, nn.Linear) else projection.weight  # Conv1D: (in, out)
+    adapter = _adapter_of(model)
+    parts = adapter.component_mapping["blocks"].submodules
+    behind, scale = parts.get("ln1_post"), float(getattr(model.config, "residual_multiplier", 1.0))
+    for block in blocks(model):
+        projection = _at(_at(block, parts["attn"].name), parts["attn"].submodules["o"].name)
+        weight = projection.weight.detach()
+        W_O = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
         norm = None if behind is None else _at(block, behind.name)
-        yield AttentionOutput(projection, norm, scale, weight.unflatten(0, (layout.adapter.cfg.n_heads, -1)))
+        yield AttentionOutput(projection, norm, scale, W_O.unflatten(0, (adapter.cfg.n_heads, -1)))
 
 
-def _views(block: Any, layout: _Layout, family: str) -> AttentionViews:
-    attention, named, cfg = _at(block, layout.attention.name), layout.attention.submodules, layout.adapter.cfg
-    n_heads, d_head = cfg.n_heads, cfg.d_head
-    norm = None if layout.norm is None else _at(block, layout.norm.name)
-    offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
+def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
+    from transformer_lens.model_bridge.generalized_components import ParallelBlockBridge
+
+    whole, cfg = adapter.component_mapping["blocks"], adapter.cfg
+    parts, named = whole.submodules, whole.submodules["attn"].submodules
+    attention, n_heads, d_head = _at(block, parts["attn"].name), cfg.n_heads, cfg.d_head
+    # In OPT-350M the norm called ln1 stands behind the attention.
+    in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
+    norm = _at(block, parts["ln1"].name) if in_front else None
     if "qkv" in named:
-        fused = _at(attention, named["qkv"].name)
-        q, k, v = fused, fused, fused
-        W_Q, W_K, W_V = _divided(fused, fused.weight, FUSED[family], n_heads, d_head)
+        q = k = v = _at(attention, named["qkv"].name)
+        W_Q, W_K, W_V = _divided(q, q.weight.detach(), FUSED[config.model_type], n_heads, d_head)
         b_Q = b_K = b_V = None
-        if fused.bias is not None:
-            b_Q, b_K, b_V = _divided(fused, fused.bias, FUSED[family], n_heads, d_head)
+        if q.bias is not None:
+            b_Q, b_K, b_V = _divided(q, q.bias.detach(), FUSED[config.model_type], n_heads, d_head)
     else:
         q, k, v = (_at(attention, named[part].name) for part in "qkv")
-        W_Q, W_K, W_V = (each.weight.unflatten(0, (-1, d_head)).transpose(1, 2) for each in (q, k, v))
-        b_Q, b_K, b_V = (None if each.bias is None else each.bias.unflatten(0, (-1, d_head)) for each in (q, k, v))
+        W_Q, W_K, W_V = (each.weight.detach().unflatten(0, (-1, d_head)).transpose(1, 2) for each in (q, k, v))
+        b_Q, b_K, b_V = (
+            None if each.bias is None else each.bias.detach().unflatten(0, (-1, d_head)) for each in (q, k, v)
+        )
     centres = norm is not None and not _is_rms(norm, cfg)
+    offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
+    alone = isinstance(whole, ParallelBlockBridge) and "ln2" not in parts
     return AttentionViews(
         reads=q,
         norm=norm,
-        norm_offset=float(norm is not None and _has_offset(layout.norm, offset and not centres)),
+        norm_offset=float(norm is not None and _has_offset(parts["ln1"], offset and not centres)),
         centres=centres,
-        also_read_by=tuple(_at(block, path) for path in layout.shared),
+        also_read_by=(_at(block, parts["mlp"].name),) if alone else (),
         projections=(q, k, v),
         q_norm=_norms(attention, named.get("q_norm")),
         k_norm=_norms(attention, named.get("k_norm")),
@@ -353,11 +329,9 @@ def _norms(attention: Any, named: Any) -> tuple[nn.Module, ...]:
     module = None if named is None else getattr(attention, named.name, None)
     if module is None:
         return ()
-    return (module,) if hasattr(module, "weight") else tuple(child for child in module.modules() if _scaled(child))
-
-
-def _scaled(module: nn.Module) -> bool:
-    return getattr(module, "weight", None) is not None
+    if hasattr(module, "weight"):
+        return (module,)
+    return tuple(child for child in module.modules() if getattr(child, "weight", None) is not None)
 
 
 def _divided(
@@ -385,7 +359,7 @@ def _divided(
 def longest_context(config: Any) -> int:
     """The longest context of a model in tokens; where positions have no end (BLOOM), TransformerLens' figure."""
     known = getattr(config, "max_position_embeddings", None)
-    return int(_layout(config).adapter.cfg.n_ctx if known is None else known)
+    return int(_adapter(config).cfg.n_ctx if known is None else known)
 
 
 def geometry_of(model: Any) -> Geometry:
@@ -396,26 +370,14 @@ def geometry_of(model: Any) -> Geometry:
         family=model.config.model_type,
         n_layers=len(blocks(model)),
         n_heads=n_heads,
-        n_kv_heads=first.W_K.shape[0],
+        n_kv_heads=len(first.W_K),
         d_model=d_model,
         d_head=d_head,
-        d_vocab=model.get_output_embeddings().weight.shape[0],
+        d_vocab=len(model.get_output_embeddings().weight),
         n_ctx=longest_context(model.config),
         n_parameters=model.num_parameters(),
-        rotary=_layout_of(model).rotary,
-        rotated=_rotated(model.config, d_head) if _layout_of(model).rotary else 0,
-        interleaved=model.config.model_type in INTERLEAVED,
+        rotary=_adapter_of(model).cfg.positional_embedding_type == "rotary",
     )
-
-
-def _rotated(config: Any, d_head: int) -> int:
-    """How many coordinates of a head the positions rotate."""
-    if (said := getattr(config, "rotary_dim", None)) is not None:  # GPT-J
-        return int(said)
-    parameters = getattr(config, "rope_parameters", None) or {}
-    if "partial_rotary_factor" not in parameters:  # Gemma 3 has them by kind of layer
-        parameters = next((part for part in parameters.values() if isinstance(part, dict)), parameters)
-    return int(d_head * parameters.get("partial_rotary_factor", 1.0))
 
 
 def _at(module: Any, path: str) -> Any:

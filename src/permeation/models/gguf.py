@@ -1,35 +1,28 @@
-"""A GGUF file as a transformers checkpoint."""
+"""A GGUF file as a transformers checkpoint.
+
+transformers reads the weights, and a part of what the file says of its architecture. It drops the rest without a word.
+Here everything that the file says has a place in the configuration, and every tensor one in the model, or is an error.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from math import prod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import gguf
-import numpy as np
-import torch
 import transformers
 from transformers import modeling_gguf_pytorch_utils as loader
-from transformers.integrations.gguf import reader as tables
+from transformers.integrations.gguf.reader import read_gguf_metadata
 
 from permeation.frame.errors import PermeationError, one_line
 from permeation.models.families import check_family
-from permeation.models.guard import check_layers, skeleton
 from permeation.models.load import read_weights
 
-# Limits of a file's metadata. The largest vocabularies have 262,144 tokens and half a million merges. While the file is
-# read each number takes an object or two, and each token is cut in two at every one of its characters.
-METADATA_BYTES, METADATA_NUMBERS, TOKEN_CHARACTERS = 2**25, 2**21, 2**12
-
-# What a file says of its architecture, and the names under which transformers' configurations have it. What stands in
-# none of these tables is an error: it may change what the model computes.
+# What a file says of its architecture, and where transformers' configurations have it: the first that a family has.
 CARRIED: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),
     "context_length": ("max_position_embeddings",),
@@ -45,225 +38,148 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "attention.sliding_window": ("sliding_window",),
     "attn_logit_softcapping": ("attn_logit_softcapping",),
     "final_logit_softcapping": ("final_logit_softcapping",),
+    "use_parallel_residual": ("use_parallel_residual",),
     "expert_count": ("num_experts", "num_local_experts"),
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
+    # Gemma 3 has one base of the positions for its full layers and one for its sliding windows.
+    "rope.freq_base": ("rope_parameters.full_attention.rope_theta", "rope_parameters.rope_theta"),
+    "rope.freq_base_swa": ("rope_parameters.sliding_attention.rope_theta",),
+    "rope.scaling.type": ("rope_parameters.full_attention.rope_type", "rope_parameters.rope_type"),
+    "rope.scaling.factor": ("rope_parameters.full_attention.factor", "rope_parameters.factor"),
+    "rope.scaling.original_context_length": ("rope_parameters.original_max_position_embeddings",),
 }
-# These change nothing: the order of rows in Meta's files, and a flag that is always true.
-SILENT = ("tensor_data_layout", "attention.causal")
-BASE, ROTATED, SCALING = "rope.freq_base", "rope.dimension_count", "rope.scaling."
-# Factors by which the positions' frequencies are divided: Llama 3.1's; Phi-3's for short and for long texts.
-FREQUENCIES, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """Where a tensor is in its file: the type of its numbers, the first byte, and how many."""
-
-    shape: tuple[int, ...]
-    kind: int
-    start: int
-    nbytes: int
+# These change nothing: the order of rows in Meta's files, how a scaling came about, and constants.
+SILENT = ("tensor_data_layout", "rope.scaling.finetuned")
+CONSTANTS = {
+    "attention.causal": True,
+    "attention.sliding_window": 0,
+    "rope.scaling.type": "none",
+    "rope.scaling.attn_factor": 1.0,
+}
+# Llama 3.1's factors, by which the positions' frequencies are divided.
+FREQUENCIES = "rope_freqs.weight"
+# Gemma's 27B models, by their number of blocks, scale the scores as llama.cpp does: by hidden_size / heads.
+GEMMA_27B = {"gemma2": 46, "gemma3_text": 62}
 
 
 def convert(file: Path, folder: Path) -> None:
     """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a transformers checkpoint.
 
-    Raises PermeationError for a damaged file, for one that claims more than it holds, for a family that is not
-    supported, and for anything in the file that has no place in a checkpoint.
+    Raises PermeationError for a damaged file, for a family that is not supported, and for anything in the file that
+    has no place in a checkpoint.
     """
-    # An empty folder: transformers would also read what lies next to the file.
-    with tempfile.TemporaryDirectory() as nothing, _reading_once() as placed:
-        source, name = str(file.resolve()), f"the model in {file.name}"
+    name, source = f"the model in {file.name}", str(file.resolve())
+    # An empty folder: transformers would also read what lies next to the file. One reader: it takes seconds to make.
+    with (
+        tempfile.TemporaryDirectory() as nothing,
+        patch.object(gguf, "GGUFReader", lru_cache(maxsize=1)(gguf.GGUFReader)),
+        patch.object(gguf, "get_tensor_name_map", lru_cache(maxsize=1)(gguf.get_tensor_name_map)),
+    ):
         try:
-            metadata, tensors = _check(file)
+            metadata, tensors = read_gguf_metadata(source)
             config = transformers.AutoConfig.from_pretrained(nothing, gguf_file=source, trust_remote_code=False)
             tokenizer = transformers.AutoTokenizer.from_pretrained(nothing, gguf_file=source, trust_remote_code=False)
-            check_family(config.model_type, config)
-            _carry(metadata, config)
-            _carry_positions(metadata, {key: _numbers(file, tensors[key]) for key in _factors(tensors)}, config)
-            if hasattr(config, "attention_bias"):  # pragma: no branch (Qwen2 has none, and its biases always)
-                config.attention_bias = any(key.endswith("attn_q.bias") for key in tensors)
-        except PermeationError as error:
-            raise PermeationError(f"{file.name}: {error}") from error
+            factors = [part.data.tolist() for part in gguf.GGUFReader(source).tensors if part.name == FREQUENCIES]
         except Exception as error:
             raise PermeationError(f"{file.name} cannot be read as GGUF: {one_line(error)}") from error
-        model = skeleton(config, {key: tensor.shape for key, tensor in tensors.items()}, name)
-        loaded = read_weights(Path(nothing), config, name, torch.float32, gguf=source)
-    if left := sorted(tensors.keys() - placed - {FREQUENCIES, SHORT, LONG}):
+        try:
+            check_family(config)
+            _carry(metadata, config)
+            _derive(config, tensors, factors)
+        except PermeationError as error:
+            raise PermeationError(f"{file.name}: {error}") from error
+        model = read_weights(nothing, config, name, gguf=source)
+        kind = loader.TENSOR_PROCESSORS.get(metadata["general.architecture"], loader.TensorProcessor)
+        placed = loader.get_gguf_hf_weights_map(model, kind(config=config.to_dict()))
+    if left := sorted(set(tensors) - placed.keys() - {FREQUENCIES}):
         raise PermeationError(f"{name} has no place in transformers for {left[0]}, which is among its weights")
-    # transformers refuses to save what came out of a GGUF file, so the weights move to a model that did not.
-    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.hf_quantizer = None  # save_pretrained refuses what came out of a GGUF file
+    del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-@contextmanager
-def _reading_once() -> Iterator[set[str]]:
-    """Let transformers' loader read the file once, not for configuration, tokenizer and weights each (20 s a time), and
-    make gguf's table of names once, not for each of the model's modules.
-
-    Gives the names of the tensors that it has found a place for.
-    """
-    placed: set[str] = set()
-    own = loader.get_gguf_hf_weights_map
-
-    def noted(*arguments: Any, **named: Any) -> Any:
-        found = own(*arguments, **named)
-        placed.update(found)
-        return found
-
-    once: dict[str, Any] = {
-        name: lru_cache(maxsize=1)(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")
-    }
-    with patch.multiple(gguf, **once), patch.object(loader, "get_gguf_hf_weights_map", noted):
-        yield placed
-
-
-def _check(file: Path) -> tuple[dict[str, Any], dict[str, _Tensor]]:
-    """The metadata and the tensors of a GGUF file; raises where they claim to be larger than the file allows.
-
-    Sizes of number types are those of the gguf package, which reads the weights; transformers' own reader knows fewer.
-    """
-    with file.open("rb") as opened:
-        if opened.read(4) != b"GGUF":
-            raise ValueError("it does not start with the letters GGUF")
-    blob = tables._mapped(str(file))
-    metadata, count, position = tables._read_metadata(blob, str(file), ("tokenizer.ggml.tokens",))
-    if metadata.get("split.count", 1) > 1:
-        raise PermeationError(
-            f"it is part {metadata.get('split.no', 0) + 1} of {metadata['split.count']} of a split file; accepted: "
-            "the whole, as llama.cpp's llama-gguf-split --merge makes it"
-        )
-    numbers = sum(len(value) for value in metadata.values() if isinstance(value, list))
-    longest = max(map(len, metadata.get("tokenizer.ggml.tokens", ())), default=0)
-    if position > METADATA_BYTES or numbers > METADATA_NUMBERS or longest > TOKEN_CHARACTERS:
-        raise ValueError("its metadata is too large for a vocabulary")
-    entries, end = tables._read_tensor_table(blob, count, position)
-    alignment = metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
-    data = -(-end // alignment) * alignment
-    tensors = {key: _Tensor(shape, kind, data + offset, _bytes(shape, kind)) for key, shape, kind, offset in entries}
-    if sum(_bytes(shape, kind) for _, shape, kind, _ in entries) > file.stat().st_size:
-        raise ValueError("its tensors are larger than the file")
-    # This comes before the configuration is made: some families' configurations hold an entry for each layer.
-    check_layers([value for key, value in metadata.items() if key.endswith(".block_count")], tensors, file.name)
-    return metadata, tensors
-
-
-def _bytes(shape: tuple[int, ...], kind: int) -> int:
-    values, width = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-    return prod(shape) // values * width
-
-
-def _factors(tensors: Mapping[str, _Tensor]) -> Iterator[str]:
-    return (key for key in (FREQUENCIES, SHORT, LONG) if key in tensors)
-
-
-def _numbers(file: Path, tensor: _Tensor) -> list[float]:
-    if tensor.kind != gguf.GGMLQuantizationType.F32:
-        raise ValueError("its factors of the positions' frequencies are no float32 numbers")
-    return [float(x) for x in np.fromfile(file, np.float32, prod(tensor.shape), offset=tensor.start)]
-
-
 def _carry(metadata: Mapping[str, Any], config: Any) -> None:
-    """Put what a file says of its architecture into the configuration; transformers has put a part of it there.
+    """Put what a file says of its architecture into the configuration.
 
     Raises PermeationError for what has no place there.
     """
+    if metadata.get("split.count", 1) > 1:
+        raise PermeationError("it is a part of a split file; accepted: the whole (llama-gguf-split --merge)")
     prefix = metadata["general.architecture"] + "."
+    said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    if "rope.scaling.factor" in said:
+        said.setdefault("rope.scaling.type", "linear")  # as llama.cpp reads it
     implied = {
-        "head_dim": config.hidden_size // config.num_attention_heads,
-        "intermediate_size": 4 * config.hidden_size,
-        "num_key_value_heads": config.num_attention_heads,
-        "max_position_embeddings": metadata.get(f"{prefix}context_length"),  # BLOOM's positions have no end
+        "attention.key_length": config.hidden_size // config.num_attention_heads,
+        "attention.value_length": config.hidden_size // config.num_attention_heads,
+        "attention.head_count_kv": config.num_attention_heads,
+        "feed_forward_length": 4 * config.hidden_size,
+        "context_length": said.get("context_length"),  # BLOOM's positions have no end
     }
-    for key, value in metadata.items():
-        said = key.removeprefix(prefix)
-        if said == key or said in (*SILENT, BASE, ROTATED) or said.startswith(SCALING):
+    rotated = said.pop("rope.dimension_count", None)
+    for key, value in said.items():
+        if key in SILENT or (key in CONSTANTS and value == CONSTANTS[key]):
             continue
-        names = CARRIED.get(said, ())
-        name = next((each for each in names if hasattr(config, each)), None)
         values = set(value) if isinstance(value, list) else {value}
-        if len(values) == 1 and name is None and names and implied.get(names[0]) in values:
-            continue
-        if len(values) != 1 or name is None:
+        known = key != "rope.scaling.type" or value in ("linear", "yarn")
+        place = next((each for each in CARRIED.get(key, ()) if _holder(config, each) is not None), None)
+        if len(values) == 1 and known and place is not None:
+            _put(config, place, values.pop())
+        elif values != {implied.get(key)}:
             raise PermeationError(
-                f"it says {key} = {value!r}, which has no place in transformers' configuration of {config.model_type}"
+                f"it says {prefix}{key} = {value!r}, which has no place in transformers' {config.model_type}"
             )
-        if not _same(getattr(config, name), only := values.pop()):
-            setattr(config, name, only)
-
-
-def _carry_positions(metadata: Mapping[str, Any], factors: Mapping[str, list[float]], config: Any) -> None:
-    """The same for rotating positions: base, rotated part of a head, and scaling of the frequencies."""
-    prefix = metadata["general.architecture"] + "."
-    said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(f"{prefix}rope.")}
-    if not said and not factors:
-        return
-    parameters = getattr(config, "rope_parameters", None)
-    if not isinstance(parameters, dict):
-        raise PermeationError(
-            f"it says {prefix}{next(iter(said), FREQUENCIES)}, and {config.model_type} rotates nothing"
-        )
-    parameters = parameters.get("full_attention", parameters)  # Gemma 3 has others for its sliding windows
-    if BASE in said and not _same(parameters.get("rope_theta"), said[BASE]):
-        parameters["rope_theta"] = said[BASE]
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    rotated = d_head * parameters.get("partial_rotary_factor", 1.0)
-    if ROTATED in said and said[ROTATED] != int(rotated):
-        if "partial_rotary_factor" not in parameters:
+    if rotated is not None and rotated != _rotated(config):
+        if "partial_rotary_factor" not in (config.rope_parameters or {}):
             raise PermeationError(
-                f"it says {prefix}{ROTATED} = {said[ROTATED]}; {config.model_type} rotates all {d_head} of a head"
+                f"it says {prefix}rope.dimension_count = {rotated}; {config.model_type} rotates {_rotated(config)}"
             )
-        parameters["partial_rotary_factor"] = said[ROTATED] / d_head
-    scaling = {key.removeprefix(SCALING): value for key, value in said.items() if key.startswith(SCALING)}
-    parameters.update(_scaling(scaling, factors, config.max_position_embeddings, d_head))
+        config.rope_parameters["partial_rotary_factor"] = rotated / _d_head(config)
 
 
-def _scaling(said: Mapping[str, Any], factors: Mapping[str, list[float]], n_ctx: int, d_head: int) -> dict[str, Any]:
-    """transformers' rope_parameters for a file's rope.scaling.* and its tensors of factors.
-
-    Factors for each frequency are what transformers calls longrope, whatever rule they once came from; Llama 3.1's
-    come without a scale of the attention.
-    """
-    kind = said.get("type", "linear" if "factor" in said else "none")  # as llama.cpp reads it
-    known = {"type", "factor", "original_context_length", "attn_factor", "finetuned"}
-    if any(len(each) > d_head // 2 for each in factors.values()):
-        raise ValueError("its factors of the positions' frequencies are more than there are frequencies")
-    if said.keys() <= known and (kind in ("none", "longrope", "su") if factors else True):
-        if FREQUENCIES in factors and factors.keys() == {FREQUENCIES} and kind == "none":
-            both = factors[FREQUENCIES]
-            return {
-                "rope_type": "longrope",
-                "short_factor": both,
-                "long_factor": both,
-                "factor": 1.0,
-                "attention_factor": 1.0,
-                "original_max_position_embeddings": n_ctx,
-            }
-        if factors.keys() == {SHORT, LONG}:
-            original = said.get("original_context_length", n_ctx)
-            scale = {"attention_factor": said["attn_factor"]} if "attn_factor" in said else {}
-            return {
-                "rope_type": "longrope",
-                "short_factor": factors[SHORT],
-                "long_factor": factors[LONG],
-                "factor": n_ctx / original,
-                "original_max_position_embeddings": original,
-                **scale,
-            }
-        if not factors and kind == "none":
-            return {}
-        if not factors and said.get("attn_factor", 1.0) == 1.0 and "factor" in said:
-            if kind == "linear":
-                return {"rope_type": "linear", "factor": said["factor"]}
-            if kind == "yarn" and "original_context_length" in said:
-                original = said["original_context_length"]
-                return {"rope_type": "yarn", "factor": said["factor"], "original_max_position_embeddings": original}
-    spoken = [f"{SCALING}{key} = {value!r}" for key, value in said.items()] + list(factors)
-    raise PermeationError(f"its scaling of the positions is not one that is known here: {', '.join(spoken)}")
+def _derive(config: Any, tensors: Iterable[str], factors: list[list[float]]) -> None:
+    """Put what the file says by its tensors and its shape alone into the configuration."""
+    if hasattr(config, "attention_bias"):
+        config.attention_bias = any(name.endswith("attn_q.bias") for name in tensors)
+    if config.model_type in GEMMA_27B:
+        large = config.num_hidden_layers == GEMMA_27B[config.model_type]
+        config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if large else config.head_dim
+    for each in factors:
+        # Factors for each frequency are what transformers calls longrope, whatever rule they once came from.
+        config.rope_parameters |= {
+            "rope_type": "longrope",
+            "short_factor": each,
+            "long_factor": each,
+            "factor": 1.0,
+            "attention_factor": 1.0,
+            "original_max_position_embeddings": config.max_position_embeddings,
+        }
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Whether two values are the same, up to the rounding of a float32."""
-    return a == b or (isinstance(a, float) and isinstance(b, float) and abs(a - b) <= 1e-6 * abs(b))
+def _holder(config: Any, place: str) -> Any:
+    """What holds the last name of a dotted place, the configuration or a dictionary in it; None where nothing does."""
+    holder, (*path, last) = config, place.split(".")
+    for part in path:
+        holder = getattr(holder, part, None) if holder is config else holder.get(part)
+        if not isinstance(holder, dict):
+            return None
+    return holder if holder is not config or hasattr(config, last) else None
+
+
+def _put(config: Any, place: str, value: Any) -> None:
+    holder, name = _holder(config, place), place.rpartition(".")[2]
+    if isinstance(holder, dict):
+        holder[name] = value
+    else:
+        setattr(holder, name, value)
+
+
+def _d_head(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _rotated(config: Any) -> int:
+    """How many coordinates of a head the positions rotate."""
+    return int(_d_head(config) * (config.rope_parameters or {}).get("partial_rotary_factor", 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,34 +10,47 @@ import torch
 import transformers
 
 from permeation.frame.errors import PermeationError, one_line
+from permeation.models.families import check_family
 from permeation.models.fold import fold_norms
-from permeation.models.guard import LAYER, check_finite, read_config, skeleton, weight_shapes
 from permeation.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-
 transformers.logging.disable_progress_bar()
 
+# Constants that old versions of transformers kept with the weights: causal masks, frequencies and numbers of positions.
+CONSTANTS = re.compile(r"(attn|attention)\.(bias|masked_bias)$|inv_freq$|position_ids$|embed_positions$")
 
-def load_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A fetched checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
 
-    Raises PermeationError for a family that is not supported, for a damaged file and for weights that are missing or
-    not finite.
+def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
+
+    Raises PermeationError for a family that is not supported, for a damaged file and for weights that are missing, of
+    another shape, without a place in the model or not finite.
     """
-    config, name = read_config(folder), f"the model in {folder.name}"
-    skeleton(config, weight_shapes(folder), name)
-    return read_weights(folder, config, name, dtype).eval().requires_grad_(False).to(device)
+    config = read_config(folder)
+    return read_weights(folder, config, f"the model in {Path(folder).name}", dtype).requires_grad_(False).to(device)
 
 
-def read_weights(folder: Path, config: Any, name: str, dtype: torch.dtype, gguf: str | None = None) -> Any:
-    """The model of this configuration with the weights in a folder or a GGUF file.
+def read_config(folder: Path | str) -> Any:
+    """The checkpoint's configuration; raises PermeationError where it cannot be read or its family is not supported."""
+    name = f"the model in {Path(folder).name}"
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise PermeationError(f"{name} has no usable config.json: {one_line(error)}") from error
+    check_family(config)
+    if getattr(config, "quantization_config", None) is not None:
+        raise PermeationError(f"{name} is quantised; accepted: plain weights, or a GGUF file")
+    config._attn_implementation = None  # the device decides
+    return config
 
-    Raises PermeationError for a damaged file and for weights that are missing, of another shape, without a place in
-    the model's blocks or not finite.
-    """
+
+def read_weights(
+    folder: Path | str, config: Any, name: str, dtype: torch.dtype = torch.float32, gguf: str | None = None
+) -> Any:
+    """The model of this configuration with the weights in a folder or a GGUF file; raises as `load_model` does."""
     try:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
@@ -52,21 +66,24 @@ def read_weights(folder: Path, config: Any, name: str, dtype: torch.dtype, gguf:
     except Exception as error:
         raise PermeationError(f"{name} cannot be loaded: {one_line(error)}") from error
     model, report = loaded
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
         raise PermeationError(
-            f"{name} lacks {len(lacking)} of its weights or has them in another shape: "
-            f"{', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}"
+            f"{name} lacks {len(lacking)} of its weights or has them in another shape: {', '.join(lacking[:3])}"
         )
-    # A head of another task, or the mask that old versions kept with the weights, is no part of the blocks.
-    strange = sorted(key for key in report["unexpected_keys"] if LAYER.search(key) and not key.endswith("masked_bias"))
-    if strange:
-        raise PermeationError(f"{name} has no place by its configuration for {strange[0]}, which is among its weights")
+    if unused := sorted(key for key in report["unexpected_keys"] if not CONSTANTS.search(key)):
+        raise PermeationError(f"{name} has no place by its configuration for {unused[0]}, which is among its weights")
     check_finite(model)
     return model
 
 
-def load_folded(folder: Path, fold_norm: bool, device: torch.device) -> Any:
+def check_finite(model: Any) -> None:
+    """Raise PermeationError that names the first parameter with a NaN or an infinity in it."""
+    for name, parameter in model.named_parameters():
+        if not torch.stack(torch.aminmax(parameter)).isfinite().all():  # ten times as fast as isfinite over all
+            raise PermeationError(f"the model's weight {name} holds values that are not finite")
+
+
+def load_folded(folder: Path | str, fold_norm: bool, device: torch.device | str = "cpu") -> Any:
     """The checkpoint as the weight axis looks at it and writes into it: with or without the norms folded in."""
     model = load_model(folder, device)
     if fold_norm:
@@ -75,7 +92,7 @@ def load_folded(folder: Path, fold_norm: bool, device: torch.device) -> Any:
     return model
 
 
-def load_bridge(folder: Path, device: torch.device) -> TransformerBridge:
+def load_bridge(folder: Path | str, device: torch.device | str = "cpu") -> TransformerBridge:
     """The checkpoint as a TransformerBridge in float32: same weights, with hooks on every activation.
 
     The bridge rebuilds the model it is given in place, so it gets one of its own.

