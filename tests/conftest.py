@@ -19,7 +19,7 @@ from permeation.settings import Config
 from permeation.stage import Stage
 from permeation.weights.heads import Heads, read_heads
 from tests.support import project, tiny
-from tests.support.project import PROJECT, STAGES
+from tests.support.project import ON_DEMAND, PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
@@ -113,28 +113,20 @@ class WholeRun:
 
 
 @pytest.fixture(scope="session")
-def whole_run_of(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], WholeRun]:
-    """The whole run of a family; the text that it scores is the prompts themselves."""
+def whole_run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
+    """The whole run of a Llama, whose embedding knows no positions; the text that it scores is the prompts."""
 
     def settings_in(root: Path) -> Config:
         return replace(config, model=str(root / "model"), corpus=str(root / "text.txt"))
 
-    def whole_run_of(family: str) -> WholeRun:
-        def make(root: Path) -> None:
-            tiny.checkpoint(root / "model", family)
-            (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text().replace("- ", ""))
-            for name in STAGES:
-                call_stage(name, settings_in(root), root / "run")
+    def make(root: Path) -> None:
+        tiny.checkpoint(root / "model", "llama")
+        shutil.copy(PROJECT / "data" / "words.yaml", root / "text.txt")
+        for name in [*STAGES, *ON_DEMAND]:
+            call_stage(name, settings_in(root), root / "run")
 
-        root = made_once(tmp_path_factory, f"run-{family}", make)
-        return WholeRun(root / "run", settings_in(root))
-
-    return whole_run_of
-
-
-@pytest.fixture
-def whole_run(whole_run_of: Callable[[str], WholeRun], family: str) -> WholeRun:
-    return whole_run_of(family)
+    root = made_once(tmp_path_factory, "whole-run", make)
+    return WholeRun(root / "run", settings_in(root))
 
 
 @pytest.fixture(scope="session")

@@ -49,14 +49,12 @@ def test_sigma_of_own_residuals() -> None:
 
 
 def test_the_ratio_of_an_own_change() -> None:
-    model = tiny.model("gpt2")
-
     def change(changed: Any) -> None:
         with torch.no_grad():
             changed.lm_head.weight.mul_(1.5)
 
     text = (PROJECT / "data" / "words.yaml").read_text(encoding="utf-8")
-    names: dict[str, Any] = {"model": model, "tokenizer": tiny.tokenizer(), "text": text, "change": change}
+    names: dict[str, Any] = {"model": tiny.model("gpt2"), "tokenizer": tiny.tokenizer(), "text": text, "change": change}
     code = example("docs/weights.md").replace("512", "16").replace("4096", "128")
     with redirect_stdout(StringIO()) as printed:
         exec(code, names)

@@ -1,0 +1,50 @@
+"""The shell scripts, read by shellcheck, and the Makefile's quoting. No test starts tools/slurm.sbatch: it needs Slurm."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tests.conftest import PROJECT
+
+# In the environment, which need not be on PATH, or of the machine.
+SHELLCHECK = shutil.which("shellcheck", path=Path(sys.executable).parent) or shutil.which("shellcheck")
+
+
+def shell_scripts() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    files = [name for name in listed.splitlines() if (PROJECT / name).is_file()]
+    return [name for name in files if (PROJECT / name).read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash"))]
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (make setup installs it)")
+def test_the_shell_scripts_have_no_findings() -> None:
+    scripts = shell_scripts()
+    assert {*scripts} == {"stages/run", ".ci/run", "tools/slurm.sbatch"}
+    done = subprocess.run([str(SHELLCHECK), *scripts], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
+
+
+def test_line_ends_are_lf_whatever_git_is_told() -> None:
+    command = ["git", "check-attr", "eol", *shell_scripts()]
+    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert all(line.endswith(": eol: lf") for line in said.splitlines())
+
+
+@pytest.mark.parametrize("name", ["words.yaml", "mine/wörter.yaml", "my words.yaml"])
+def test_make_meaning_hands_any_path_on(name: str) -> None:
+    command = ["make", "-n", "-o", ".venv/ready", "meaning", f"WORDS={name}"]
+    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(said.splitlines()[0])
+    override = OverridesParser.create().parse_override(words[words.index("-S") + 1])
+    assert (override.key_or_group, str(override.value()).strip('"')) == ("words", name)
+
+
+def test_a_stage_is_found_where_python_does_not_look_into_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    done = subprocess.run(["stages/run", "none"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert "No module named stages.none" in done.stderr

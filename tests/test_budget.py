@@ -1,0 +1,39 @@
+"""The project keeps its size: who adds something makes room first."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import PROJECT
+
+LINES = {
+    8500: ("src/**/*.py",),
+    650: ("stages/*.py", "stages/run"),
+    250: ("tools/*.*", "bench/*.py"),
+    6500: ("tests/**/*.py",),
+    450: ("dvc.yaml", "heads/dvc.yaml"),
+}
+WORDS = {9700: ("README.md", "docs/*.md"), 700: ("README.md",), 350: ("CONTRIBUTING.md",)}
+NUMBERS = 6  # of a run, each with the metric it comes from, in what README says was found
+
+
+def texts(patterns: tuple[str, ...]) -> list[str]:
+    paths: set[Path] = {path for pattern in patterns for path in PROJECT.glob(pattern)}
+    assert paths
+    return [path.read_text(encoding="utf-8") for path in paths]
+
+
+@pytest.mark.parametrize("most", LINES)
+def test_lines(most: int) -> None:
+    assert sum(text.count("\n") for text in texts(LINES[most])) <= most
+
+
+@pytest.mark.parametrize("most", WORDS)
+def test_words(most: int) -> None:
+    assert sum(len(text.split()) for text in texts(WORDS[most])) <= most
+
+
+def test_the_numbers_of_the_readme_are_few() -> None:
+    (readme,) = texts(("README.md",))
+    assert len(re.findall(r"<!--[a-z]+:", readme)) <= NUMBERS
