@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from permeation import settings
+from permeation.frame.tables import read_json
+from permeation.report.axes import flat
 from tests.conftest import PROJECT
 from tests.support.project import call, duplicate
 
@@ -43,7 +45,7 @@ def test_a_link_leads_somewhere(page: Path) -> None:
     assert dead == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_a_file_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"`((?:src|stages|tests|tools|bench|docs)/[\w./]+)`", TEXT[page]))
     assert {name for name in named - TO_WRITE if not (PROJECT / name).exists()} == set()
@@ -82,6 +84,15 @@ def test_a_setting_on_a_page_is_accepted(key: str, value: str) -> None:
         section = section[part]
     section[name] = yaml.safe_load(value)
     settings.checked(params)
+
+
+def test_a_number_of_the_readme_is_that_of_the_committed_run() -> None:
+    """Its mark, invisible on the page, says which: 285<!--perplexity:ratio.64:,.0f-->."""
+    marks = re.findall(r"([\d.,]+)(?: %)?<!--(\w+):(.+?):([^:>]+)-->", TEXT[README])
+    assert marks
+    for text, file, key, form in marks:
+        value = flat(read_json(PROJECT / "metrics" / f"{file}.json"))[key]
+        assert format(value, form).rstrip("%") == text, f"{file}.{key}"
 
 
 def commands() -> list[str]:

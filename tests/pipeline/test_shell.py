@@ -1,4 +1,4 @@
-"""The shell scripts, read by shellcheck, and the Makefile's quoting. No test starts tools/slurm.sbatch: it needs Slurm."""
+"""The shell scripts, read by shellcheck, and the Makefile's quoting. Nothing starts tools/slurm.sbatch here."""
 
 import shlex
 import shutil
