@@ -22,27 +22,18 @@ from permeation.frame.errors import PermeationError, one_line
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a decoder, as in model.json.
+    """The sizes of a decoder, as in model.json."""
 
-    Attributes:
-        family: transformers' model_type.
-        n_layers, n_heads, n_kv_heads: blocks; query heads and key heads per block.
-        d_model, d_head, d_vocab: widths of the residual stream, of a head, of the logits.
-        n_ctx: the longest context, in tokens.
-        n_parameters: of the whole model, tied weights counted once.
-        rotary: whether the positions enter by rotating queries and keys.
-    """
-
-    family: str
+    family: str  # transformers' model_type
     n_layers: int
-    n_heads: int
+    n_heads: int  # of queries, in each block
     n_kv_heads: int
     d_model: int
     d_head: int
     d_vocab: int
-    n_ctx: int
-    n_parameters: int
-    rotary: bool
+    n_ctx: int  # tokens
+    n_parameters: int  # tied weights counted once
+    rotary: bool  # whether the positions enter by rotating queries and keys
 
 
 @dataclass(frozen=True)
@@ -89,10 +80,11 @@ FUSED: dict[str, Literal["stacked", "by key head"]] = {
 }
 
 # Families that TransformerLens has an adapter for and that cannot be looked at all the same.
+_TURNED = "which norms queries and keys behind the rotation, where their scales cannot be folded"
 REFUSED = {
-    "gpt_oss": "whose attention has sinks: they take a share of the softmax that W_QK does not say",
-    "hunyuan_v1_dense": "which norms queries and keys behind the rotation, where their scales cannot be folded",
-    "hunyuan_v1_moe": "which norms queries and keys behind the rotation, where their scales cannot be folded",
+    "gpt_oss": "whose attention has sinks, which take a share of the softmax",
+    "hunyuan_v1_dense": _TURNED,
+    "hunyuan_v1_moe": _TURNED,
 }
 # TransformerLens' names for parts of a block that mix tokens otherwise than by attention.
 MIXERS = ("SSMMixerBridge", "SSM2MixerBridge", "GatedDeltaNetBridge")
@@ -130,15 +122,10 @@ def _refusal(config: Any) -> str | None:
     mixed = any(type(part).__name__ in MIXERS for part in parts.values())
     if mixed or not isinstance(attention, AttentionBridge) or attention.optional:
         return "which has linear attention, convolution or state space in it; accepted: attention alone"
-    if isinstance(attention, MLAAttentionBridge):
-        return "whose latent attention has no W_Q and W_K of its own; accepted: separate or grouped heads"
-    if any(part in named and named[part].optional for part in "qkv"):
-        return "some of whose layers borrow their keys from others; accepted: keys of its own in each layer"
+    if isinstance(attention, MLAAttentionBridge) or any(part in named and named[part].optional for part in "qkv"):
+        return "whose attention is latent or shares its keys with other layers; accepted: keys of its own in each layer"
     if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and family not in FUSED):
-        return (
-            "whose queries, keys and values come from one projection that is not known here; accepted: separate "
-            f"projections, and those of {', '.join(FUSED)} (src/permeation/models/families.py, FUSED)"
-        )
+        return f"whose fused queries, keys and values are not known here; accepted of such: {', '.join(FUSED)}"
     return None
 
 
@@ -273,32 +260,32 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
 
     whole, cfg = adapter.component_mapping["blocks"], adapter.cfg
     parts, named = whole.submodules, whole.submodules["attn"].submodules
-    attention, n_heads, d_head = _at(block, parts["attn"].name), cfg.n_heads, cfg.d_head
+    attention = _at(block, parts["attn"].name)
     # In OPT-350M the norm called ln1 stands behind the attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
     norm = _at(block, parts["ln1"].name) if in_front else None
-    if "qkv" in named:
-        q = k = v = _at(attention, named["qkv"].name)
-        W_Q, W_K, W_V = _divided(q, q.weight.detach(), FUSED[config.model_type], n_heads, d_head)
-        b_Q = b_K = b_V = None
-        if q.bias is not None:
-            b_Q, b_K, b_V = _divided(q, q.bias.detach(), FUSED[config.model_type], n_heads, d_head)
-    else:
-        q, k, v = (_at(attention, named[part].name) for part in "qkv")
-        W_Q, W_K, W_V = (each.weight.detach().unflatten(0, (-1, d_head)).transpose(1, 2) for each in (q, k, v))
-        b_Q, b_K, b_V = (
-            None if each.bias is None else each.bias.detach().unflatten(0, (-1, d_head)) for each in (q, k, v)
-        )
     centres = norm is not None and not _is_rms(norm, cfg)
     offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
     alone = isinstance(whole, ParallelBlockBridge) and "ln2" not in parts
+    fused = "qkv" in named
+    projections = tuple(_at(attention, named["qkv" if fused else part].name) for part in "qkv")
+
+    def rows(kind: str) -> Iterator[Any]:
+        """Of queries, keys and values: (heads, d_head, d_model) of the weights, (heads, d_head) of the biases."""
+        tensors = [None if (kept := getattr(each, kind)) is None else kept.detach() for each in projections]
+        if fused and tensors[0] is not None:
+            return _divided(projections[0], tensors[0], FUSED[config.model_type], cfg.n_heads, cfg.d_head)
+        return (None if each is None else each.unflatten(0, (-1, cfg.d_head)) for each in tensors)
+
+    W_Q, W_K, W_V = (each.transpose(1, 2) for each in rows("weight"))
+    b_Q, b_K, b_V = rows("bias")
     return AttentionViews(
-        reads=q,
+        reads=projections[0],
         norm=norm,
         norm_offset=float(norm is not None and _has_offset(parts["ln1"], offset and not centres)),
         centres=centres,
         also_read_by=(_at(block, parts["mlp"].name),) if alone else (),
-        projections=(q, k, v),
+        projections=projections,
         q_norm=_norms(attention, named.get("q_norm")),
         k_norm=_norms(attention, named.get("k_norm")),
         qk_norm_offset=float(offset),
@@ -336,24 +323,22 @@ def _norms(attention: Any, named: Any) -> tuple[nn.Module, ...]:
 
 def _divided(
     fused: nn.Module, whole: Tensor, order: Literal["stacked", "by key head"], n_heads: int, d_head: int
-) -> tuple[Tensor, ...]:
-    """Queries, keys and values of a fused weight (heads, d_model, d_head) or bias (heads, d_head), as views."""
+) -> Iterator[Tensor]:
+    """Queries, keys and values of a fused weight, (heads, d_head, d_model), or bias, (heads, d_head), as views."""
     if not isinstance(fused, nn.Linear) and whole.dim() == 2:
         whole = whole.T  # GPT-2's Conv1D keeps (in, out)
     rows = whole.unflatten(0, (-1, d_head))
     n_kv_heads = (len(rows) - n_heads) // 2
+    group = n_heads // n_kv_heads
     if order == "stacked":
-        parts = rows.split((n_heads, n_kv_heads, n_kv_heads))
-    else:
-        group = n_heads // n_kv_heads
-        if group > 1 and n_kv_heads > 1:  # Falcon 40B, which TransformerLens cannot run either
-            raise PermeationError(
-                f"the queries of {n_kv_heads} key heads stand among keys and values, so that no view has them all; "
-                "accepted: one key head, or one for each query head"
-            )
-        each = rows.unflatten(0, (n_kv_heads, group + 2))
-        parts = tuple(part.flatten(0, 1) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
-    return tuple(part.transpose(1, 2) if part.dim() == 3 else part for part in parts)
+        return iter(rows.split((n_heads, n_kv_heads, n_kv_heads)))
+    if group > 1 and n_kv_heads > 1:  # Falcon 40B, which TransformerLens cannot run either
+        raise PermeationError(
+            f"the queries of {n_kv_heads} key heads stand among keys and values, so that no view has them all; "
+            "accepted: one key head, or one for each query head"
+        )
+    each = rows.unflatten(0, (n_kv_heads, group + 2))
+    return (part.flatten(0, 1) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
 
 
 def longest_context(config: Any) -> int:

@@ -16,13 +16,11 @@ def fold_norms(model: Any) -> None:
     """Fold the scales and shifts of each attention layer's norms into its weights; the model's function stays.
 
     In front of the layer: W ← γ ∘ W and b ← b + β W, then γ = 1 and β = 0. A LayerNorm's output has mean zero over
-    d_model, so W's mean over d_model never acts and is removed too (docs/models.md, Folding; TransformerLens'
-    compatibility mode does the same). An RMSNorm does not centre, so its weights are not centred. What else reads the
-    norm, as a parallel MLP does, is given γ ∘ x + β of what it reads now. OLMo 2 has no norm there.
+    d_model, so W's mean over d_model never acts and is removed too (TransformerLens' compatibility mode does the
+    same). What else reads the norm, as a parallel MLP does, is given γ ∘ x + β of what it reads now.
 
     Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
-    scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Norms of queries and
-    keys).
+    scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Folding).
     """
     for i, views in enumerate(attention_views(model)):
         layer = views

