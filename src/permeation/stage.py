@@ -110,5 +110,6 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
 
 
 def _leave(number: int, _: object) -> NoReturn:
-    """Clean shutdown: what is half-written is put away on the way out."""
+    """Clean shutdown: half-written folders and workers are put away on the way out."""
+    signal.alarm(10)  # the end, in case a library swallows what is raised here
     sys.exit(128 + number)

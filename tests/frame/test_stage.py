@@ -17,10 +17,6 @@ from tests.conftest import PROJECT
 from tests.support.project import ON_DEMAND, STAGES
 
 
-def program(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
-
-
 def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
     with pytest.raises(PermeationError, match=r"extract_wqk is missing; the stage that writes it has to run first"):
         Stage("pca", config, PROJECT, tmp_path).input("extract_wqk")
@@ -55,39 +51,39 @@ def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert all(option in said for option in ("--model", "--device", "--output-dir"))
 
 
+def start(folder: Path, *body: str) -> subprocess.Popen[str]:
+    """Run a stage whose `main` is this, under params.yaml as it is shipped."""
+    lines = ["import time", "from permeation.stage import run", "def main(stage):", *(f"    {line}" for line in body)]
+    (folder / "toy.py").write_text("\n".join([*lines, "run(main)"]))
+    command = [sys.executable, str(folder / "toy.py"), "--output-dir", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+
+
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    done = program("-m", "stages.pca", "--model", "../no/such", "--output-dir", str(tmp_path))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"pca: {tmp_path}/data/")
-    assert done.stderr.count("\n") == 1
+    process = start(tmp_path, "with stage.output(): stage.input('pca')")
+    said = process.communicate()[1]
+    assert process.returncode == 1
+    assert said.startswith(f"toy: {tmp_path}/data/pca is missing")
+    assert said.count("\n") == 1
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder belongs")
-    done = program("-m", "stages.fetch_model", "--output-dir", str(tmp_path))
-    assert done.returncode == 1
-    assert done.stderr.startswith("fetch_model: [Errno ")
-    assert str(tmp_path) in done.stderr
-    assert done.stderr.count("\n") == 1
+    process = start(tmp_path, "with stage.output(): pass")
+    said = process.communicate()[1]
+    assert process.returncode == 1
+    assert said.startswith("toy: [Errno ")
+    assert str(tmp_path) in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_puts_what_is_half_written_away(tmp_path: Path, number: int, code: int) -> None:
-    (tmp_path / "slow.py").write_text(
-        "import time\n"
-        "from permeation.stage import Stage, run\n"
-        "def main(stage):\n"
-        "    with stage.output() as folder:\n"
-        "        (folder / 'half').touch()\n"
-        "        print('begun', flush=True)\n"
-        "        time.sleep(60)\n"
-        "run(main)\n"
-    )
-    command = [sys.executable, str(tmp_path / "slow.py"), "--output-dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    process = start(tmp_path, "with stage.output(): print('begun', flush=True); time.sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
-    assert process.wait(20) == code
-    process.stdout.close()
+    process.communicate(timeout=20)
+    assert process.returncode == code
     assert list((tmp_path / "data").iterdir()) == []

@@ -40,8 +40,6 @@ def total_memory(device: torch.device) -> int:
 
     if device.type == "cuda":  # pragma: no cover (needs a GPU)
         return torch.cuda.get_device_properties(device).total_memory
-    if device.type == "mps":  # pragma: no cover (needs a Mac)
-        return torch.mps.recommended_max_memory()
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

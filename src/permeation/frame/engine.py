@@ -1,7 +1,6 @@
-"""Where a stage's independent measurements run: one after the other in this process, or on Ray workers.
+"""Where a stage's independent measurements run: in this process, or on Ray workers (docs/cluster.md).
 
-A measurement is `run(task)`: `run` holds what all tasks share, a task what is its own. Results come in the order of the
-tasks. docs/cluster.md says how to use workers.
+A measurement is `run(task)`: `run` holds what all tasks share. Results come in the order of the tasks.
 """
 
 from __future__ import annotations
@@ -64,15 +63,18 @@ class RayEngine:
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
         import ray
-        from ray.util import ActorPool, placement_group, remove_placement_group
+        from ray.util import ActorPool
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        # All workers at once: two runs with a part of a cluster's workers each would wait for each other for ever.
+        # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
         share = {"CPU": self.processors, "GPU": self.gpus}
-        group = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
-        options = {"num_cpus": self.processors, "num_gpus": self.gpus, "placement_group": group}
+        room = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
+        inside = PlacementGroupSchedulingStrategy(room)
+        options = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": inside}
         actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
         try:
-            ray.get(group.ready())
+            ray.get(room.ready())
             shared, threads = ray.put(run), max(1, self.processors)
             pool: Any = ActorPool([actor.remote(shared, threads) for _ in range(self.workers)])
             for task in tasks:
@@ -88,7 +90,7 @@ class RayEngine:
         except ray.exceptions.RayActorError as error:
             raise PermeationError(f"a worker ended, and again after each restart: {one_line(error)}") from error
         finally:
-            remove_placement_group(group)
+            remove_placement_group(room)
 
 
 Engine = Local | RayEngine
@@ -113,9 +115,9 @@ class _Worker:
 
 @contextmanager
 def engine_of(kind: str, workers: int | str, address: str | None, device: str) -> Iterator[Engine]:
-    """The engine that params.yaml asks for, until the block ends. Ray is imported where it is asked for alone.
+    """The engine that params.yaml asks for, until the block ends.
 
-    Raises PermeationError where Ray is not installed, no cluster answers at the address, or it is too small.
+    Raises PermeationError if Ray is not installed, if no cluster answers at the address, or if it is too small.
     """
     if kind == "local":
         yield Local()
@@ -145,10 +147,7 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
 
 
 def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -> RayEngine:
-    """Workers for a cluster: one for each GPU, or for each four processors, unless a number is asked for.
-
-    Each takes an equal share of the processors, at most those of one node.
-    """
+    """Workers for a cluster: a number, or one per GPU, or one per four processors. Each fits on a node."""
     gpus, processors = ([int(node.get(name, 0)) for node in nodes] for name in ("GPU", "CPU"))
     kind, have = ("GPUs", sum(gpus)) if device == "cuda" else ("processors", sum(processors))
     usual = have if device == "cuda" else max(1, have // PROCESSORS_PER_WORKER)
@@ -161,7 +160,7 @@ def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -
 
 
 def _check_address(address: str | None) -> None:
-    """Raise PermeationError where nothing listens at host:port; Ray itself would wait for minutes."""
+    """Raise PermeationError if nothing listens at host:port; Ray itself would wait for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from permeation.frame.errors import PermeationError
 
@@ -37,30 +37,12 @@ def read_json(path: Path) -> Any:
         raise PermeationError(f"{path}: cannot be read as JSON: {error}") from error
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML without repeated keys, of which the first would vanish silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) < len(node.value):
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return mapping
-
-
-# YAML 1.1 reads 5e-05, as DVC writes 0.00005, and 1e6 as text; YAML 1.2 reads numbers.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def parse_yaml(content: str | bytes, name: str) -> dict[Any, Any]:
-    """The mapping in YAML text; raises PermeationError that names the file where there is none."""
+    """The mapping in YAML 1.2 text without repeated keys; raises PermeationError that names the file if it is none."""
     try:
-        mapping = yaml.load(content, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise PermeationError(f"{name}: cannot be read as YAML: {error}".replace("\n", " ")) from error
+        mapping = YAML(typ="safe", pure=True).load(content)
+    except (YAMLError, ValueError) as error:
+        raise PermeationError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict) or not mapping:
         raise PermeationError(f"{name}: found {type(mapping).__name__}; accepted: a mapping")
     return mapping
