@@ -47,6 +47,14 @@ def one() -> int:
     return 1
 
 
+def pid(_: int) -> int:
+    return os.getpid()
+
+
+def other_pid(_: int) -> int:
+    return os.getpid()
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Two nodes of one processor each, made with Ray's own utilities in one process tree."""
@@ -94,6 +102,15 @@ def test_tasks_are_drawn_as_workers_take_them(address: str, tmp_path: Path) -> N
         assert drawn == [4, 5, 6]
 
 
+def test_workers_stay_for_the_next_list_of_the_same_run(address: str) -> None:
+    """And make place for those of another run."""
+    with engine_of("ray", 2, address, "cpu") as engine:
+        first, second = ({*engine.map(pid, [1, 2])} for _ in range(2))
+        assert len(first) == 2
+        assert first == second
+        assert first.isdisjoint(engine.map(other_pid, [1, 2]))
+
+
 def test_an_error_on_a_worker_is_raised_here(address: str, tmp_path: Path) -> None:
     with engine_of("ray", 2, address, "cpu") as engine:
         with pytest.raises(PermeationError, match=r"^two thousand is refused$"):
@@ -115,13 +132,11 @@ def test_two_runs_that_want_the_whole_cluster_take_turns(address: str, tmp_path:
         "    for found in engine.map(twice, [1, 2]): print(found, flush=True)\n"
     )
     with engine_of("ray", 2, address, "cpu") as engine:
-        found = engine.map(Square(one, folder=tmp_path), [1, 2])
-        assert next(found) == 1
+        assert list(engine.map(Square(one, folder=tmp_path), [1, 2])) == [1, 4]
         other = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(8)
-        assert list(found) == [4]
-        assert other.communicate(timeout=120)[0] == "2\n4\n"
+    assert other.communicate(timeout=120)[0] == "2\n4\n"
 
 
 def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:

@@ -59,24 +59,15 @@ class RayEngine:
     workers: int
     processors: int
     gpus: int
+    _held: tuple[Any, Any, list[Any]] | None = field(default=None, init=False, compare=False)  # run, room, actors
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
         import ray
         from ray.util import ActorPool
-        from ray.util.placement_group import placement_group, remove_placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
-        share = {"CPU": self.processors, "GPU": self.gpus}
-        room = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
-        inside = PlacementGroupSchedulingStrategy(room)
-        options = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": inside}
-        actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
         try:
-            ray.get(room.ready())
-            shared, threads = ray.put(run), max(1, self.processors)
-            pool: Any = ActorPool([actor.remote(shared, threads) for _ in range(self.workers)])
+            pool: Any = ActorPool(self._actors(run))
             for task in tasks:
                 if not pool.has_free():
                     yield pool.get_next()
@@ -89,8 +80,26 @@ class RayEngine:
             raise
         except ray.exceptions.RayActorError as error:
             raise PermeationError(f"a worker ended, and again after each restart: {one_line(error)}") from error
-        finally:
-            remove_placement_group(room)
+
+    def _actors(self, run: Callable[[Any], Any]) -> list[Any]:
+        """Workers that hold `run`. They stay until another run needs their place: loading the model takes seconds."""
+        import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        if self._held is None or self._held[0] is not run:
+            if self._held is not None:
+                remove_placement_group(self._held[1])
+            # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
+            share = {"CPU": self.processors, "GPU": self.gpus}
+            room = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
+            ray.get(room.ready())
+            inside = PlacementGroupSchedulingStrategy(room)
+            options = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": inside}
+            actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
+            shared, threads = ray.put(run), max(1, self.processors)
+            self._held = run, room, [actor.remote(shared, threads) for _ in range(self.workers)]
+        return self._held[2]
 
 
 Engine = Local | RayEngine
