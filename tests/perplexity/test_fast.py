@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,12 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from permeation.frame.errors import PermeationError
-from permeation.models.families import attention_views
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity import fast, nll
-from permeation.perplexity.fast import causal_blocks, prepare_for_scoring, untouched_before
-from permeation.perplexity.nll import window_nll, windows_per_batch
-from permeation.perplexity.windows import Text, window_starts
-from permeation.weights.inject import injected
+from permeation.perplexity import fast
+from permeation.perplexity.fast import causal_blocks, prepare_for_scoring
+from permeation.perplexity.nll import window_nll
+from permeation.perplexity.windows import Text
 from tests.conftest import PROJECT
 from tests.support import tiny
 
@@ -42,8 +39,9 @@ def test_attention_by_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, rows:
         query, key, value, is_causal=True, scale=0.3, enable_gqa=True
     )
     torch.testing.assert_close(causal_blocks(None, query, key, value, None, 0.3)[0], expected.transpose(1, 2))
-    with pytest.raises(PermeationError, match="asks for a mask"):
-        causal_blocks(None, query, key, value, torch.ones(1), 0.3)
+    for asked in ({"attention_mask": torch.ones(1)}, {"attention_mask": None, "s_aux": torch.zeros(6)}):
+        with pytest.raises(PermeationError, match="asks for a mask or has sinks, which scoring does not support"):
+            causal_blocks(None, query, key, value, scaling=0.3, **asked)
 
 
 def test_a_ready_model_scores_as_plain_transformers_does(
@@ -57,42 +55,6 @@ def test_a_ready_model_scores_as_plain_transformers_does(
     rounded = score(prepare_for_scoring(tiny.model(family), "bfloat16", 40), windows)
     np.testing.assert_allclose(rounded, plain, rtol=2e-2)
     assert (rounded != plain).all()
-
-
-def test_what_stands_before_a_changed_layer_is_computed_once(
-    monkeypatch: pytest.MonkeyPatch, family: str, windows: torch.Tensor
-) -> None:
-    monkeypatch.setattr(nll, "POSITIONS_PER_THREAD", 40)
-    model = prepare_for_scoring(tiny.model(family), "float32", 40)
-    layers = list(attention_views(model))
-    runs = [0] * len(layers)
-
-    def count(layer: int) -> None:
-        runs[layer] += 1
-
-    for i, layer in enumerate(layers):
-        layer.norm.register_forward_pre_hook(lambda *_, i=i: count(i))
-
-    def scores(layer: int, streams: dict[bytes, tuple[int, torch.Tensor]] | None = None) -> np.ndarray:
-        W_Q = torch.stack([(1 + (i == layer)) * views.W_Q for i, views in enumerate(layers)])
-        with injected(model, W_Q), nullcontext() if streams is None else untouched_before(model, layer, streams):
-            return score(model, windows)
-
-    whole = [scores(layer) for layer in range(tiny.LAYERS)]
-    batches = -(-len(windows) // windows_per_batch("auto", 40, model))
-    assert runs == [tiny.LAYERS * batches] * tiny.LAYERS
-    for room, expected in ((2**30, [2, 3, 3]), (0, [3, 3, 3])):
-        monkeypatch.setattr(fast, "STREAM_BYTES", room)
-        runs[:], streams = [0] * tiny.LAYERS, {}
-        for layer in range(tiny.LAYERS):
-            np.testing.assert_array_equal(scores(layer, streams), whole[layer])
-        assert runs == [batches * times for times in expected]
-    # Over a gap, and back.
-    streams = {}
-    monkeypatch.setattr(fast, "STREAM_BYTES", 2**30)
-    for layer in (0, 2, 1):
-        np.testing.assert_array_equal(scores(layer, streams), whole[layer])
-    np.testing.assert_array_equal(scores(1), whole[1])
 
 
 def test_a_window_longer_than_a_sliding_attention_keeps_the_models_own() -> None:
@@ -113,8 +75,8 @@ def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], t
 
     found = json.loads(run("--context", "16", "--max-tokens", "64", "--dtype", "float32").stdout.splitlines()[-1])
     model, tokenizer = load_model(checkpoints["gpt2"]), load_tokenizer(checkpoints["gpt2"])
-    tokens = Text.tokenize(tokenizer, text.read_text()).tokens
-    chosen = tokens[window_starts(len(tokens), 16, 4)[:, None] + torch.arange(16)]
+    read = Text.tokenize(tokenizer, text.read_text())
+    tokens, chosen = read.tokens, read.spread(16, 64).tokens
     assert found["bos"] is None
     expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
     assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
@@ -132,12 +94,7 @@ def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], t
     assert (found["bos"], found["tokens"], found["windows"]) == (own.bos_token_id, 15, 1)
     assert found["nll"] == pytest.approx(15 * model(window, labels=window).loss.item(), rel=1e-5)
 
-    too_long = run("--context", "99")
-    assert too_long.returncode == 1
-    assert too_long.stderr.strip() == "perplexity: --context is 99; this model accepts 2 to 64"
-
-
-def test_attention_with_sinks_is_refused() -> None:
-    some = torch.zeros(1, 2, 4, 8)
-    with pytest.raises(PermeationError, match="the model's attention has sinks, which scoring does not know"):
-        causal_blocks(None, some, some, some, None, 1.0, s_aux=torch.zeros(2))
+    for context in ("99", "1"):
+        refused = run("--context", context)
+        assert refused.returncode == 1
+        assert refused.stderr.strip() == f"perplexity: --context is {context}; this model accepts 2 to 64"

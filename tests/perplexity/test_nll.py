@@ -11,7 +11,7 @@ from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout
 from permeation.models.load import load_model
 from permeation.perplexity import nll as nll_module
-from permeation.perplexity.nll import VOCABULARY_TILE, perplexity, token_nll, window_nll, windows_per_batch
+from permeation.perplexity.nll import VOCABULARY_TILE, nats_per_byte, token_nll, window_nll, windows_per_batch
 from tests.support import tiny
 
 
@@ -22,7 +22,18 @@ def test_nll_is_that_of_plain_transformers(checkpoint: Path, batch_size: int) ->
     nll = np.concatenate(list(window_nll(network, windows, batch_size)))
     expected = [network(window[None], labels=window[None]).loss.double().item() * 23 for window in windows]
     np.testing.assert_allclose(nll, expected, rtol=1e-6)
-    assert perplexity(float(nll.sum()), 5 * 23) == pytest.approx(np.exp(sum(expected) / 115))
+    texts = ["ß" * 5, "a" * 10] * 2 + [""]
+    assert nats_per_byte(network, windows.tolist(), texts) == pytest.approx(sum(expected) / 40)
+
+
+def test_a_model_in_training_mode_is_scored_without_dropout_and_stays_in_it() -> None:
+    network = tiny.model("gpt2")
+    windows = torch.randint(9, (2, 24))
+    expected = np.concatenate(list(window_nll(network, windows)))
+    network.transformer.h[1].train()
+    modes = [module.training for module in network.modules()]
+    np.testing.assert_array_equal(np.concatenate(list(window_nll(network, windows))), expected)
+    assert [module.training for module in network.modules()] == modes
 
 
 def test_nll_by_tiles_is_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:

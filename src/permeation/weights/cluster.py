@@ -1,4 +1,7 @@
-"""Heads grouped by k-means, all members of a group sharing one W_QK."""
+"""Heads grouped by k-means, all members of a group sharing one W_QK: M̂ = R M.
+
+R_ij = 1 / |group of i| for j in it (centroid), or 1 for j the member nearest to the group's mean (medoid).
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,14 @@ class Clusters:
     """A partition of n heads into k groups.
 
     Attributes:
-        labels: each head's group, 0 … k − 1.
-        medoids: the head nearest to each group's mean.
+        labels: each head's group, 0 … k − 1. medoids: the head nearest to each group's mean.
     """
 
     labels: Int[np.ndarray, "n"]
     medoids: Int[np.ndarray, "k"]
 
     def mixing(self, share: Share) -> Float[Tensor, "n n"]:
-        """R with M̂ = R M: each head takes its group's mean (centroid) or the member nearest to it (medoid)."""
+        """R: each head takes its group's mean (centroid) or the member nearest to it (medoid)."""
         member = torch.from_numpy(self.labels[:, None] == self.labels[None, :]).double()
         if share == "centroid":
             return member / member.sum(dim=1, keepdim=True)
@@ -40,9 +42,7 @@ class Clusters:
 
     def replaced(self, share: Share) -> int:
         """How many heads get another W_QK than their own."""
-        alone = np.bincount(self.labels)[self.labels] == 1
-        own = alone if share == "centroid" else self.medoids[self.labels] == np.arange(len(self.labels))
-        return int((~own).sum())
+        return int((self.mixing(share).diagonal() != 1).sum())
 
 
 def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) -> Clusters:
@@ -61,24 +61,22 @@ def compare_forms(
     groups: Mapping[int, Mapping[str, Clusters]],
     per_layer: int,
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """`agreement` of each two forms' groups, and of each form's with the layers, by pair and k; `silhouette` of each
-    form's groups in its own coefficients, by form and k.
+    """How alike the groups of two forms are, and how well each form's groups stand apart.
+
+    agreement.<one>_<other>.<k>: the adjusted Rand index of both partitions, 1 for the same, 0 on average by chance; the
+    layers are a partition too. silhouette.<form>.<k>: of the heads in the form's own coefficients.
     """
     agreement: dict[str, dict[str, float | None]] = {}
     silhouettes: dict[str, dict[str, float | None]] = {form: {} for form in points}
     for k, by_form in groups.items():
         labels = {form: found.labels for form, found in by_form.items()}
-        layer = np.arange(len(next(iter(labels.values())))) // per_layer
-        for one, other in combinations({**labels, "layer": layer}.items(), 2):
-            agreement.setdefault(f"{one[0]}_{other[0]}", {})[str(k)] = rand_index(one[1], other[1])
         for form, each in points.items():
             silhouettes[form][str(k)] = silhouette(each, labels[form])
+        labels["layer"] = np.arange(len(labels["gram"])) // per_layer
+        for one, other in combinations(labels, 2):
+            index = float(adjusted_rand_score(labels[one], labels[other]))
+            agreement.setdefault(f"{one}_{other}", {})[str(k)] = index
     return {"agreement": agreement, "silhouette": silhouettes}
-
-
-def rand_index(one: Int[np.ndarray, "n"], other: Int[np.ndarray, "n"]) -> float:
-    """The adjusted Rand index of two partitions: 1 for the same, 0 on average by chance."""
-    return float(adjusted_rand_score(one, other))
 
 
 def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.ndarray, "n"]) -> float | None:
@@ -89,19 +87,16 @@ def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.n
 
 
 def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:
-    """Each head's layer, first two coefficients (0 where there is one head only) and group, in each form."""
-    rows = []
-    for form, pca in forms.items():
-        first = np.pad(pca.coefficients[:, :2].numpy(), ((0, 0), (0, max(0, 2 - pca.count))))
-        rows += [
-            {
-                "form": form,
-                "layer": i // per_layer,
-                "head": i % per_layer,
-                "component_1": float(first[i, 0]),
-                "component_2": float(first[i, 1]),
-                "cluster": int(groups[form].labels[i]),
-            }
-            for i in range(pca.count)
-        ]
-    return rows
+    """Each head's layer, first two coefficients and group, in each form."""
+    return [
+        {
+            "form": form,
+            "layer": i // per_layer,
+            "head": i % per_layer,
+            "component_1": x,
+            "component_2": y,
+            "cluster": int(groups[form].labels[i]),
+        }
+        for form, pca in forms.items()
+        for i, (x, y) in enumerate(pca.coefficients[:, :2].tolist())
+    ]

@@ -49,18 +49,13 @@ def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
 def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
     """The heads in the coordinates in which their layer's input is white: W ← S^½ W.
 
-    In a family with biases W has the bias as one more row and S is that of x with a 1 appended (Moments.augmented).
-    W_Q W_Kᵀ of these is A = S^½ W_Q W_Kᵀ S^½, and ‖A‖²_F = E (q·k)² over queries and keys drawn independently from
-    the calibration text: the Frobenius norm of A is what attention scores see. Positions stay out of it: in a rotary
-    model it is the score at distance 0.
+    W_Q W_Kᵀ of these is A = S^½ W_Q W_Kᵀ S^½, and ‖A‖²_F = E (q·k)² over queries and keys drawn independently from the
+    calibration text. In a rotary model that is the score at distance 0. With biases, W has the bias as one more row
+    and S is that of x with a 1 appended. The symmetric root keeps the residual stream's common coordinates, so that
+    heads of different layers can be compared.
 
-    Each head is whitened by its own layer's S. The symmetric root is the one nearest to a multiple of the identity
-    among all F with F Fᵀ = S, so that heads of different layers keep the residual stream's common coordinates and can
-    be compared.
-
-    Without `mean_key` the keys' S is their covariance: ‖A‖²_F = E_q Var_k (q·k). What a query scores with the mean key
-    (and with b_K) it scores with every key, and the softmax over keys takes it out; not so in a rotary model, where it
-    still depends on the distance, but there too it says nothing of what the key is.
+    Without `mean_key` the keys' S is their covariance: ‖A‖²_F = E_q Var_k (q·k). The softmax takes out what a query
+    scores with every key alike, the mean key and b_K (docs/weights.md, Score metric).
     """
     heads = biases_as_rows(heads)
     bias_rows = heads.W_Q.shape[2] - moments.mean.shape[1]

@@ -1,9 +1,9 @@
-"""The heads' W_Q and W_K, and the two forms of W_QK."""
+"""The heads' W_Q and W_K, and the gram form W_Qᵀ W_K of W_QK."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,7 @@ from permeation.models.families import attention_views
 
 @dataclass(frozen=True)
 class Heads:
-    """All attention heads' query and key weights, by layer.
-
-    Attributes:
-        W_Q: (layers, heads, d_model, d_head). W_K: (layers, kv_heads, d_model, d_head).
-        b_Q, b_K: (layers, heads, d_head), or None in a family without biases.
-    """
+    """All attention heads' query and key weights, by layer; biases are None in families without them."""
 
     W_Q: Float[Tensor, "layers heads d_model d_head"]
     W_K: Float[Tensor, "layers kv_heads d_model d_head"]
@@ -52,29 +47,30 @@ class Heads:
 
     def write(self, folder: Path) -> None:
         """Write heads.safetensors, the weights by name."""
-        save_file(self.tensors(), folder / "heads.safetensors")
+        save_file({name: W.contiguous() for name, W in self.tensors().items()}, folder / "heads.safetensors")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights that there are, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def to(self, dtype: torch.dtype) -> Heads:
         """The heads with numbers of this type."""
-        return self._mapped(lambda tensor: tensor.to(dtype))
+        return Heads(**{name: tensor.to(dtype) for name, tensor in self.tensors().items()})
 
     def part(self, layers: slice) -> Heads:
         """The heads of some layers."""
-        return self._mapped(lambda tensor: tensor[layers])
+        return Heads(**{name: tensor[layers] for name, tensor in self.tensors().items()})
 
     def layers(self) -> Iterator[Heads]:
         """The heads of one layer after the other, in float64: W_Q is (1, heads, d_model, d_head)."""
-        for i in range(len(self.W_Q)):
-            yield self.part(slice(i, i + 1)).to(torch.float64)
+        return (self.part(slice(i, i + 1)).to(torch.float64) for i in range(len(self.W_Q)))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, without those that the family does not have."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
 
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Heads:
-        changed = (None if tensor is None else change(tensor) for tensor in vars(self).values())
-        return Heads(*changed)  # type: ignore[arg-type]
+def read_heads(model: Any) -> Heads:
+    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded."""
+    layers = list(attention_views(model))
+    named = {name: [getattr(layer, name) for layer in layers] for name in ("W_Q", "W_K", "b_Q", "b_K")}
+    return Heads(**{name: torch.stack(of).detach().cpu() for name, of in named.items() if of[0] is not None})
 
 
 def biases_as_rows(heads: Heads) -> Heads:
@@ -83,17 +79,6 @@ def biases_as_rows(heads: Heads) -> Heads:
         return heads
     sides = ((heads.W_Q, heads.b_Q), (heads.W_K, heads.b_K))
     return Heads(*(torch.cat([W, b[:, :, None]], dim=2) for W, b in sides))
-
-
-def read_heads(model: Any) -> Heads:
-    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded."""
-    layers = list(attention_views(model))
-
-    def stack(name: str) -> Tensor | None:
-        views = [getattr(layer, name) for layer in layers]
-        return None if views[0] is None else torch.stack(views).cpu()
-
-    return Heads(**{field.name: stack(field.name) for field in fields(Heads)})  # type: ignore[arg-type]
 
 
 def gram_form(heads: Heads) -> Float[Tensor, "n d_head d_head"]:
@@ -113,9 +98,9 @@ def each_layer(
 
 
 def gathered(each: Iterable[Sequence[Tensor]], layers: int) -> list[Tensor]:
-    """The tensors that each layer has, (1, …), put together to (layers, …).
+    """The tensors that each layer has, (1, …), put together to (layers, …), one layer at a time.
 
-    Only one layer's exist beside the whole; torch.cat would hold everything twice.
+    torch.cat would hold everything twice.
     """
     whole: list[Tensor] = []
     for i, parts in enumerate(each):

@@ -1,4 +1,10 @@
-"""Putting changed W_QK into a model, and taking them out again."""
+"""Putting changed W_QK into a model, and taking them out again.
+
+    W_Q ← W_Q + W_K (W_Kᵀ W_K)⁻¹ (M̂ − M)ᵀ,  M = W_Qᵀ W_K
+
+Then W_Qᵀ W_K = M̂. What W_Q does outside the span of W_K, which the gram form does not see, stays (docs/weights.md,
+Injection).
+"""
 
 from __future__ import annotations
 
@@ -20,14 +26,10 @@ MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its small
 
 @dataclass(frozen=True)
 class GramInjection:
-    """Finds the W_Q that gives the heads a wanted gram form with the W_K they have (docs/weights.md, Injection).
-
-    W_Q ← W_Q + W_K (W_Kᵀ W_K)⁻¹ (M̂ − M)ᵀ in float64: then W_Qᵀ W_K = M̂, and what W_Q does outside the span of W_K,
-    which the gram form does not see, stays as it is.
+    """Finds the W_Q, in float64, that gives the heads a wanted gram form with the W_K they have.
 
     Attributes:
-        heads: the untouched heads. own: their gram form M, (n, d_head, d_head).
-        dual: W_K (W_Kᵀ W_K)⁻¹ of every key head.
+        heads: the untouched heads. own: their gram form M. dual: W_K (W_Kᵀ W_K)⁻¹ of every key head.
     """
 
     heads: Heads
@@ -42,27 +44,22 @@ class GramInjection:
         """
         Q, R = torch.linalg.qr(heads.W_K.double())
         singular = torch.linalg.svdvals(R)
-        condition = singular[..., 0] / singular[..., -1]  # the factor by which a change of M can grow in W_Q
-        if not (condition < MAX_CONDITION).all():
-            group = heads.W_Q.shape[1] // heads.W_K.shape[1]
-            first = group * int((condition < MAX_CONDITION).int().argmin())  # the first query head of its group
-            layer, head = divmod(first, heads.W_Q.shape[1])
+        dependent = ~(singular[..., 0] / singular[..., -1] < MAX_CONDITION)
+        if dependent.any():
+            layer, key_head = dependent.nonzero()[0].tolist()
             raise PermeationError(
-                f"W_K of head {layer}.{head} has linearly dependent columns (condition above {MAX_CONDITION:g}); "
-                "its W_QK cannot be replaced in gram form"
+                f"W_K of key head {layer}.{key_head} has linearly dependent columns (condition above "
+                f"{MAX_CONDITION:g}); the W_QK of its heads cannot be replaced in gram form"
             )
         # Q R⁻ᵀ solves X Rᵀ = Q.
-        dual = torch.linalg.solve_triangular(R.mT, Q, upper=False, left=False)
-        return cls(heads, gram_form(heads), dual)
+        return cls(heads, gram_form(heads), torch.linalg.solve_triangular(R.mT, Q, upper=False, left=False))
 
     def queries_for(self, target: Float[Tensor, "n d_head d_head"]) -> Float[Tensor, "layers heads d_model d_head"]:
-        """W_Q, in float64, whose gram form with the present W_K is `target`."""
+        """W_Q whose gram form with the present W_K is `target`."""
         layers, kv_heads = self.heads.W_K.shape[:2]
         change = (target - self.own).mT.unflatten(0, (layers, kv_heads, -1))
         each = zip(self.heads.layers(), self.dual.split(1), change.split(1), strict=True)
-        changed = ((own.W_Q + (dual[:, :, None] @ M).flatten(1, 2),) for own, dual, M in each)
-        (W_Q,) = gathered(changed, layers)
-        return W_Q
+        return gathered(((own.W_Q + (dual[:, :, None] @ M).flatten(1, 2),) for own, dual, M in each), layers)[0]
 
     def mixed(self, mixing: Float[Tensor, "n n"]) -> Float[Tensor, "layers heads d_model d_head"]:
         """W_Q whose gram forms are mixtures of the heads' own, M̂ = R M."""
@@ -84,17 +81,18 @@ def injected(
     b_Q: Float[Tensor, "layers heads d_head"] | None = None,
     b_K: Float[Tensor, "layers kv_heads d_head"] | None = None,
 ) -> Iterator[None]:
-    """The model with the given weights in place of its own inside the block; its own come back however it ends.
-
-    What is None stays. Biases are for families that have them.
-    """
-    replaced = {name: new for name, new in (("W_Q", W_Q), ("W_K", W_K), ("b_Q", b_Q), ("b_K", b_K)) if new is not None}
-    layers = list(attention_views(model))
-    views = [(getattr(layer, name), new[i]) for name, new in replaced.items() for i, layer in enumerate(layers)]
+    """The model with these weights in place of its own inside the block; its own come back however it ends."""
+    given = {"W_Q": W_Q, "W_K": W_K, "b_Q": b_Q, "b_K": b_K}
+    views = [
+        (getattr(layer, name).detach(), new[i])
+        for i, layer in enumerate(attention_views(model))
+        for name, new in given.items()
+        if new is not None
+    ]
     own = [view.clone() for view, _ in views]
     try:
         for view, new in views:
-            view.copy_(new.to(view.dtype))
+            view.copy_(new)
         yield
     finally:
         for (view, _), old in zip(views, own, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -22,10 +22,9 @@ from permeation.weights.heads import gathered
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments over tokens of x, the input of each layer's W_Q and W_K behind the norm, in float64.
+    """Moments over `tokens` tokens of x, the input of each layer's W_Q and W_K behind the norm, in float64.
 
     Attributes:
-        tokens: how many tokens were seen.
         mean: E x. second: E x xᵀ. third: E ‖x‖² x. fourth: E ‖x‖⁴.
     """
 
@@ -42,8 +41,7 @@ class Moments:
 
     def write(self, folder: Path) -> None:
         """Write moments.safetensors, the moments by name."""
-        tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
-        save_file(tensors, folder / "moments.safetensors")
+        save_file({field.name: getattr(self, field.name) for field in fields(self)}, folder / "moments.safetensors")
 
     def part(self, layers: slice) -> Moments:
         """The moments of some layers."""
@@ -51,8 +49,7 @@ class Moments:
 
     def layers(self) -> Iterator[Moments]:
         """The moments of one layer after the other: `second` is (1, d_model, d_model)."""
-        for i in range(len(self.mean)):
-            yield self.part(slice(i, i + 1))
+        return (self.part(slice(i, i + 1)) for i in range(len(self.mean)))
 
     @property
     def covariance(self) -> Float[Tensor, "layers d_model d_model"]:
@@ -61,12 +58,11 @@ class Moments:
 
     @property
     def shrinkage(self) -> Float[Tensor, "layers"]:
-        """Ledoit and Wolf's weight a of the multiple of the identity in (1 − a) Σ + a (tr Σ / d) I, per layer.
+        """Ledoit and Wolf's weight a of the multiple of the identity, per layer.
 
         a = min(1, β / δ) with δ = ‖Σ − μ I‖²_F, μ = tr Σ / d and β = (E ‖x − x̄‖⁴ − ‖Σ‖²_F) / tokens: the weight of
-        least expected error for independent samples (J. Multivariate Analysis 88 (2004) 365, as in scikit-learn's
-        `ledoit_wolf_shrinkage`; here from moments, so that no sample is kept). Neighbouring tokens are not
-        independent, so it errs to the small side.
+        least expected error for independent samples (J. Multivariate Analysis 88 (2004) 365), from moments, so that no
+        sample is kept. Neighbouring tokens are not independent, so it errs to the small side.
         """
         covariance, m = self.covariance, self.mean
         c = (m * m).sum(1)
@@ -87,9 +83,8 @@ class Moments:
     def shrunk_covariance(self) -> Float[Tensor, "layers d_model d_model"]:
         """(1 − a) Σ + a (tr Σ / d) I: positive definite, however few tokens there were."""
         covariance, a = self.covariance, self.shrinkage[:, None, None]
-        d_model = covariance.shape[-1]
         scale = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        return (1 - a) * covariance + a * scale * torch.eye(d_model, dtype=covariance.dtype, device=covariance.device)
+        return (1 - a) * covariance + a * scale * torch.eye(covariance.shape[-1]).to(covariance)
 
     @property
     def shrunk(self) -> Float[Tensor, "layers d_model d_model"]:
@@ -106,21 +101,17 @@ class Moments:
     @cached_property
     def shrunk_root(self) -> Float[Tensor, "layers d_model d_model"]:
         """The symmetric S^½ of `shrunk`, per layer."""
-        return self._roots(lambda layer: layer.shrunk)
+        return gathered(((symmetric_root(layer.shrunk),) for layer in self.layers()), len(self.mean))[0]
 
     @cached_property
     def centred_root(self) -> Float[Tensor, "layers d_model d_model"]:
         """The symmetric Σ^½ of `shrunk_covariance`, per layer."""
-        return self._roots(lambda layer: layer.shrunk_covariance)
+        return gathered(((symmetric_root(layer.shrunk_covariance),) for layer in self.layers()), len(self.mean))[0]
 
     @cached_property
     def augmented_root(self) -> Float[Tensor, "layers augmented augmented"]:
         """The symmetric S^½ of `augmented`, per layer."""
-        return self._roots(lambda layer: layer.augmented)
-
-    def _roots(self, of: Callable[[Moments], Tensor]) -> Tensor:
-        (roots,) = gathered(((symmetric_root(of(layer)),) for layer in self.layers()), len(self.mean))
-        return roots
+        return gathered(((symmetric_root(layer.augmented),) for layer in self.layers()), len(self.mean))[0]
 
 
 def symmetric_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d d"]:
@@ -132,8 +123,8 @@ def symmetric_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d 
 def triangular_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d d"]:
     """The upper triangular F with Fᵀ F = S of positive definite matrices.
 
-    F = O S^½ with an orthogonal O. So F W has the singular values and right singular vectors of S^½ W, and of its left
-    ones U the F⁻¹ U are the S^−½ U of those of S^½ W: where no more is asked for, F does, in a fraction of the time.
+    F = O S^½ with an orthogonal O, in a fraction of the time: F W has the singular values and right singular vectors of
+    S^½ W. With U the left ones of F W, F⁻¹ U is what S^−½ makes of those of S^½ W.
     """
     return torch.linalg.cholesky(S, upper=True)
 

@@ -1,4 +1,8 @@
-"""PCA of the heads in any inner product, from the n × n kernel alone."""
+"""PCA of the heads in any inner product, from the n × n kernel G_ij = ⟨M_i, M_j⟩ alone.
+
+With G (centred) = U Λ Uᵀ: component k is Σ_i U_ik M_i / √λ_k, and head i's coefficient on it √λ_k U_ik. The heads
+rebuilt from the first K components are M̂ = R M with R = U_K U_Kᵀ, where centred on what is left of the mean head.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,9 @@ from torch import Tensor
 class KernelPca:
     """Principal components of n heads, held in the basis of the heads themselves.
 
-    With G the (centred) kernel and G = U Λ Uᵀ, the k-th component is Σ_i U_ik M_i / √λ_k, head i's coefficient on it
-    is √λ_k U_ik, and the heads rebuilt from the first K components are M̂ = R M with the n × n mixing matrix
-    R = U_K U_Kᵀ (where centred: of what is left of the mean): every quantity needs U and Λ only.
-
     Attributes:
-        eigenvalues: λ, falling, n of them (the last is 0 where centred).
-        vectors: U, orthonormal columns. centred: whether the mean head was taken out.
+        eigenvalues: λ, falling (the last is 0 where centred). vectors: U, orthonormal columns.
+        centred: whether the mean head was taken out.
     """
 
     eigenvalues: Float[Tensor, "n"]
@@ -37,9 +37,8 @@ class KernelPca:
 
     @property
     def explained_variance_ratio(self) -> Float[Tensor, "n"]:
-        """λ_k / Σ λ: each component's share of the variance; 0 where there is none to share."""
-        total = self.eigenvalues.sum()
-        return self.eigenvalues / total if total > 0 else torch.zeros_like(self.eigenvalues)
+        """λ_k / Σ λ: each component's share of the variance; 0 where heads that are all alike have none."""
+        return (self.eigenvalues / self.eigenvalues.sum()).nan_to_num()
 
     @property
     def coefficients(self) -> Float[Tensor, "n n"]:
@@ -63,8 +62,12 @@ class KernelPca:
             return 0
         return int((self.explained_variance_ratio.cumsum(0) < share - 1e-12).sum()) + 1
 
+    def share_table(self, shares: Sequence[float]) -> dict[str, int]:
+        """Components needed per share of the variance, keyed by whole percent."""
+        return {f"{share * 100:.0f}": self.components_for(share) for share in shares}
+
     def number_of(self, asked: int | str) -> int | None:
-        """How many components a K list's entry asks for: a count, `all`, or "90%" as `components_for` has it.
+        """How many components a K list's entry asks for: a count, "all", or "90%" as `components_for` has it.
 
         None for a count beyond the number of heads.
         """
@@ -84,8 +87,7 @@ class KernelPca:
     def bands(self, count: int) -> list[range]:
         """The components that carry variance in `count` runs of equal length (to one), largest variance first."""
         carrying = self.count - self.centred
-        edges = [i * carrying // count for i in range(count + 1)]
-        return [range(first, last) for first, last in pairwise(edges)]
+        return [range(*edges) for edges in pairwise(i * carrying // count for i in range(count + 1))]
 
     def mixing_without(self, components: range) -> Float[Tensor, "n n"]:
         """R = I − U_B U_Bᵀ: the heads without these components, the mean and all others kept."""
@@ -94,7 +96,7 @@ class KernelPca:
 
 
 def fit_pca(kernel: Float[Tensor, "n n"], center: bool) -> KernelPca:
-    """Principal components from the kernel ⟨M_i, M_j⟩, in float64; heads that are all alike have no variance.
+    """Principal components from the kernel, in float64.
 
     A component's sign is free; here its largest entry is positive, on every machine.
     """
@@ -103,8 +105,3 @@ def fit_pca(kernel: Float[Tensor, "n n"], center: bool) -> KernelPca:
     values, vectors = torch.linalg.eigh(kernel)
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     return KernelPca(values.flip(0).clamp(min=0), vectors.flip(1), center)
-
-
-def share_table(pca: KernelPca, shares: Sequence[float]) -> dict[str, int]:
-    """Components needed per share of the variance, keyed by whole percent."""
-    return {f"{share * 100:.0f}": pca.components_for(share) for share in shares}

@@ -11,16 +11,11 @@ from permeation.frame.seeds import named_seed
 from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
-from permeation.weights.pca import KernelPca, fit_pca, share_table
-from permeation.weights.random_heads import (
-    random_circuit_kernel,
-    random_gram_kernel,
-    random_score_kernel,
-    unit_norm,
-)
+from permeation.weights.pca import KernelPca, fit_pca
+from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
-# Whose spectra they are: the key in the metrics, and the words in the tables.
+# Kinds of heads: the key in the metrics, and the words in the tables.
 KINDS = {
     "own": "as they are",
     "unit": "unit norm",
@@ -49,41 +44,33 @@ class Spectra:
         for form, mean_key in (("score", True), ("score_centred", False)):
             own = score_kernel(heads, moments, mean_key)
             kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
-        return cls(
-            {
-                form: {
-                    kind: fit_pca(kernel, center)
-                    for kind, kernel in zip(KINDS, (own, unit_norm(own), null, unit_norm(null)), strict=True)
-                }
-                for form, (own, null) in kernels.items()
-            }
-        )
+        fits = {}
+        for form, (own, null) in kernels.items():
+            of_kinds = (own, unit_norm(own), null, unit_norm(null))
+            fits[form] = {kind: fit_pca(kernel, center) for kind, kernel in zip(KINDS, of_kinds, strict=True)}
+        return cls(fits)
 
     def summary(self) -> dict[str, Any]:
-        """components_for_variance and explained_variance_ratio: the gram form's at the top, the others' by form; and
+        """components_for_variance and explained_variance_ratio, the gram form's at the top, the others' by form;
         components_for_variance of the other kinds of heads, by kind and form.
         """
-        own = {
-            form: {
-                "components_for_variance": share_table(kinds["own"], SHARES),
-                "explained_variance_ratio": {
-                    str(i): float(share) for i, share in enumerate(kinds["own"].explained_variance_ratio[:3], start=1)
-                },
+        found: dict[str, Any] = {}
+        for form, kinds in self.fits.items():
+            first = enumerate(kinds["own"].explained_variance_ratio[:3].tolist(), start=1)
+            own = {
+                "components_for_variance": kinds["own"].share_table(SHARES),
+                "explained_variance_ratio": {str(i): share for i, share in first},
             }
-            for form, kinds in self.fits.items()
-        }
-        others = {
-            kind: {form: share_table(kinds[kind], SHARES) for form, kinds in self.fits.items()}
-            for kind in KINDS
-            if kind != "own"
-        }
-        return {**own.pop("gram"), **own, **others}
+            found |= own if form == "gram" else {form: own}
+        for kind in list(KINDS)[1:]:
+            found[kind] = {form: kinds[kind].share_table(SHARES) for form, kinds in self.fits.items()}
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """The cumulative share of the variance, by form, kind of heads and number of components."""
         return [
-            {"form": form, "heads": KINDS[kind], "components": i, "cumulative": float(share)}
+            {"form": form, "heads": KINDS[kind], "components": i, "cumulative": share}
             for form, kinds in self.fits.items()
             for kind, pca in kinds.items()
-            for i, share in enumerate(pca.explained_variance_ratio.cumsum(0), start=1)
+            for i, share in enumerate(pca.explained_variance_ratio.cumsum(0).tolist(), start=1)
         ]
