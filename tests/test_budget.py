@@ -12,7 +12,7 @@ LINES = {
     650: ("stages/*.py", "stages/run"),
     250: ("tools/*.*", "bench/*.py"),
     6500: ("tests/**/*.py",),
-    450: ("dvc.yaml", "heads/dvc.yaml"),
+    450: ("dvc.yaml", "*/dvc.yaml"),
 }
 WORDS = {9700: ("README.md", "docs/*.md"), 700: ("README.md",), 350: ("CONTRIBUTING.md",)}
 NUMBERS = 6  # of a run, each with the metric it comes from, in what README says was found
