@@ -9,25 +9,23 @@ from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
 from permeation.meaning.words import read_words
-from permeation.models.load import load_bridge
+from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
-from stages import Stage, run
+from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: the prompts and their residual stream, per layer."""
+    config, source = stage.config.activations, stage.input("model")
     prompts = [prompt for entry in read_words(Path(stage.place(stage.config.words))) for prompt in entry.prompts]
-    source = stage.input("model")
-    tokenizer, n_ctx = load_tokenizer(source), read_json(source / "model.json")["n_ctx"]
-    sequences = tokenize_prompts(tokenizer, prompts, stage.config.activations.prepend_bos, n_ctx)
+    tokenizer, sizes = load_tokenizer(source), read_json(source / "model.json")
+    sequences = tokenize_prompts(tokenizer, prompts, config.prepend_bos, sizes["n_ctx"])
     before = before_word(tokenizer, prompts, sequences)
     positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
-    bridge = load_bridge(source, stage.device)
-    residuals = np.empty((len(prompts), 2, bridge.cfg.n_layers + 1, bridge.cfg.d_model), np.float32)
-    with progress.bar(sum(map(len, sequences)), "residual stream", "tok") as bar:
-        for batch, residual in residuals_at(bridge, sequences, positions, stage.config.activations.batch_size):
-            residuals[batch] = residual
-            bar.update(sum(len(sequences[i]) for i in batch))
+    residuals = np.empty((len(prompts), 2, sizes["n_layers"] + 1, sizes["d_model"]), np.float32)
+    batches = residuals_at(load_model(source, stage.device), sequences, positions, config.batch_size)
+    for batch, residual in progress.each(batches, "residual stream", -(-len(prompts) // config.batch_size)):
+        residuals[batch] = residual
     with stage.output() as folder:
         Activations(tuple(prompts), residuals[:, 0], residuals[:, 1]).write(folder)
 

@@ -1,11 +1,11 @@
-"""Experiments 2 and 3: factorise σ = h · f_max · g, with intervals, and fit the laws of f and of g."""
+"""Factorise σ = h · f_max · g, with intervals, and fit the laws of f and of g."""
 
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations
 from permeation.meaning.factors import word_residuals
 from permeation.meaning.shape import fit_shape
 from permeation.meaning.sigma import layer_index
-from stages import Stage, run
+from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -19,10 +19,9 @@ def main(stage: Stage) -> None:
         config.g.exclude_final,
         config.bootstrap.resamples,
         config.seed,
-        config.definitions == "published",
     )
     with stage.output() as folder:
-        write_json(folder / "summary.json", shape.summary())
+        write_json(folder / "summary.json", {"g": shape.summary()})
         write_rows(folder / "plots" / "g.json", shape.g_rows())
         write_rows(folder / "plots" / "response.json", shape.response_rows())
         write_rows(folder / "plots" / "fits.json", shape.law_rows())

@@ -60,7 +60,7 @@ def same_text(text: str) -> str:
 
 
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
-    """Which prompts repeat an earlier one, in whatever role; direction prompts count as earlier than all others."""
+    """Which prompts repeat another one, in whatever role; of these a direction prompt is the one that stays."""
     order = sorted(range(len(prompts)), key=lambda i: prompts[i].role != "direction")
     seen: set[str] = set()
     repeated = np.zeros(len(prompts), dtype=bool)
@@ -72,10 +72,7 @@ def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
 
 
 def unrepeated(prompts: Sequence[Prompt], word: str, role: str, sense: str) -> list[int]:
-    """A word's prompts of one role and sense, without `repeats`.
-
-    Figures about prompts that a direction has not seen are measured on these.
-    """
+    """A word's prompts of one role and sense without `repeats`, for figures about prompts that made no direction."""
     repeated = repeats(prompts)
     return [i for i in select(prompts, word, role, sense) if not repeated[i]]
 
@@ -96,7 +93,7 @@ def direction_pairs(prompts: Sequence[Prompt]) -> dict[str, list[tuple[int, int]
 
 
 def weaknesses(prompts: Sequence[Prompt]) -> dict[str, int]:
-    """How much of a word list is weaker than the shipped one: what the results' readers have to know.
+    """Count what weakens a word list.
 
     few_direction_prompts: words with fewer than eight in a sense. without_gradient: words without a gradient in both
     senses, which have no g. repeated_prompts: prompts that serve elsewhere or earlier too.

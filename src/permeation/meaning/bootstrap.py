@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from permeation.meaning.factors import WordFactors, WordResiduals, factorise_words, folds_of
-
-LEVELS = (0.025, 0.975)
+from permeation.meaning.factors import Factors, WordResiduals, factorise
 
 
 def resample_words(count: int, resamples: int, rng: np.random.Generator) -> Int[np.ndarray, "resamples words"]:
@@ -24,36 +22,29 @@ def resample_words(count: int, resamples: int, rng: np.random.Generator) -> Int[
     return weights
 
 
-def resample(
-    words: Sequence[WordResiduals], field: str, resamples: int, rng: np.random.Generator, signed: bool = False
-) -> WordFactors:
-    """Draw prompts within each word, and words, with replacement, and measure each resample.
+def resample(words: Mapping[str, WordResiduals], field: str, resamples: int, rng: np.random.Generator) -> Factors:
+    """The factors of resampled prompts and words: each list of prompts, and then the words, drawn with replacement.
 
-    Direction prompts are drawn within their sense (and fold), so ê moves too; gradient and condition prompts within
-    their list. Resampled prompts add their noise a second time, so statistics that noise lowers (correlations, R²)
-    come out lower than the estimate on average, and the interval may lie below it.
+    Direction prompts are drawn too, so ê moves. Resampled prompts add their noise a second time, so statistics that
+    noise lowers (correlations, R²) come out lower than the estimate on average, and the interval may lie below it.
     """
     sigmas, ranks = [], []
-    for word in words:
-        weights = word.contrast_weights(folds_of(field))
-        times = np.zeros((resamples, *weights.shape), dtype=int)
-        for fold, row in enumerate(weights):
-            for members in (np.flatnonzero(row > 0), np.flatnonzero(row < 0)):
-                times[:, fold, members] = rng.multinomial(
-                    len(members), np.full(len(members), 1 / len(members)), resamples
-                )
-        sigma = word.sigma(word.directions(times * weights))
+    for word in words.values():
+        sizes = (len(word.sense_a), len(word.sense_b))
+        times = np.concatenate([rng.multinomial(n, np.full(n, 1 / n), resamples) for n in sizes], axis=1)
         ends = np.cumsum(word.counts)
-        chosen = np.concatenate(
-            [rng.integers(end - count, end, (resamples, count)) for end, count in zip(ends, word.counts, strict=True)],
-            axis=1,
-        )
-        sigmas.append(np.take_along_axis(sigma, chosen[:, None, :, None], axis=2))
-        ranks.append(word.rank[chosen[:, None, : len(word.rank)]])
-    return factorise_words(words, sigmas, field, resample_words(len(words), resamples, rng), ranks, signed)
+        drawn = [
+            rng.integers(end - count, end, (resamples, count)) for end, count in zip(ends, word.counts, strict=True)
+        ]
+        chosen = np.concatenate(drawn, axis=1)
+        sigma = word.sigma(word.directions(times * word.weights))
+        sigmas.append(np.take_along_axis(sigma, chosen[..., None], axis=-2))
+        ranks.append(word.rank[chosen[:, : len(word.rank)]])
+    weights = resample_words(len(words), resamples, rng)
+    return factorise(list(words.values()), sigmas, field, weights, ranks)
 
 
 def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, np.ndarray]:
     """The middle 95 % over the resamples."""
-    low, high = np.quantile(values, LEVELS, axis=0)
+    low, high = np.quantile(values, (0.025, 0.975), axis=0)
     return np.asarray(low), np.asarray(high)

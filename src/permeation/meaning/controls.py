@@ -1,43 +1,49 @@
-"""What g is: the headline figures again with another h, without drift, before the word, and predicted from geometry.
+"""What g is: its figures beside null models, with another h, before the word, from halves, and predicted from geometry.
 
-docs/meaning.md, p-values, says which statistic is the primary one; the others are corrected for their number.
+p = (1 + shuffles at least as extreme) / (1 + shuffles). docs/meaning.md, p-values, says which statistic is the primary
+one; the others are corrected for their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from permeation.frame import progress
 from permeation.meaning.activations import Activations
-from permeation.meaning.decode_words import DecodedWords, decode_words
-from permeation.meaning.factors import WordFactors, WordResiduals, factorise_words, real_sigmas, word_residuals
-from permeation.meaning.likeness import correlation
-from permeation.meaning.nulls import common_and_sense, draw_null, excess
-from permeation.meaning.words import SENSES
-
-TEST = "senses_shuffled"  # the one null model that is an exact permutation test
-FIELDS = ("final", "rank")
-PRIMARY = "rank.word_correlation_mean"
-# Tested besides the primary statistic, with Holm's correction over these and the tests of decoding.
-SECONDARY = (
-    "rank.increment_correlation_mean",
-    "rank.decomposition_r2_drift_out",
-    "rank.f_max_mean",
-    "final.word_correlation_mean",
-    "final.increment_correlation_mean",
-    "final.decomposition_r2",
-    "final.decomposition_r2_drift_out",
-    "final.alpha",
-    "final.f_max_mean",
-    "final.separation_mean",
+from permeation.meaning.bootstrap import interval
+from permeation.meaning.decode import DIRECTIONS, TESTS, DecodedWords, decode_words
+from permeation.meaning.factors import FIELDS, Factors, factorise, factorise_words, word_residuals
+from permeation.meaning.nulls import NULLS, draw_null
+from permeation.meaning.reliability import (
+    Reliability,
+    agreement,
+    identified,
+    measure_reliability,
+    own_and_others,
+    predicted_shape,
 )
-TWO_SIDED = ("alpha",)  # meaning should make all others large
+
+SHUFFLE = "senses_shuffled"  # the one null model that is an exact permutation test
+PRIMARY = "reliability"  # that of h = rank
+# Tested besides the primary statistic, with Holm's correction over these and the tests of decoding: the figure, and
+# what it is called after null_ and p_.
+SECONDARY = {
+    "word_correlation_mean": "correlation_mean",
+    "increment_correlation_mean": "increment_correlation",
+    "decomposition_r2_drift_out": "r2_drift_out",
+    "f_max_mean": "f_max_mean",
+    "decomposition_r2": "r2",
+    "alpha": "alpha",
+    "separation_mean": "separation_mean",
+}
+OF_FINAL_ALONE = ("decomposition_r2", "alpha", "separation_mean")
+TWO_SIDED = ("alpha",)  # a sense should make all others large
 DEPTHS = (1 / 6, 1 / 3, 2 / 3, 1)  # at which the AUC before the word stands in the metrics
-QUANTILES = (0.025, 0.975)
 
 
 def permutation_p(real: float, null: Float[np.ndarray, "draws"], two_sided: bool = False) -> float:
@@ -54,43 +60,11 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
     Where all n nulls hold, the chance that any corrected p is at most α is at most α, however the tests depend.
     """
-    corrected, largest = {}, 0.0
+    corrected, at_least = {}, 0.0
     for i, name in enumerate(sorted(p, key=lambda name: p[name])):
-        largest = max(largest, min(1.0, (len(p) - i) * p[name]))
-        corrected[name] = largest
+        at_least = max(at_least, min(1.0, (len(p) - i) * p[name]))
+        corrected[name] = at_least
     return {name: corrected[name] for name in p}
-
-
-def predicted_shape(activations: Activations, layer: int) -> dict[str, Float[np.ndarray, "layers"]]:
-    """g̃(l) ∝ cos(ê_l, ê) · ‖mean_A(l) − mean_B(l)‖ / mean ‖φ(l)‖, from each word's direction prompts alone.
-
-    ê is the contrast at `layer`. To first order g̃ is the σ of the senses' own contrast: how far it has turned towards
-    ê, times its size in units of the residual stream's. It is divided by its largest value.
-    """
-    found = {}
-    for word in activations.words:
-        senses = [activations.of(word, "direction", sense).astype(np.float64) for sense in SENSES]
-        gap = senses[0].mean(axis=0) - senses[1].mean(axis=0)
-        size = np.mean([np.linalg.norm(sense, axis=-1).mean(axis=0) for sense in senses], axis=0)
-        curve = gap @ (gap[layer] / np.linalg.norm(gap[layer])) / size  # cos(ê_l, ê) ‖gap‖ is the gap along ê
-        found[word] = curve / curve[np.abs(curve).argmax()]
-    return found
-
-
-@dataclass(frozen=True)
-class FieldControl:
-    """The factors with one h, and those of the shuffles that test them."""
-
-    real: WordFactors
-    shuffled: WordFactors
-
-    def p_values(self, exclude_final: int) -> dict[str, float]:
-        """Of every statistic, uncorrected."""
-        null = self.shuffled.statistics(exclude_final)
-        return {
-            name: permutation_p(float(value[0]), null[name], name in TWO_SIDED)
-            for name, value in self.real.statistics(exclude_final).items()
-        }
 
 
 @dataclass(frozen=True)
@@ -98,84 +72,102 @@ class Controls:
     """What the controls gave.
 
     Attributes:
-        fields: by h, of FIELDS. before: the factors at the token before the word, h = rank.
-        decoded, decoded_before: the graded prompts decoded along the layer's own direction, at the word and before.
-        g, predicted: each word's g with h = final, and g̃.
-        excess: the words' mean share of the squared sense part that directions without sense do not give.
+        field: response.field.
+        tested: by h and figure, its value and that of the shuffles that test it.
+        mean_g: of the words, by h. shuffled_g: of each shuffle, with h = rank.
+        nulls: the factors of every null model, with h = field. exclude_final: of their exponent.
+        before: the figures at the token before the word, h = rank.
+        decoded: every test along every direction, by name. decoded_before: gradient_own before the word.
+        reliability: by h; None where there are not two words to compare.
+        g, predicted: of each word g with h = final, and g̃.
     """
 
-    fields: Mapping[str, FieldControl]
-    before: WordFactors
-    decoded: DecodedWords
+    field: str
+    tested: Mapping[str, Mapping[str, tuple[float, Float[np.ndarray, "draws"]]]]
+    mean_g: Mapping[str, Float[np.ndarray, "layers"]]
+    shuffled_g: Float[np.ndarray, "draws layers"]
+    nulls: Mapping[str, Factors]
+    exclude_final: int
+    before: Mapping[str, Any]
+    decoded: Mapping[str, DecodedWords]
     decoded_before: DecodedWords
-    g: Mapping[str, Float[np.ndarray, "layers"]]
-    predicted: Mapping[str, Float[np.ndarray, "layers"]]
-    excess: Float[np.ndarray, "layers"]
+    reliability: Mapping[str, Reliability | None]
+    g: Float[np.ndarray, "words layers"]
+    predicted: Float[np.ndarray, "words layers"]
 
-    def summary(self, exclude_final: int, decoding_p: Mapping[str, float]) -> dict[str, Any]:
-        """The figures under h = rank beside their means over shuffles; the correlation of g̃ with g; the AUC before the
-        word; p: of the primary statistic, and of all others, those of decoding among them, after Holm.
+    def summary(self, resamples: int, seed: int) -> dict[str, Any]:
+        """For metrics/g.json. final, rank: of each figure its value, its mean over shuffles (null_…; of alpha the
+        median) and its p after Holm (p_…). null_… outside these groups: with h = response.field.
 
-        With one word only there is nothing to correlate, and what needs two words is null.
+        null: medians in each null model. predicted: how well g̃ fits a word's own g, and other words' (h = final).
+        What compares words is null or left out where there is one word only.
         """
-        final, rank = (self.fields[field] for field in FIELDS)
-        real, before = rank.real.statistics(exclude_final), self.before.statistics(exclude_final)
-        null, null_rank = (each.shuffled.statistics(exclude_final) for each in (final, rank))
-        low, high = _quantiles(null.get("word_correlation_mean"))
-        alpha_low, alpha_high = _quantiles(null["alpha"])
-        return {
-            "null_correlation_mean": _mean(null.get("word_correlation_mean")),
-            "null_correlation_low": low,
-            "null_correlation_high": high,
-            "null_alpha": float(np.median(null["alpha"])),
-            "null_alpha_low": alpha_low,
-            "null_alpha_high": alpha_high,
-            "null_r2_drift_out": _mean(null["decomposition_r2_drift_out"]),
-            "null_increment_correlation": _mean(null.get("increment_correlation_mean")),
-            "rank": {
-                "word_correlation_mean": _mean(real.get("word_correlation_mean")),
-                "null_correlation_mean": _mean(null_rank.get("word_correlation_mean")),
-                "decomposition_r2_drift_out": _mean(real["decomposition_r2_drift_out"]),
-                "null_r2_drift_out": _mean(null_rank["decomposition_r2_drift_out"]),
-            },
-            "predicted_correlation_min": min(float(correlation(self.predicted[word], g)) for word, g in self.g.items()),
+        p, own = self.p_values(), self.tested[self.field]
+        groups: dict[str, dict[str, Any]] = {field: {} for field in self.tested}
+        for field, figures in self.tested.items():
+            for name, (value, null) in figures.items():
+                middle = float(np.median(null) if name == "alpha" else null.mean())
+                groups[field] |= {name: value, f"null_{SECONDARY[name]}": middle}
+                groups[field] |= {f"p_{SECONDARY[name]}": p[f"{field}.{name}"]} if f"{field}.{name}" in p else {}
+        found: dict[str, Any] = {"null_correlation_mean": None}
+        found |= {name: value for name, value in groups[self.field].items() if name.startswith("null_")}
+        for name in (name for name in ("word_correlation_mean", "alpha") if name in own):
+            short = SECONDARY[name].removesuffix("_mean")
+            found[f"null_{short}_low"], found[f"null_{short}_high"] = map(float, interval(own[name][1]))
+        C = agreement(self.predicted, self.g)
+        found |= groups | {
+            "null": {name: self._medians(factors) for name, factors in self.nulls.items()},
+            "predicted_correlation_min": float(C.diagonal().min()),
             "before": {
-                "rank_correlation_mean": _mean(before.get("word_correlation_mean")),
-                "separation_mean": _mean(before["separation_mean"]),
+                "rank_correlation_mean": self.before.get("word_correlation_mean"),
+                "separation_mean": self.before["separation_mean"],
             },
-            "auc_at_word": self._at_depths(self.decoded),
+            "auc_at_word": self._at_depths(self.decoded["gradient_own"]),
             "auc_before": self._at_depths(self.decoded_before),
-            "p": self.corrected(exclude_final, decoding_p),
+            "p": p,
         }
+        rank, final = (self.reliability[field] for field in ("rank", "final"))
+        if rank and final:
+            fit, others = own_and_others(C, np.ones(len(C)))
+            found["predicted"] = {"own": float(fit), "others": float(others), "identified": identified(C)}
+            found["reliability"] = rank.summary(resamples, seed) | {"final": final.summary(resamples, seed)}
+        return found
 
-    def corrected(self, exclude_final: int, decoding_p: Mapping[str, float]) -> dict[str, float]:
+    def p_values(self) -> dict[str, float]:
         """The primary statistic's p as it is, the others' after Holm; without those that need a second word."""
         raw = {
-            f"{field}.{name}": p
-            for field, control in self.fields.items()
-            for name, p in control.p_values(exclude_final).items()
+            f"{field}.{name}": permutation_p(value, null, name in TWO_SIDED)
+            for field, figures in self.tested.items()
+            for name, (value, null) in figures.items()
+            if field == "final" or name not in OF_FINAL_ALONE
         }
-        secondary = {name: raw[name] for name in SECONDARY if name in raw}
-        secondary |= {f"auc.{name}": p for name, p in decoding_p.items()}
-        return {name: raw[name] for name in (PRIMARY,) if name in raw} | holm(secondary)
+        raw |= {f"auc.{name}": float(decoded.p[1].min()) for name, decoded in self.decoded.items()}
+        primary = self.reliability["rank"]
+        return ({PRIMARY: primary.p} if primary else {}) | holm(raw)
+
+    def null_rows(self) -> list[dict[str, Any]]:
+        """The words' mean g, and the median and the middle 95 % of what each null model gives, for plots/nulls.json."""
+        drawn = {name: factors.mean_g for name, factors in self.nulls.items()}
+        curves = {name: (np.median(g, axis=0), *interval(g)) for name, g in drawn.items()}
+        return _rows({("words", "g"): (self.mean_g[self.field],)} | {(name, "g"): own for name, own in curves.items()})
 
     def rows(self) -> list[dict[str, Any]]:
-        """Means over words by depth, for plots/controls.json: g by h and predicted, AUC by token, and the excess."""
-        shuffled = np.quantile(self.fields["rank"].shuffled.factors.mean_g, QUANTILES, axis=0)
-        unknown = [None] * len(self.excess)
-        curves: list[tuple[str, str, Any, Any, Any]] = [
-            ("g", "final", self.fields["final"].real.factors.mean_g[0], unknown, unknown),
-            ("g", "rank", self.fields["rank"].real.factors.mean_g[0], *shuffled),
-            ("g", "predicted", np.mean([self.predicted[word] for word in self.g], axis=0), unknown, unknown),
-            ("auc", "at_word", self.decoded.mean, *_quantile_rows(self.decoded)),
-            ("auc", "before", self.decoded_before.mean, *_quantile_rows(self.decoded_before)),
-            ("excess", "within_senses", self.excess, unknown, unknown),
-        ]
-        return [
-            {"panel": panel, "series": series, "depth": x, "value": y, "low": low, "high": high}
-            for panel, series, *columns in curves
-            for x, y, low, high in zip(np.linspace(0, 1, len(self.excess)), *columns, strict=True)
-        ]
+        """Means over words by depth, for plots/controls.json: g by h and predicted, and the AUC by token."""
+        at_word, before = self.decoded["gradient_own"], self.decoded_before
+        return _rows(
+            {
+                ("g", "final"): (self.mean_g["final"],),
+                ("g", "rank"): (self.mean_g["rank"], *interval(self.shuffled_g)),
+                ("g", "predicted"): (self.predicted.mean(axis=0),),
+                ("auc", "at_word"): (at_word.mean, *interval(at_word.mean_resampled)),
+                ("auc", "before"): (before.mean, *interval(before.mean_resampled)),
+            }
+        )
+
+    def _medians(self, factors: Factors) -> dict[str, float]:
+        statistics = factors.statistics(self.exclude_final)
+        names = ("word_correlation_mean", "decomposition_r2_drift_out")
+        return {name: float(np.median(statistics[name])) for name in names if name in statistics}
 
     @staticmethod
     def _at_depths(decoded: DecodedWords) -> dict[str, float]:
@@ -185,47 +177,60 @@ class Controls:
 
 
 def run_controls(
-    activations: Activations, layer: int, permutations: int, draws: int, resamples: int, seed: int
+    activations: Activations,
+    layer: int,
+    field: str,
+    exclude_final: int,
+    draws: int,
+    permutations: int,
+    resamples: int,
+    seed: int,
 ) -> Controls:
-    """All controls; `permutations` shuffles for the tests, `draws` directions without sense for the excess."""
+    """All controls; `permutations` behind each p-value, `draws` of the null models that test nothing."""
     words = word_residuals(activations, layer)
     parts = list(words.values())
-    real = {field: factorise_words(parts, real_sigmas(parts, field), field) for field in FIELDS}
-    shuffled = draw_null(TEST, parts, "final", permutations, seed)  # one fold, as h = rank has
-    before = list(word_residuals(activations, layer, before=True).values())
-    decoded, decoded_before = (
-        decode_words(activations, layer, "gradient", "own", 1, resamples, seed, before=place) for place in (False, True)
-    )
-    return Controls(
-        fields={field: FieldControl(real[field], factorise_words(parts, shuffled, field)) for field in FIELDS},
-        before=factorise_words(before, real_sigmas(before, "rank"), "rank"),
-        decoded=decoded,
-        decoded_before=decoded_before,
-        g=dict(zip(words, real["final"].factors.g[0], strict=True)),
-        predicted=predicted_shape(activations, layer),
-        excess=_mean_excess(parts, draws, seed),
-    )
-
-
-def _mean_excess(parts: Sequence[WordResiduals], draws: int, seed: int) -> Float[np.ndarray, "layers"]:
-    real, null = real_sigmas(parts, "final"), draw_null("within_senses", parts, "final", draws, seed)
-    senses = [
-        (common_and_sense(word, sigma)[1][0], common_and_sense(word, drawn)[1])
-        for word, sigma, drawn in zip(parts, real, null, strict=True)
+    tests = [(test, along) for test in TESTS for along in DIRECTIONS]
+    decoded = [
+        decode_words(activations, layer, test, along, permutations, resamples, seed)
+        for test, along in progress.each(tests, "decoding", len(tests))
     ]
-    return np.mean([excess(*pair) for pair in senses], axis=0)
+    real = {each: factorise_words(words, each) for each in FIELDS}
+    shuffled = draw_null(SHUFFLE, parts, permutations, seed)
+    nulls = {each: factorise(parts, shuffled, each) for each in FIELDS}
+    tested = {}
+    for each in FIELDS:
+        value, null = (factors[each].statistics(exclude_final) for factors in (real, nulls))
+        tested[each] = {name: (float(value[name]), null[name]) for name in SECONDARY if name in value}
+    others = [name for name in NULLS if name != SHUFFLE and (len(parts) > 1 or name != "another_word")]
+    drawn = {
+        name: factorise(parts, draw_null(name, parts, draws, seed), field)
+        for name in progress.each(others, "null models", len(others))
+    }
+    predicted = predicted_shape(activations, layer)
+    before = factorise_words(word_residuals(activations, layer, before=True), "rank").statistics(exclude_final)
+    return Controls(
+        field=field,
+        tested=tested,
+        mean_g={each: factors.mean_g for each, factors in real.items()},
+        shuffled_g=nulls["rank"].mean_g,
+        nulls={SHUFFLE: nulls[field], **drawn},
+        exclude_final=exclude_final,
+        before={name: float(value) for name, value in before.items()},
+        decoded={each.name: each for each in decoded},
+        decoded_before=decode_words(activations, layer, "gradient", "own", 1, resamples, seed, before=True),
+        reliability={each: measure_reliability(words, each, permutations, seed) for each in FIELDS},
+        g=real["final"].g,
+        predicted=np.stack([predicted[word] for word in words]),
+    )
 
 
-def _mean(values: Float[np.ndarray, "draws"] | None) -> float | None:
-    return None if values is None else float(values.mean())
-
-
-def _quantiles(values: Float[np.ndarray, "draws"] | None) -> tuple[float | None, float | None]:
-    if values is None:
-        return None, None
-    low, high = np.quantile(values, QUANTILES)
-    return float(low), float(high)
-
-
-def _quantile_rows(decoded: DecodedWords) -> Float[np.ndarray, "2 layers"]:
-    return np.quantile(decoded.mean_resampled, QUANTILES, axis=0)
+def _rows(curves: Mapping[tuple[str, str], tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """A row a layer of each panel's series: its value and, where there are any, its bounds."""
+    rows = []
+    for (panel, series), (values, *bounds) in curves.items():
+        low, high = bounds or [[None] * len(values)] * 2
+        rows += [
+            {"panel": panel, "series": series, "depth": x, "value": y, "low": down, "high": up}
+            for x, y, down, up in zip(np.linspace(0, 1, len(values)), values, low, high, strict=True)
+        ]
+    return rows

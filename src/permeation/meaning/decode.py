@@ -1,16 +1,33 @@
-"""Whether a prompt's sense can be read off along a direction that other prompts gave: AUC and d′ per layer."""
+"""Whether a prompt's sense can be read off along a direction that other prompts gave: AUC per layer.
+
+AUC = share of pairs (a prompt of A, a prompt of B) in which that of A has the larger cosine with the direction. Each
+pair (a_i, b_j) of direction prompts is scored along mean_A − mean_B over the prompts at other places of the two lists
+than i and j: the twin of a prompt, matched in all but the sense, would pull its score to the other sense. Without
+senses the two of a pair are exchangeable, so the expected AUC is exactly ½ (Airola et al., 2011).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from permeation.meaning.sigma import unit
+from permeation.frame.errors import PermeationError
+from permeation.frame.seeds import named_generator
+from permeation.meaning.activations import Activations, direction_pairs, unrepeated
+from permeation.meaning.bootstrap import interval, resample_words
+from permeation.meaning.sigma import contrast, unit
+from permeation.meaning.words import SENSES, select
 
-AT_ONCE = 4  # exchanges of senses, whose tables of pairs stand in memory together
+# Which prompts are decoded: the direction prompts, each pair along the contrast of the others; or the gradient
+# prompts, from weak contexts to strong, along the contrast of the direction prompts.
+TESTS = ("direction", "gradient")
+# Along the contrast of the layer itself, or along that of sigma.direction_layer at every layer.
+DIRECTIONS = ("own", "final")
+AT_ONCE = 16  # exchanges of senses, whose tables of pairs stand in memory together
 
 
 @dataclass(frozen=True)
@@ -19,7 +36,7 @@ class Decoding:
 
     Attributes:
         differences: score of a prompt of A minus score of one of B, for every pair.
-        permuted: the AUC with the senses permuted.
+        permuted: the AUC with the senses of twins exchanged at random.
     """
 
     differences: Float[np.ndarray, "a b layers"]
@@ -30,20 +47,8 @@ class Decoding:
         """The share of pairs in which the prompt of A scores higher; ties count half."""
         return wins(self.differences).mean(axis=(0, 1))
 
-    @property
-    def d_prime(self) -> Float[np.ndarray, "layers"]:
-        """d′ = √2 · mean / standard deviation of the differences: distance of the senses' means in units of the
-        standard deviation within a sense; 0 where no two scores differ.
-        """
-        spread = self.differences.std(axis=(0, 1))
-        mean = np.sqrt(2) * self.differences.mean(axis=(0, 1))
-        return np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0)
-
     def bootstrap(self, resamples: int, rng: np.random.Generator) -> Float[np.ndarray, "resamples layers"]:
-        """The AUC of resampled prompts: rows and columns of the table of pairs are drawn with replacement.
-
-        The directions are those of the prompts as they are, so an interval from these leaves out their uncertainty.
-        """
+        """The AUC of resampled prompts; directions stay, so an interval from these leaves out their uncertainty."""
         table = wins(self.differences)
         a, b = (rng.multinomial(n, np.full(n, 1 / n), resamples) / n for n in table.shape[:2])
         return np.einsum("ra,rb,abl->rl", a, b, table, optimize=True)
@@ -57,79 +62,66 @@ def wins(differences: Float[np.ndarray, "*pairs layers"]) -> Float[np.ndarray, "
 def leave_pair_out(
     residual: Float[np.ndarray, "prompts layers d_model"],
     source: Float[np.ndarray, "prompts #layers d_model"],
-    is_a: Bool[np.ndarray, "prompts"],
     permutations: int,
     rng: np.random.Generator,
 ) -> Decoding:
-    """Each pair (a_i, b_j) scored along the contrast of the prompts at other places of the two lists than i and j.
+    """Each pair scored along the contrast of the prompts at other places; prompts are A_1 … A_n, then B_1 … B_n.
 
-    Prompts at the same place may be matched in all but the sense: the shipped ones share their last words. The twin of
-    a prompt would pull its score to the other sense, so it is left out as well. The score is the cosine of `residual`
-    with mean_A − mean_B of `source` over the prompts that stay. `source` is `residual` for the layer's own direction,
-    or one layer's residuals for a direction that all layers share. The differences are divided by the norm of the
-    contrast of all prompts.
-
-    Without senses the two of a pair are exchangeable, so the expected AUC is exactly 1/2 (Airola et al., 2011). Pooled
-    folds do not give that.
-
-    Everything comes from one table per layer, G_xy = φ_x · ψ_y with φ the unit residual and ψ the source.
+    source: `residual` for the layer's own direction, or one layer's residuals for a direction that all layers share.
+    Everything comes from one table per layer, G_xy = φ_x · ψ_y with φ the unit residual and ψ the source. The
+    differences are divided by the norm of the contrast of all prompts.
     """
-    gram = np.moveaxis(unit(residual.astype(np.float64)), 0, 1) @ source.astype(np.float64).transpose(1, 2, 0)
-    gram = np.ascontiguousarray(np.moveaxis(gram, 0, -1))
-    contrast = source[is_a].mean(axis=0, dtype=np.float64) - source[~is_a].mean(axis=0, dtype=np.float64)
-    norm = np.linalg.norm(contrast, axis=-1)
+    n = len(residual) // 2
+    gram = np.einsum("xld,yld->xyl", unit(residual.astype(np.float64)), source.astype(np.float64), optimize=True)
+    norm = np.linalg.norm(
+        source[:n].mean(axis=0, dtype=np.float64) - source[n:].mean(axis=0, dtype=np.float64), axis=-1
+    )
     scale = np.where(norm > 1e-6 * np.linalg.norm(source, axis=-1).max(), norm, np.inf)
-    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
+    kept = (np.arange(n) != np.arange(n)[:, None, None]) & (np.arange(n) != np.arange(n)[:, None])  # [i, j, place]
+    mean = kept / kept.sum(axis=-1, keepdims=True)
+    weights = np.concatenate([mean, -mean], axis=-1)
 
     def differences(orders: Int[np.ndarray, "draws prompts"]) -> Float[np.ndarray, "draws a b layers"]:
-        return _pair_differences(gram[orders[:, :, None], orders[:, None, :]], len(a)) / scale
+        drawn = gram[orders[:, :, None], orders[:, None, :]]
+        score_a = np.einsum("diyl,ijy->dijl", drawn[:, :n], weights)
+        return (score_a - np.einsum("djyl,ijy->dijl", drawn[:, n:], weights)) / scale
 
-    (real,) = differences(np.concatenate([a, b])[None])
-    return Decoding(real, _permuted_auc(differences, a, b, permutations, rng))
+    return _decoding(differences, n, n, permutations, rng)
 
 
 def held_out(
     residual: Float[np.ndarray, "prompts layers d_model"],
     direction: Float[np.ndarray, "#layers d_model"],
-    is_a: Bool[np.ndarray, "prompts"],
+    n_a: int,
     permutations: int,
     rng: np.random.Generator,
 ) -> Decoding:
-    """Prompts scored by their cosine with a direction that none of them helped to make."""
+    """Prompts scored by their cosine with a direction that none of them made; the first n_a are those of A."""
     score = np.einsum("pld,pld->pl", unit(residual.astype(np.float64)), np.broadcast_to(direction, residual.shape))
-    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
 
     def differences(orders: Int[np.ndarray, "draws prompts"]) -> Float[np.ndarray, "draws a b layers"]:
         drawn = score[orders]
-        return drawn[:, : len(a), None] - drawn[:, None, len(a) :]
+        return drawn[:, :n_a, None] - drawn[:, None, n_a:]
 
-    (real,) = differences(np.concatenate([a, b])[None])
-    return Decoding(real, _permuted_auc(differences, a, b, permutations, rng))
-
-
-def swapped(
-    a: Int[np.ndarray, "a"], b: Int[np.ndarray, "b"], draws: int, rng: np.random.Generator
-) -> Int[np.ndarray, "draws prompts"]:
-    """Both lists, A first, with the prompts at the same place exchanged or not, by the toss of a coin each."""
-    orders = np.tile(np.concatenate([a, b]), (draws, 1))
-    pairs = min(len(a), len(b))
-    swap = rng.integers(2, size=(draws, pairs)).astype(bool)
-    orders[:, :pairs] = np.where(swap, b[:pairs], a[:pairs])
-    orders[:, len(a) : len(a) + pairs] = np.where(swap, a[:pairs], b[:pairs])
-    return orders
+    return _decoding(differences, n_a, len(residual) - n_a, permutations, rng)
 
 
-def _permuted_auc(
-    differences: Callable[[Int[np.ndarray, "draws prompts"]], Float[np.ndarray, "draws a b layers"]],
-    a: Int[np.ndarray, "a"],
-    b: Int[np.ndarray, "b"],
-    permutations: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "permutations layers"]:
-    """The AUC of each exchange of senses; the table of pairs is made for some of them at a time."""
-    orders = swapped(a, b, permutations, rng)
+def _decoding(differences: Any, n_a: int, n_b: int, permutations: int, rng: np.random.Generator) -> Decoding:
+    """The pairs as they are, and the AUC with the prompts at one place of the lists exchanged or not, by a coin each.
+
+    differences: gives the table of pairs for some orders of the prompts.
+    """
+    orders = np.tile(np.arange(n_a + n_b), (permutations, 1))
+    pairs = np.arange(min(n_a, n_b))
+    swap = rng.integers(2, size=(permutations, len(pairs))).astype(bool)
+    orders[:, pairs], orders[:, n_a + pairs] = (
+        np.where(swap, n_a + pairs, pairs),
+        np.where(swap, pairs, n_a + pairs),
+    )
     parts = [orders[start : start + AT_ONCE] for start in range(0, permutations, AT_ONCE)]
-    return np.concatenate([wins(differences(part)).mean(axis=(1, 2)) for part in parts])
+    permuted = np.concatenate([wins(differences(part)).mean(axis=(1, 2)) for part in parts])
+    (real,) = differences(np.arange(n_a + n_b)[None])
+    return Decoding(real, permuted)
 
 
 def p_values(
@@ -151,26 +143,105 @@ def first_depth(auc: Float[np.ndarray, "layers"], threshold: float) -> float | N
     return float(reached[0] / (len(auc) - 1)) if len(reached) else None
 
 
-def _pair_differences(
-    gram: Float[np.ndarray, "draws prompts prompts layers"], n_a: int
-) -> Float[np.ndarray, "draws a b layers"]:
-    """(φ_i − φ_j) · (mean of A without the places i and j − mean of B without them), for every pair a_i, b_j.
+@dataclass(frozen=True)
+class DecodedWords:
+    """One test along one kind of direction.
 
-    The first n_a prompts are those of A. The mean without two places is the whole sum less these two.
+    Attributes:
+        test, direction: of TESTS and of DIRECTIONS.
+        words: each word's decoding. resampled: each word's AUC on resampled prompts.
+        mean_resampled: their mean over resampled words.
     """
-    n_b = gram.shape[1] - n_a
-    i, j = np.arange(n_a), np.arange(n_b)
-    other = (i[:, None] != j)[..., None]
-    differences = np.zeros((len(gram), n_a, n_b, gram.shape[-1]))
-    for chosen, sign in ((slice(n_a), 1), (slice(n_a, None), -1)):
-        columns = gram[:, :, chosen]
-        n = columns.shape[2]
-        # A place that the shorter list lacks adds nothing to a sum.
-        columns = np.pad(columns, [(0, 0), (0, 0), (0, max(n_a, n_b) - n), (0, 0)])
-        kept = n - (i[:, None, None] < n) - ((j[:, None] < n) & other)
-        total = columns.sum(axis=2)
-        score_a = total[:, :n_a, None] - columns[:, i, i][:, :, None] - other * columns[:, :n_a, :n_b]
-        score_b = total[:, None, n_a:] - columns[:, n_a + j, j][:, None]
-        score_b = score_b - other * columns[:, n_a:, :n_a].swapaxes(1, 2)
-        differences += sign * (score_a - score_b) / kept
-    return differences
+
+    test: str
+    direction: str
+    words: Mapping[str, Decoding]
+    resampled: Mapping[str, Float[np.ndarray, "resamples layers"]]
+    mean_resampled: Float[np.ndarray, "resamples layers"]
+
+    @property
+    def name(self) -> str:
+        """Test and direction, as the metrics have them."""
+        return f"{self.test}_{self.direction}"
+
+    @property
+    def mean(self) -> Float[np.ndarray, "layers"]:
+        """The AUC, mean over words."""
+        return np.mean([decoding.auc for decoding in self.words.values()], axis=0)
+
+    @property
+    def p(self) -> tuple[Float[np.ndarray, "layers"], Float[np.ndarray, "layers"]]:
+        """The p-values of the mean: at the same layer, and at any."""
+        return p_values(self.mean, np.mean([decoding.permuted for decoding in self.words.values()], axis=0))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Per word, and for their mean, a row a layer, for plots/decoding.json."""
+        rows = []
+        for word, decoding in self.words.items():
+            ps = p_values(decoding.auc, decoding.permuted)
+            rows += self._layer_rows(word, decoding.auc, *ps, self.resampled[word])
+        return [*rows, *self._layer_rows("mean", self.mean, *self.p, self.mean_resampled)]
+
+    def _layer_rows(
+        self, word: str, auc: np.ndarray, p: np.ndarray, p_any: np.ndarray, drawn: np.ndarray
+    ) -> list[dict[str, Any]]:
+        columns = zip(np.linspace(0, 1, len(auc)), auc, *interval(drawn), p, p_any, strict=True)
+        return [
+            {"test": self.test, "direction": self.direction, "word": word, "depth": x, "auc": y, "low": low}
+            | {"high": high, "p": at_layer, "p_any": anywhere}
+            for x, y, low, high, at_layer, anywhere in columns
+        ]
+
+    def summary(self, threshold: float) -> dict[str, Any]:
+        """auc: mean over words and layers 1 to L, with its interval. decoded_depth: where the words' mean first
+        reaches the threshold. decoded_words: how many words reach it anywhere.
+        """
+        low, high = interval(self.mean_resampled[:, 1:].mean(axis=1))
+        return {
+            "auc": float(self.mean[1:].mean()),
+            "auc_low": float(low),
+            "auc_high": float(high),
+            "decoded_depth": first_depth(self.mean, threshold),
+            "decoded_words": sum(first_depth(each.auc, threshold) is not None for each in self.words.values()),
+        }
+
+
+def decode_words(
+    activations: Activations,
+    layer: int,
+    test: str,
+    direction: str,
+    permutations: int,
+    resamples: int,
+    seed: int,
+    before: bool = False,
+) -> DecodedWords:
+    """Decode every word that has prompts for the test; prompts that serve twice are not tested.
+
+    With `before` all is read at the token before the word.
+    Raises PermeationError where no word has prompts for it.
+    """
+    residuals = activations.before if before else activations.at_word
+    at = slice(None) if direction == "own" else slice(layer, layer + 1)
+    prompts, pairs = activations.prompts, direction_pairs(activations.prompts)
+    found, resampled = {}, {}
+    for word in activations.words:
+        if test == "direction":  # as pairs: what leaves a prompt out leaves its twin out too
+            tested = [[pair[sense] for pair in pairs.get(word, [])] for sense in range(2)]
+        else:
+            tested = [unrepeated(prompts, word, test, sense) for sense in SENSES]
+        if not all(tested):
+            continue
+        residual = residuals[tested[0] + tested[1]]
+        rng = named_generator(seed, f"decode {test} {direction} {word}")
+        if test == "direction":
+            found[word] = leave_pair_out(residual, residual[:, at], permutations, rng)
+        else:
+            senses = (residuals[select(prompts, word, "direction", sense)][:, at] for sense in SENSES)
+            found[word] = held_out(residual, contrast(*senses), len(tested[0]), permutations, rng)
+        resampled[word] = found[word].bootstrap(resamples, rng)
+    if not found:
+        raise PermeationError(f"no word of the words file has the {test} prompts that decoding is tested on")
+    weights = resample_words(len(found), resamples, named_generator(seed, "decode words")) / len(found)
+    mean = np.einsum("rw,wrl->rl", weights, np.stack(list(resampled.values())))
+    return DecodedWords(test, direction, found, resampled, mean)

@@ -28,9 +28,8 @@ class Likeness:
 def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarray, "words points"]:
     """g at `points` depths l/L from 0 to 1, linearly between the layers.
 
-    Both models' curves are then read at the same depths, whatever their numbers of layers. Points between layers are no
-    measurements, and their number is no number of observations. Interpolating weights the layers evenly in depth. It
-    rounds off corners, more so in a model of few layers, which raises a correlation rather than lowers it.
+    Points between layers are no measurements, and their number is no number of observations. Interpolating rounds off
+    corners, more so in a model of few layers, which raises a correlation rather than lowers it.
     """
     depth, grid = np.linspace(0, 1, g.shape[1]), np.linspace(0, 1, points)
     return np.stack([np.interp(grid, depth, curve) for curve in g])

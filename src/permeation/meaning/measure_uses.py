@@ -1,20 +1,25 @@
-"""Shift the residual stream of every word's matched pairs and measure what follows."""
+"""Shift the residual stream of every word's matched pairs and measure what follows: R by layer, kind and outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from permeation.frame.device import kept_pages
-from permeation.frame.engine import Engine, Local, ModelRun
-from permeation.frame.errors import PermeationError
+from permeation.frame.engine import ModelRun
+from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.decode_words import decode_words
-from permeation.meaning.factors import factorise_words, real_sigmas, word_residuals
+from permeation.meaning.bootstrap import interval, resample_words
+from permeation.meaning.decode import decode_words
+from permeation.meaning.factors import factorise_words, word_residuals
 from permeation.meaning.intervene import (
+    CONTROLS,
     KINDS,
     OUTCOMES,
     MatchedPairs,
@@ -24,21 +29,42 @@ from permeation.meaning.intervene import (
     response_to_shift,
 )
 from permeation.meaning.residuals import without_unseen_mean
-from permeation.meaning.shifted import CleanRun, read_clean, run_shifted
-from permeation.meaning.uses import Uses, WordUse
+from permeation.meaning.runs import TailRun, read_tail, resume
+from permeation.models.families import blocks, stream_of
 from permeation.models.tokenizer import by_length
 
 NEUTRAL = ","  # what follows the word where the second outcome is measured
-MEMORY = 2**30  # bytes that the clean distributions of the words in hand may take
+ONSET, RISE = 0.25, 0.75  # R at which the next token begins to follow, and at which it follows again after the plateau
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What the untouched model makes of all words' matched pairs: A_1 … A_n, B_1 … B_n of each word, word by word.
+
+    Attributes:
+        words: by name, where its prompts stand, and the pairs.
+        groups: the prompts of each length, and their run.
+        weights: w of each prompt's pair. outcomes: T at the word and one token later, and σ(L).
+    """
+
+    words: Mapping[str, tuple[np.ndarray, MatchedPairs]]
+    groups: Sequence[tuple[np.ndarray, TailRun]]
+    weights: Float[Tensor, "prompts 2 d_vocab"]
+    outcomes: Float[np.ndarray, "prompts outcomes"]
+
+    @property
+    def auc(self) -> dict[str, float]:
+        """How well T at the word tells the senses apart, by word."""
+        return {word: clean_auc(self.outcomes[own, 0]) for word, (own, _) in self.words.items()}
 
 
 @dataclass(frozen=True)
 class Shifting(ModelRun):
-    """What the interventions on all words share.
+    """The interventions on all words at one layer; called with the layer, it gives R of each word.
 
     Attributes:
         after: the token one later. sequences: the tokens of each prompt, in the order of the activations.
-        direction_layer: of σ. kinds: what is done to the stream, some of intervene.KINDS.
+        direction_layer: of σ.
     """
 
     after: int
@@ -46,123 +72,190 @@ class Shifting(ModelRun):
     activations: Activations
     direction_layer: int
     seed: int
-    kinds: Sequence[str] = KINDS
 
-    def __call__(self, task: Shifts, progress: Callable[[int], object]) -> dict[str, WordUse]:
-        """What the shifts at these layers do to these words."""
-        return _measure_words(self, task, progress)
+    @cached_property
+    def clean(self) -> Clean:
+        """The untouched model, read once."""
+        prompts: list[int] = []
+        words: dict[str, tuple[np.ndarray, MatchedPairs]] = {}
+        for word, pairs in direction_pairs(self.activations.prompts).items():
+            senses = [[pair[sense] for pair in pairs] for sense in range(2)]
+            matched = MatchedPairs.of(word, *(self.activations.at_word[sense] for sense in senses))
+            words[word] = (len(prompts) + np.arange(2 * len(pairs)), matched)
+            prompts += [i for sense in senses for i in sense]
+        sequences, groups = [[*self.sequences[i], self.after] for i in prompts], []
+        probabilities = torch.empty(len(prompts), 2, self.model.get_output_embeddings().weight.shape[0])
+        for group in by_length(sequences):
+            groups.append((group, read_tail(self.model, [sequences[i] for i in group], 2, len(KINDS))))
+            probabilities[group] = groups[-1][1].logits.float().softmax(dim=-1).cpu()
+        weights = torch.cat([leaning(probabilities[own]).repeat(2, 1, 1) for own, _ in words.values()])
+        sigma = [pairs.sigma(pairs.stream[:, None, -1], self.direction_layer) for _, pairs in words.values()]
+        leans = lean(probabilities[:, None], weights)[:, 0].numpy()
+        return Clean(words, groups, weights, np.concatenate([leans, np.concatenate(sigma)], axis=1))
+
+    def __call__(self, layer: int) -> dict[str, Float[np.ndarray, "kinds outcomes"]]:
+        """R of each word with the stream shifted after `layer` blocks, from 1 to L."""
+        clean, found = self.clean, {}
+        shifts = np.concatenate([pairs.shifts(layer, self.seed) for _, pairs in clean.words.values()])
+        outcomes = np.empty((*shifts.shape[:2], len(OUTCOMES)))
+        ends = np.empty_like(shifts, dtype=np.float32)
+        for group, run in clean.groups:
+            logits, end = run_shifted(self.model, run, layer, torch.tensor(shifts[group]).to(run.streams))
+            leans = lean(logits.float().softmax(dim=-1), clean.weights[group].to(logits.device))
+            outcomes[group, :, :2], ends[group] = leans.cpu().numpy(), end.float().cpu().numpy()
+        ends = without_unseen_mean(self.model, ends)
+        for word, (own, pairs) in clean.words.items():
+            outcomes[own, :, 2] = pairs.sigma(ends[own], self.direction_layer)
+            columns = [response_to_shift(clean.outcomes[own, k], outcomes[own, :, k]) for k in range(len(OUTCOMES))]
+            found[word] = np.stack(columns, axis=-1)
+        return found
+
+
+def run_shifted(
+    model: Any, clean: TailRun, layer: int, shift: Float[Tensor, "prompts repeats d_model"]
+) -> tuple[Float[Tensor, "prompts repeats 2 d_vocab"], Float[Tensor, "prompts repeats d_model"]]:
+    """Logits at both tokens, and the last block's output at the word, with φ(layer) + shift at the word.
+
+    The token after the word keeps its own stream at that layer and reads the changed word from there on.
+    """
+    stream = clean.streams[layer - 1][:, None].repeat(1, clean.repeats, 1, 1)
+    stream[:, :, 0] += shift
+    last: list[Tensor] = []
+    handle = blocks(model)[-1].register_forward_hook(lambda *call: last.append(stream_of(call[-1])))
+    try:
+        logits = resume(model, clean, layer, stream)
+    finally:
+        handle.remove()
+    return logits, last[-1][:, 0].unflatten(0, shift.shape[:2])
 
 
 @dataclass(frozen=True)
-class Shifts:
-    """Words with their matched pairs of prompts, and the layers to shift them at."""
+class Uses:
+    """The interventions on every word, beside decodability and g.
 
-    pairs: Mapping[str, Sequence[tuple[int, int]]]
+    Attributes:
+        layers: at which the stream was shifted. last: L.
+        words: R of each word whose senses the untouched next-token distributions tell apart. others: the other words.
+        auc, g: of each word at every layer 0 to L, for the comparison; g of graded words only.
+    """
+
     layers: Sequence[int]
+    last: int
+    words: Mapping[str, Float[np.ndarray, "layers kinds outcomes"]]
+    others: Sequence[str]
+    auc: Mapping[str, Float[np.ndarray, "all_layers"]]
+    g: Mapping[str, Float[np.ndarray, "all_layers"]]
+
+    def response(self, kind: str, outcome: str = "next_token") -> Float[np.ndarray, "words layers"]:
+        """R of the words."""
+        return np.array([R[:, KINDS.index(kind), OUTCOMES.index(outcome)] for R in self.words.values()])
+
+    def summary(self, resamples: int, seed: int) -> dict[str, Any]:
+        """The headline figures; without words their number and names only.
+
+        onset: the first depth with R ≥ ¼, and above every control. second_rise: with R ≥ ¾. Both are medians over
+        words; a word that never gets there counts as beyond the last layer; null where the median is such.
+        plateau: mean R between them. All with the middle 95 % of resampled words. response: mean R of one direction.
+        one_direction_share: over that of the transplant, where that is at least ¼. control_max: the largest |mean R|
+        of a control. middle: R of the exchange and of the erasure at the middle one of the layers.
+        """
+        found: dict[str, Any] = {"words": len(self.words), "unmeasurable_words": list(self.others)}
+        if not self.words:
+            return found
+        R, whole, erased = (self.response(kind) for kind in ("one_direction", "transplant", "erasure"))
+        control_max = float(max(np.abs(self.response(kind).mean(axis=0)).max() for kind in CONTROLS))
+        weights = resample_words(len(R), resamples, named_generator(seed, "intervene words"))
+        depths, mean, middle = np.array(self.layers) / self.last, R.mean(axis=0), len(self.layers) // 2
+        onset = self._median_depth(R, max(ONSET, control_max), weights)
+        rise = self._median_depth(R, RISE, weights)
+        between = (depths >= (onset["value"] or np.inf)) & (depths < (rise["value"] or np.inf))
+        level = R[:, between].mean(axis=1) if between.any() else None
+        return found | {
+            "onset": onset,
+            "plateau": _with_interval(level, weights),
+            "second_rise": rise,
+            "response": {str(layer): float(value) for layer, value in zip(self.layers, mean, strict=True)},
+            "control_max": control_max,
+            "one_direction_share": {
+                str(layer): float(one / all_)
+                for layer, one, all_ in zip(self.layers, mean, whole.mean(axis=0), strict=True)
+                if all_ >= ONSET
+            },
+            "middle": {
+                "layer": self.layers[middle],
+                "one_direction": float(mean[middle]),
+                "erasure": float(erased[:, middle].mean()),
+            },
+        }
+
+    def _median_depth(
+        self, R: Float[np.ndarray, "words layers"], level: float, weights: np.ndarray
+    ) -> dict[str, float | None]:
+        """The median over words of the first depth at which R reaches the level."""
+        depths = [next((at for at, value in zip(self.layers, own, strict=True) if value >= level), np.inf) for own in R]
+        drawn = [np.median(np.repeat(depths, row)) for row in weights]
+        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
+        values = {"value": float(np.median(depths)), "low": float(low), "high": float(high)}
+        return {name: value / self.last if np.isfinite(value) else None for name, value in values.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """R per outcome, kind, word (and their mean, null without any) and layer: plots/intervene.json."""
+        rows: list[dict[str, Any]] = []
+        for outcome in OUTCOMES:
+            for kind in KINDS:
+                curves: dict[str, Any] = dict(zip(self.words, self.response(kind, outcome), strict=True))
+                mean = np.mean(list(curves.values()), axis=0) if curves else [None] * len(self.layers)
+                for word, curve in {**curves, "mean": mean}.items():
+                    rows += [row | {"word": word} for row in self._curve(outcome, kind, self.layers, curve)]
+        return rows
+
+    def depth_rows(self) -> list[dict[str, Any]]:
+        """AUC, g and R of one direction on one axis, for plots/depths.json."""
+        used = dict(zip(self.words, self.response("one_direction"), strict=True)) if self.words else {}
+        every, rows = range(self.last + 1), []
+        for word in (each for each in self.auc if each in self.g):
+            rows += self._curve(word, "auc", every, self.auc[word])
+            rows += self._curve(word, "response", self.layers, used[word]) if word in used else []
+            rows += self._curve(word, "g", every, self.g[word])
+        return rows
+
+    def _curve(self, panel: str, series: str, layers: Sequence[int], values: Any) -> list[dict[str, Any]]:
+        """A row a layer, as the charts of several panels have them."""
+        return [
+            {"panel": panel, "series": series, "depth": layer / self.last, "value": value, "low": None, "high": None}
+            for layer, value in zip(layers, values, strict=True)
+        ]
+
+
+def _with_interval(values: Float[np.ndarray, "words"] | None, weights: np.ndarray) -> dict[str, float | None]:
+    """The mean over words, and the middle 95 % over resampled words."""
+    if values is None:
+        return {"value": None, "low": None, "high": None}
+    low, high = interval(weights @ values / weights.sum(axis=1))
+    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
 def measure_uses(
     shifting: Shifting,
     layers: Sequence[int],
     least_auc: float,
-    vocabulary: int,
-    advance: Callable[[int], object],
-    engine: Engine | None = None,
+    run: Callable[[Shifting, Sequence[int]], Iterable[Any]] = map,
 ) -> Uses:
     """Shift the stream of every word's matched pairs at every layer, in every kind.
 
-    vocabulary: how many tokens the model knows. advance: told how many prompts went through how many layers.
-    engine: what measures them, each worker some of the layers; by default this process.
-    Raises PermeationError where no word has matched pairs, or a distribution is not finite.
+    least_auc: a word counts where T tells its untouched prompts' senses apart so well; without any, nothing is shifted.
+    run: an ordered map, the builtin one or an engine's. Raises PermeationError where no word has matched pairs.
     """
-    engine, activations = engine or Local(), shifting.activations
-    direction_layer, seed = shifting.direction_layer, shifting.seed
-    # What the interventions are set beside comes first: it may be missing, and they take minutes.
-    decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, seed)
+    activations, direction_layer = shifting.activations, shifting.direction_layer
+    decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, shifting.seed)
     graded = word_residuals(activations, direction_layer)
-    g = factorise_words(list(graded.values()), real_sigmas(list(graded.values()), "final"), "final").factors.g[0]
-    pairs = direction_pairs(activations.prompts)
-    words = list(pairs)
-    largest = max((len(each) for each in pairs.values()), default=1)
-    at_once = max(1, MEMORY // (2 * largest * 2 * vocabulary * 4))
-    tasks = [
-        (f"{', '.join(some)}, layers {', '.join(map(str, part))}", Shifts({word: pairs[word] for word in some}, part))
-        for some in (words[start : start + at_once] for start in range(0, len(words), at_once))
-        for part in (layers[i :: engine.workers] for i in range(engine.workers))
-        if part
-    ]
-    found: dict[str, dict[int, np.ndarray]] = {word: {} for word in words}
-    clean: dict[str, float] = {}
-    for (_, task), measured in zip(tasks, engine.map(shifting, tasks, advance), strict=True):
-        for word, use in measured.items():
-            clean[word] = use.clean_auc
-            found[word] |= dict(zip(task.layers, use.response, strict=True))
+    clear = [word for word, auc in shifting.clean.auc.items() if auc >= least_auc]
+    found = list(run(shifting, layers)) if clear else []
     return Uses(
         layers=layers,
         last=activations.at_word.shape[1] - 1,
-        words={word: WordUse(clean[word], np.array([found[word][layer] for layer in layers])) for word in words},
-        least_auc=least_auc,
+        words={word: np.stack([at_layer[word] for at_layer in found]) for word in clear},
+        others=[word for word in shifting.clean.words if word not in clear],
         auc={word: each.auc for word, each in decoded.words.items()},
-        g=dict(zip(graded, g, strict=True)),
+        g=dict(zip(graded, factorise_words(graded, "final").g, strict=True)),
     )
-
-
-def _measure_words(shifting: Shifting, task: Shifts, advance: Callable[[int], object]) -> dict[str, WordUse]:
-    """What one task's shifts do; the clean distributions of its words stand in memory together."""
-    model, sequences, activations, after = shifting.model, shifting.sequences, shifting.activations, shifting.after
-    pairs, layers = task.pairs, task.layers
-    direction_layer, seed = shifting.direction_layer, shifting.seed
-    matched = [
-        MatchedPairs.of(word, *(activations.at_word[[pair[sense] for pair in each]] for sense in range(2)))
-        for word, each in pairs.items()
-    ]
-    prompts = [index for each in pairs.values() for sense in range(2) for index in (pair[sense] for pair in each)]
-    of_word = np.split(np.arange(len(prompts)), np.cumsum([2 * each.pairs for each in matched])[:-1])
-    groups = list(by_length([sequences[i] for i in prompts]))
-    runs: list[CleanRun] = []
-    probabilities = torch.empty(len(prompts), 2, model.get_output_embeddings().weight.shape[0])
-    for group in groups:
-        runs.append(read_clean(model, [sequences[prompts[i]] for i in group], after, len(shifting.kinds)))
-        probabilities[group] = runs[-1].logits.float().softmax(dim=-1).cpu()
-    weights = torch.cat([torch.cat([leaning(probabilities[chosen])] * 2) for chosen in of_word])
-    clean = np.empty((len(prompts), len(OUTCOMES)))
-    clean[:, :2] = lean(probabilities[:, None], weights)[:, 0].numpy()
-    clean[:, 2] = np.concatenate([each.sigma(each.stream[:, None, -1], direction_layer)[:, 0] for each in matched])
-
-    shifted = np.empty((len(layers), len(prompts), len(shifting.kinds), len(OUTCOMES)))
-    ends = np.empty((len(layers), len(prompts), len(shifting.kinds), activations.at_word.shape[2]), np.float32)
-    kinds = [KINDS.index(kind) for kind in shifting.kinds]
-    shifts = {
-        layer: torch.tensor(np.concatenate([each.shifts(layer, seed)[:, kinds] for each in matched]), dtype=torch.float)
-        for layer in layers
-    }
-    with kept_pages():
-        for group, run in zip(groups, runs, strict=True):
-            own = weights[group].to(model.device)
-            for at, layer in enumerate(layers):
-                logits, end = run_shifted(model, run, layer, shifts[layer][group].to(model.device))
-                shifted[at, group, :, :2] = lean(logits.float().softmax(dim=-1), own).cpu().numpy()
-                ends[at, group] = end.float().cpu().numpy()
-                advance(len(group))
-    if not (np.isfinite(clean).all() and np.isfinite(shifted[..., :2]).all()):
-        raise PermeationError(
-            "the next-token distributions hold values that are not finite, where the stream is shifted"
-        )
-    ends = without_unseen_mean(model, ends)
-    for each, chosen in zip(matched, of_word, strict=True):
-        for at in range(len(layers)):
-            shifted[at, chosen, :, 2] = each.sigma(ends[at, chosen], direction_layer)
-    return {
-        each.word: WordUse(
-            clean_auc(clean[chosen, 0]),
-            np.array(
-                [
-                    np.stack(
-                        [response_to_shift(clean[chosen, k], part[chosen, :, k]) for k in range(len(OUTCOMES))], axis=-1
-                    )
-                    for part in shifted
-                ]
-            ),
-        )
-        for each, chosen in zip(matched, of_word, strict=True)
-    }

@@ -1,10 +1,12 @@
-"""The residual stream at chosen positions of many prompts, batched, keeping only these."""
+"""The residual stream φ(l) at chosen tokens of many prompts: l = 0 is the embedding, l the output of block l.
+
+The final norm is not applied. Where a model's norms subtract the mean over d_model, it is subtracted here, too.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,62 @@ from jaxtyping import Float
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.meaning.words import Prompt
-from permeation.models.families import final_norm
-from permeation.models.tokenizer import check_tokens
+from permeation.models.families import blocks, final_norm, stream_of
+
+
+def residuals_at(
+    model: Any, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[tuple[list[int], Float[np.ndarray, "batch places layers d_model"]]]:
+    """Yield (indices of sequences, residual stream at their positions), batch by batch, in order of length.
+
+    Every sequence has equally many positions. Sequences are padded on the right: with causal attention nothing to the
+    left of the padding changes. Raises PermeationError where an activation is not finite.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    streams: list[torch.Tensor] = []
+    at: list[Any] = []
+
+    def before(_block: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        streams.append((inputs[0] if inputs else named["hidden_states"])[at[-1]])
+
+    def after(_block: Any, _inputs: Any, output: Any) -> None:
+        streams.append(stream_of(output)[at[-1]])
+
+    parts = list(blocks(model))
+    handles = [parts[0].register_forward_pre_hook(before, with_kwargs=True)]
+    handles += [part.register_forward_hook(after) for part in parts]
+    try:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            at.append((torch.arange(len(batch))[:, None], torch.tensor([list(positions[i]) for i in batch])))
+            tokens = torch.zeros(len(batch), max(len(sequences[i]) for i in batch), dtype=torch.long)
+            for row, i in enumerate(batch):
+                tokens[row, : len(sequences[i])] = torch.tensor(sequences[i])
+            streams.clear()
+            with torch.no_grad(), fast_products():
+                model.base_model(tokens.to(model.device), use_cache=False)
+            residual = torch.stack(streams, dim=2).float().cpu().numpy()
+            if not np.isfinite(residual).all():
+                raise PermeationError("the residual stream holds values that are not finite")
+            yield batch, without_unseen_mean(model, residual)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def without_unseen_mean(
+    model: Any, stream: Float[np.ndarray, "*places d_model"]
+) -> Float[np.ndarray, "*places d_model"]:
+    """The residual stream without its mean over d_model, where the model's final norm takes that out anyway.
+
+    It is a coordinate that such a model cannot see (TransformerLens' center_writing_weights does the same). Told by
+    what the norm does, and not by its name: families have LayerNorms of their own.
+    """
+    norm, weight = final_norm(model), next(model.parameters())
+    some = torch.linspace(-1, 1, stream.shape[-1], device=weight.device, dtype=weight.dtype)[None, None]
+    with torch.no_grad():
+        unseen = torch.allclose(norm(some), norm(some + 1), rtol=1e-3, atol=1e-3)
+    return stream - stream.mean(axis=-1, keepdims=True) if unseen else stream
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
@@ -34,35 +90,26 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prepend_bos: bool) -> list[li
 def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: bool, n_ctx: int) -> list[list[int]]:
     """Token ids of each prompt, as `tokenize` gives them.
 
-    `tokenizer` is the checkpoint's own: TransformerLens gives the one in a bridge a BOS where it has none. Raises
-    PermeationError, naming the prompt, where it is longer than the model's n_ctx positions, where the prompts of a
-    word do not all end in the same tokens, and where these tokens are not the word.
+    Raises PermeationError, naming the prompt, where it is longer than the model's n_ctx positions, where the prompts of
+    a word do not all end in the same tokens, and where these tokens are not the word.
     """
     sequences = tokenize(tokenizer, [prompt.text for prompt in prompts], prepend_bos)
     for prompt, ids in zip(prompts, sequences, strict=True):
         if len(ids) > n_ctx:
-            start = f"{prompt.text[:60]} …"
             raise PermeationError(
-                f"{prompt.word}: the prompt {start!r} ({prompt.role} {prompt.label}) has {len(ids)} tokens; this model "
-                f"accepts at most {n_ctx}"
+                f"{prompt.word}: the prompt {f'{prompt.text[:60]} …'!r} ({prompt.role} {prompt.label}) has {len(ids)} "
+                f"tokens; this model accepts at most {n_ctx}"
             )
-    of_word: defaultdict[str, list[int]] = defaultdict(list)
-    for i, prompt in enumerate(prompts):
-        of_word[prompt.word].append(i)
-    for word, places in of_word.items():
-        tails = [_tail(tokenizer, sequences[i], word) for i in places]
-        usual = Counter(tails).most_common(1)[0][0]
-        if not usual:
-            raise PermeationError(
-                f"{word}: the prompts' last tokens are {_spelt(tokenizer, sequences[places[0]][-2:])}, from which the "
-                "tokenizer does not give the word back; accepted: a word that it knows"
-            )
-        for i, tail in zip(places, tails, strict=True):
-            if tail != usual:
+    for word in dict.fromkeys(prompt.word for prompt in prompts):
+        tails = {i: _tail(tokenizer, sequences[i], word) for i, prompt in enumerate(prompts) if prompt.word == word}
+        usual = Counter(tails.values()).most_common(1)[0][0]
+        for i, tail in tails.items():
+            if tail != usual or not usual:
+                expected = f"others of its word end in {_spelt(tokenizer, usual)}" if usual else "the word is cut up"
                 raise PermeationError(
                     f"{word}: the prompt {prompts[i].text!r} ({prompts[i].role} {prompts[i].label}) ends in the tokens "
-                    f"{_spelt(tokenizer, sequences[i][-len(usual) - 1 :])}, where others of its word end in "
-                    f"{_spelt(tokenizer, usual)}; accepted: the same tokens in all"
+                    f"{_spelt(tokenizer, sequences[i][-len(usual) - 1 :])}, where {expected}; accepted: a word that "
+                    "the tokenizer knows, in the same tokens in all its prompts"
                 )
     return sequences
 
@@ -95,65 +142,3 @@ def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[S
         if positions[-1] < 0:
             raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
     return positions
-
-
-def without_unseen_mean(
-    model: Any, stream: Float[np.ndarray, "*places d_model"]
-) -> Float[np.ndarray, "*places d_model"]:
-    """The residual stream without its mean over d_model, where the model's final norm takes that out anyway.
-
-    It is a coordinate that such a model cannot see (TransformerLens' center_writing_weights does the same). Told by
-    what the norm does, and not by its name: families have LayerNorms of their own.
-    """
-    norm, weight = final_norm(model), next(model.parameters())
-    some = torch.linspace(-1, 1, stream.shape[-1], device=weight.device, dtype=weight.dtype)[None, None]
-    with torch.no_grad():
-        unseen = torch.allclose(norm(some), norm(some + 1), rtol=1e-3, atol=1e-3)
-    return stream - stream.mean(axis=-1, keepdims=True) if unseen else stream
-
-
-def residuals_at(
-    bridge: Any, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], batch_size: int
-) -> Iterator[tuple[list[int], Float[np.ndarray, "batch places layers d_model"]]]:
-    """Yield (indices of sequences, residual stream at their positions), batch by batch, in order of length.
-
-    Every sequence has equally many positions.
-
-    Layers: 0 is the embedding, l is the output of block l, so L + 1 in all; the final norm is not applied, and the mean
-    is taken out as by `without_unseen_mean`.
-
-    Sequences are padded on the right: with causal attention nothing to the left of the padding changes.
-    Raises PermeationError for a token that the model does not know and where an activation is not finite.
-    """
-    from transformer_lens.model_bridge.exceptions import StopAtLayerException
-
-    check_tokens(torch.tensor([token for sequence in sequences for token in sequence]), bridge.cfg.d_vocab)
-    names = ["blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(bridge.cfg.n_layers))]
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        at = torch.tensor([list(positions[i]) for i in batch])
-        tokens = torch.zeros(len(batch), max(len(sequences[i]) for i in batch), dtype=torch.long)
-        for row, i in enumerate(batch):
-            tokens[row, : len(sequences[i])] = torch.tensor(sequences[i])
-        residual = np.empty((*at.shape, len(names), bridge.cfg.d_model), np.float32)
-
-        def keep(
-            activation: torch.Tensor,
-            *,
-            hook: object,  # noqa: ARG001 (the bridge passes it by name)
-            layer: int,
-            at: torch.Tensor = at,
-            residual: Any = residual,
-        ) -> None:
-            residual[:, :, layer] = activation[torch.arange(len(at))[:, None], at].float().cpu().numpy()
-            if layer == bridge.cfg.n_layers:
-                raise StopAtLayerException(activation)  # the bridge ends the run there, without the unembedding
-
-        hooks = [(name, partial(keep, layer=layer)) for layer, name in enumerate(names)]
-        with torch.no_grad(), fast_products():
-            bridge.run_with_hooks(tokens.to(bridge.cfg.device), return_type=None, fwd_hooks=hooks)
-        if not np.isfinite(residual).all():
-            layer = int(np.argwhere(~np.isfinite(residual).all(axis=(0, 1, 3)))[0, 0])
-            raise PermeationError(f"the residual stream holds values that are not finite, first at layer {layer}")
-        yield batch, without_unseen_mean(bridge.original_model, residual)

@@ -1,20 +1,20 @@
-"""The shape of the words' response, as experiments 2 and 3 report it: the factors, their intervals, their laws."""
+"""The shape of the words' response: h, f_max and g with their intervals, and the laws that f and g follow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from permeation.frame.seeds import named_generator
 from permeation.meaning import bootstrap
-from permeation.meaning.factors import WordFactors, WordResiduals, factorise_words, real_sigmas
-from permeation.meaning.laws import F_LAWS, G_LAWS, PUBLISHED_G_LAWS, LawFit, fit_law, fit_laws
-from permeation.meaning.response import Response, breakdown_field, context_field
-from permeation.meaning.seeds import named_generator
+from permeation.meaning.factors import Factors, WordResiduals, factorise_words, largest, slope
+from permeation.meaning.laws import F_LAWS, G_LAWS, LawFit, fit_law, fit_laws
 
+ROUNDING = 1e-6  # of a cosine of float32 residuals
 # The figures that the metrics have an interval of.
 INTERVALS = (
     "word_correlation_mean",
@@ -27,132 +27,145 @@ INTERVALS = (
 
 
 @dataclass(frozen=True)
+class Response:
+    """σ(l) ≈ slope(l) · h + intercept(l), least squares over one word's gradient prompts, per layer.
+
+    Attributes:
+        slope: f(l). standard_error: of the slope. r_squared: share of σ's variance explained; 0 where σ does not vary.
+        h_star: the smallest |h| at which σ leaves the line by more than a share of σ's range at that layer; infinite
+            where no prompt's does. A σ that varies by rounding alone leaves it nowhere.
+    """
+
+    slope: Float[np.ndarray, "layers"]
+    intercept: Float[np.ndarray, "layers"]
+    r_squared: Float[np.ndarray, "layers"]
+    standard_error: Float[np.ndarray, "layers"]
+    h_star: Float[np.ndarray, "layers"]
+
+    @classmethod
+    def fit(
+        cls, h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"], threshold: float
+    ) -> Response:
+        """The line; `threshold` is the share of σ's range at which it counts as broken."""
+        f = slope(h, sigma)
+        intercept = sigma.mean(axis=0) - f * h.mean()
+        missed = sigma - np.outer(h, f) - intercept
+        square, total = np.square(h - h.mean()).sum(), np.square(sigma - sigma.mean(axis=0)).sum(axis=0)
+        explained = f**2 * square
+        span = np.ptp(sigma, axis=0)
+        broken = np.abs(missed) > np.where(span > ROUNDING, threshold * span, np.inf)
+        return cls(
+            slope=f,
+            intercept=intercept,
+            r_squared=np.divide(explained, total, out=np.zeros_like(total), where=span > ROUNDING),
+            standard_error=np.sqrt(np.maximum(total - explained, 0) / (len(h) - 2) / square),
+            h_star=np.where(broken, np.abs(h)[:, None], np.inf).min(axis=0),
+        )
+
+
+@dataclass(frozen=True)
 class Shape:
     """The words' factors and what describes their shape.
 
     Attributes:
-        responses: h, f and f_max of each word. real: the factors of all words, a single draw.
-        resampled: the factors of resampled prompts and words.
-        breakdown: h* of each word (`breakdown_field`).
-        laws: the laws fitted to the mean g without the final layers, and to the mean f without the last; best first.
+        real: the factors of all words. resampled: those of resampled prompts and words.
+        laws: fitted to the mean g without the last `exclude_final` layers, and to the mean f without the last; best
+            first.
         beta: the exponent of each word's f, fitted by a x^β without the last layer.
-        exclude_final: how many final layers the laws of g do not see.
     """
 
     responses: Mapping[str, Response]
-    real: WordFactors
-    resampled: WordFactors
-    breakdown: Mapping[str, Float[np.ndarray, "layers"]]
-    laws: Mapping[str, Mapping[str, LawFit]]
+    real: Factors
+    resampled: Factors
+    laws: Mapping[str, Sequence[LawFit]]
     beta: Mapping[str, float]
     exclude_final: int
 
     @property
     def depth(self) -> Float[np.ndarray, "layers"]:
         """l / L."""
-        return np.linspace(0, 1, self.real.factors.g.shape[-1])
-
-    @property
-    def means(self) -> dict[str, Float[np.ndarray, "layers"]]:
-        """g and f averaged over the words."""
-        f = np.mean([response.slope for response in self.responses.values()], axis=0)
-        return {"g": self.real.factors.mean_g[0], "f": f}
+        return np.linspace(0, 1, self.real.f.shape[-1])
 
     def summary(self) -> dict[str, Any]:
         """The headline figures, those of INTERVALS with the middle 95 % of the bootstrap as <name>_low and <name>_high;
         of f_max the intervals of the smallest and the largest.
         """
-        statistics = {name: float(value[0]) for name, value in self.real.statistics(self.exclude_final).items()}
-        found: dict[str, Any] = {"word_correlation_mean": None, "word_correlation_min": None, **statistics}
+        found: dict[str, Any] = {"word_correlation_mean": None, "word_correlation_min": None}
+        found |= {name: float(value) for name, value in self.real.statistics(self.exclude_final).items()}
         resampled = self.resampled.statistics(self.exclude_final)
         for name in (each for each in INTERVALS if each in resampled):
             found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(resampled[name]))
-        f_max = {word: response.f_max.item() for word, response in self.responses.items()}
-        ends = {choose(f_max, key=lambda word: f_max[word]) for choose in (min, max)}
-        bounds = [dict(zip(f_max, each, strict=True)) for each in bootstrap.interval(self.resampled.factors.f_max)]
-        low, high = ({word: float(bound[word]) for word in f_max if word in ends} for bound in bounds)
+        f_max = dict(zip(self.responses, largest(self.real.f).tolist(), strict=True))
+        ends = [choose(f_max, key=lambda word: f_max[word]) for choose in (min, max)]
+        bounds = [
+            dict(zip(f_max, bound.tolist(), strict=True)) for bound in bootstrap.interval(largest(self.resampled.f))
+        ]
         return found | {
-            "best_model": next(iter(self.laws["g"])),
-            "best_response_model": next(iter(self.laws["f"])),
+            "best_model": self.laws["g"][0].law,
+            "best_response_model": self.laws["f"][0].law,
             "beta": {"min": min(self.beta.values()), "max": max(self.beta.values())},
             "f_max": f_max,
-            "f_max_low": low,
-            "f_max_high": high,
+            "f_max_low": {word: bounds[0][word] for word in ends},
+            "f_max_high": {word: bounds[1][word] for word in ends},
         }
 
     def g_rows(self) -> list[dict[str, Any]]:
         """g per word and layer, and their mean, for plots/g.json."""
-        curves = [("word", word, g) for word, g in zip(self.responses, self.real.factors.g[0], strict=True)]
+        curves = [("word", word, g) for word, g in zip(self.responses, self.real.g, strict=True)]
         return [
             {"kind": kind, "word": word, "depth": x, "g": y}
-            for kind, word, g in [*curves, ("mean", "mean", self.means["g"])]
+            for kind, word, g in [*curves, ("mean", "mean", self.real.mean_g)]
             for x, y in zip(self.depth, g, strict=True)
         ]
 
     def response_rows(self) -> list[dict[str, Any]]:
         """f with its standard error, R², intercept and h* (null: nothing breaks the line), for plots/response.json."""
-        rows = []
-        for word, response in self.responses.items():
-            columns = (response.slope, response.standard_error, response.r_squared, response.intercept)
-            rows += [
-                {"word": word, "depth": x, "f": f, "standard_error": error, "r_squared": r2, "intercept": intercept}
-                | {"h_star": None if np.isinf(h) else h}
-                for x, f, error, r2, intercept, h in zip(self.depth, *columns, self.breakdown[word], strict=True)
-            ]
-        return rows
+        return [
+            {"word": word, "depth": x, "f": f, "standard_error": error, "r_squared": r2, "intercept": intercept}
+            | {"h_star": None if np.isinf(h) else h}
+            for word, r in self.responses.items()
+            for x, f, error, r2, intercept, h in zip(
+                self.depth, r.slope, r.standard_error, r.r_squared, r.intercept, r.h_star, strict=True
+            )
+        ]
 
     def law_rows(self) -> list[dict[str, Any]]:
         """The fitted laws at the points they were fitted to, best first, for plots/fits.json."""
+        means = {"g": self.real.mean_g, "f": self.real.f.mean(axis=0)}
         return [
             {"target": target, "law": fit.law, "depth": x, "value": y, "fitted": z, "residual": y - z}
             for target, fits in self.laws.items()
-            for fit in fits.values()
-            for x, y, z in zip(self.depth, self.means[target], fit.fitted, strict=False)
+            for fit in fits
+            for x, y, z in zip(self.depth, means[target], fit.fitted, strict=False)
         ]
 
 
 def fit_shape(
-    words: Mapping[str, WordResiduals],
-    field: str,
-    threshold: float,
-    exclude_final: int,
-    resamples: int,
-    seed: int,
-    published: bool = False,
+    words: Mapping[str, WordResiduals], field: str, threshold: float, exclude_final: int, resamples: int, seed: int
 ) -> Shape:
     """Factorise the words' σ, resample it, and fit the laws.
 
-    field: how h is made (`response.context_field`). threshold: of `breakdown_field`, a share of σ's range.
-    published: f_max and the laws of g as in docs/meaning.md, Published definitions.
+    field: how h is made. threshold: of `Response.fit`.
     Raises PermeationError where too few layers are left for the exponent of g.
     """
-    parts = list(words.values())
-    sigmas = real_sigmas(parts, field)
-    real = factorise_words(parts, sigmas, field, signed=published)
+    real = factorise_words(words, field)
     real.statistics(exclude_final)  # raises before the resamples are made
-    resampled = bootstrap.resample(parts, field, resamples, named_generator(seed, "bootstrap"), published)
-    responses = {word: each.first_draw() for word, each in zip(words, real.factors.responses, strict=True)}
-    breakdown = {}
-    for (name, word), sigma in zip(words.items(), sigmas, strict=True):
-        _, rows = context_field(sigma[0, :, : len(word.rank)], word.rank, field)
-        breakdown[name] = breakdown_field(responses[name], rows, threshold)
-    depth = np.linspace(0, 1, real.factors.g.shape[-1])
+    graded = [word.split(word.sigma())[0] for word in words.values()]
+    depth = np.linspace(0, 1, real.f.shape[-1])
     inner = slice(len(depth) - exclude_final)
-    mean_f = np.mean([response.slope for response in responses.values()], axis=0)
-    names: tuple[str, ...] = PUBLISHED_G_LAWS if published else G_LAWS
-    criterion: Literal["aic", "bic"] = "bic" if published else "aic"
     return Shape(
-        responses=responses,
+        responses={
+            word: Response.fit(h, sigma, threshold) for word, h, sigma in zip(words, real.h, graded, strict=True)
+        },
         real=real,
-        resampled=resampled,
-        breakdown=breakdown,
+        resampled=bootstrap.resample(words, field, resamples, named_generator(seed, "bootstrap")),
         laws={
-            "g": fit_laws(depth[inner], real.factors.mean_g[0][inner], names, criterion),
-            "f": fit_laws(depth[:-1], mean_f[:-1], F_LAWS),
+            "g": fit_laws(depth[inner], real.mean_g[inner], G_LAWS),
+            "f": fit_laws(depth[:-1], real.f.mean(axis=0)[:-1], F_LAWS),
         },
         beta={
-            word: fit_law("power", depth[:-1], response.slope[:-1]).parameters["alpha"]
-            for word, response in responses.items()
+            word: fit_law("power", depth[:-1], f[:-1]).parameters["alpha"]
+            for word, f in zip(words, real.f, strict=True)
         },
         exclude_final=exclude_final,
     )
