@@ -41,7 +41,7 @@ back: .venv/ready  ## back to the committed parameters; results that were comput
 	$(BIN)/dvc repro
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/
-	$(BIN)/python -m permeation.report
+	$(BIN)/permeation page
 
 test: .venv/ready  ## the tests
 	$(PYTEST)

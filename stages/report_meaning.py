@@ -1,14 +1,17 @@
-"""Gather what the stages of the meaning axis found: metrics/*.json, and tables and figures in plots/meaning/."""
+"""Gather what the stages of the meaning axis found: metrics/, plots/meaning/, report.html."""
 
 from permeation.report.axes import MEANING
 from permeation.report.gather import write_axis
-from stages import Stage, run
+from permeation.report.page import write_page
+from permeation.report.results import plain
+from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write the axis' metrics/*.json and plots/meaning/ under the output folder."""
-    outputs = {name: stage.input(name) for name in (*MEANING.stages, *MEANING.about)}
-    write_axis(MEANING, stage.root, outputs, stage.parameters)
+    """Write the axis' metrics/*.json, plots/meaning/ and the page under the output folder."""
+    parameters = plain(stage.config)
+    write_axis(MEANING, stage.root, stage.input, parameters, str(stage.device))
+    write_page(stage.root, stage.project, parameters)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Gather what the stages of the weight axis found: metrics/*.json, and tables and figures in plots/weights/."""
+"""Gather what the stages of the weight axis found: metrics/, plots/weights/, report.html."""
 
 from permeation.report.axes import WEIGHTS
 from permeation.report.gather import write_axis
-from stages import Stage, run
+from permeation.report.page import write_page
+from permeation.report.results import plain
+from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write the axis' metrics/*.json and plots/weights/ under the output folder."""
-    outputs = {name: stage.input(name) for name in (*WEIGHTS.stages, *WEIGHTS.about)}
-    write_axis(WEIGHTS, stage.root, outputs, stage.parameters)
+    """Write the axis' metrics/*.json, plots/weights/ and the page under the output folder."""
+    parameters = plain(stage.config)
+    write_axis(WEIGHTS, stage.root, stage.input, parameters, str(stage.device))
+    write_page(stage.root, stage.project, parameters)
 
 
 if __name__ == "__main__":

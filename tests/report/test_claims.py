@@ -1,37 +1,26 @@
 """The table of claims: one rule for all verdicts."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from permeation.frame.errors import PermeationError
-from permeation.report.claims import check_claims, read_claims, table_of_claims
-from tests.conftest import PROJECT
+from permeation.report.claims import check, forest_rows, read_claims, sections
+from tests.support.project import PROJECT
 
-SHIPPED = read_claims(PROJECT / "data" / "published.yaml")
+SHIPPED: dict[str, Any] = yaml.safe_load((PROJECT / "data" / "published.yaml").read_text())
 METRICS = {
-    "g": {
-        "figure": 0.5,
-        "low": 0.4,
-        "high": 0.6,
-        "null": 0.1,
-        "null_low": 0.05,
-        "null_high": 0.45,
-        "each": {"a": 1, "b": 4},
-    },
+    "g": {"figure": 0.5, "low": 0.4, "high": 0.6, "p": 0.01}
+    | {"null": 0.1, "null_low": 0.05, "null_high": 0.45}
+    | {"each": {"a": 1, "b": 4, "c": None}, "each_low": {"a": 0.5, "b": 3.5}, "each_high": {"a": 1.5, "b": 4.5}},
     "pca": {"n_heads": 100, "count": 30},
-    "perplexity": {
-        "ratio": {"8": 3.0, "10%": 1.09, "32": 1.05, "64": 1.01, "all": 1.0},
-        "components": {"8": 8, "10%": 10, "32": 32, "64": 64, "all": 100},
-    },
 }
+INTERVAL = {"metric": "g.figure", "low": "g.low", "high": "g.high"}
+EACH = {"metric": "g.each", "low": "g.each_low", "high": "g.each_high"}
 
 
-def verdict(**claim: Any) -> dict[str, Any]:
-    whole = {"claim": "c", "figure": "f", "source": "s", "model": "m", **claim}
-    return check_claims(METRICS, {"it": whole})["it"]
+def record(model: str = "all", **claim: Any) -> dict[str, Any]:
+    return check({"claim": "c", "published": "f", "model": model, **claim}, METRICS, "small").record()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +29,6 @@ def verdict(**claim: Any) -> dict[str, Any]:
         ({"about": 0.5}, "holds"),
         ({"about": 0.6}, "fails"),
         ({"at_least": 0.5}, "holds"),
-        ({"above": 0.5}, "fails"),
         ({"at_most": 0.5}, "holds"),
         ({"at_most": 0.4}, "fails"),
         ({"between": [0.1, 0.49]}, "fails"),
@@ -48,82 +36,91 @@ def verdict(**claim: Any) -> dict[str, Any]:
     ],
 )
 def test_a_figure_without_interval_lies_in_what_is_accepted(accepts: Any, expected: str) -> None:
-    found = verdict(metric="g.figure", accepts=accepts)
+    found = record(metric="g.figure", accepts=accepts)
     assert found == {"published": "f", "found": 0.5, "low": None, "high": None, "null": None, "verdict": expected}
 
 
-def test_an_interval_overlaps_with_what_is_accepted() -> None:
-    interval = {"metric": "g.figure", "low": "g.low", "high": "g.high"}
-    assert verdict(**interval, accepts={"about": 0.65})["verdict"] == "holds"  # 0.585 to 0.715
-    assert verdict(**interval, accepts={"above": 0.6})["verdict"] == "fails"
-    assert verdict(**interval, accepts={"at_least": 0.6})["verdict"] == "holds"
+@pytest.mark.parametrize(
+    ("accepts", "expected"),
+    [({"at_least": 0.4}, "holds"), ({"at_least": 0.5}, "not_told_apart"), ({"at_least": 0.61}, "fails")],
+)
+def test_all_of_an_interval_counts(accepts: Any, expected: str) -> None:
+    found = record(**INTERVAL, accepts=accepts)
+    assert (found["low"], found["high"], found["verdict"]) == (0.4, 0.6, expected)
 
 
 def test_an_interval_reaches_its_estimate() -> None:
-    found = verdict(metric="g.high", low="g.low", high="g.figure", accepts={"above": 0.55})
+    found = record(metric="g.high", low="g.low", high="g.figure", accepts={"at_most": 0.6})
     assert (found["found"], found["low"], found["high"], found["verdict"]) == (0.6, 0.4, 0.6, "holds")
 
 
-def test_what_the_null_model_meets_as_well_says_nothing() -> None:
+def test_a_claim_that_the_null_model_meets_as_well_says_nothing() -> None:
     null = {"null_model": "g.null", "null_low": "g.null_low", "null_high": "g.null_high"}
-    found = verdict(metric="g.figure", **null, accepts={"at_least": 0.4})
-    assert (found["null"], found["verdict"]) == (0.1, "null_too")
-    assert verdict(metric="g.figure", **null, accepts={"at_least": 0.47})["verdict"] == "holds"
-    assert verdict(metric="g.null", **null, accepts={"at_least": 0.3})["verdict"] == "fails"
+    assert record(**INTERVAL, **null, accepts={"at_least": 0.4})["verdict"] == "null_too"
+    assert record(metric="g.figure", **null, accepts={"at_least": 0.46})["verdict"] == "holds"
+    assert record(metric="g.null", **null, accepts={"at_least": 0.3})["verdict"] == "fails"
+
+
+def test_a_small_p_rejects_and_a_large_one_shows_nothing() -> None:
+    assert record(metric="g.p", accepts={"not_rejected": 0.05})["verdict"] == "fails"
+    assert record(metric="g.figure", accepts={"not_rejected": 0.05})["verdict"] == "not_told_apart"
+
+
+def test_values_are_apart_where_their_intervals_are() -> None:
+    assert record(**EACH, accepts={"apart": True})["verdict"] == "holds"
+    wide = EACH | {"high": "g.each_low", "low": "g.each_low", "metric": "g.each_low"}
+    assert record(**wide, accepts={"apart": True})["verdict"] == "holds"
+    assert record(**(EACH | {"low": "g.low_of_none"}), accepts={"apart": True})["found"] == [1, 4]
+    assert record(metric="g.figure", accepts={"apart": True})["verdict"] == "not_measurable"
+
+
+def test_of_a_mapping_the_smallest_and_the_largest_count() -> None:
+    assert record(metric="g.each", accepts={"between": [1, 4]})["verdict"] == "holds"
+    assert record(metric="g.each", accepts={"between": [2, 4]})["verdict"] == "fails"
+    found = record(**EACH, accepts={"between": [1, 4]})
+    assert (found["found"], found["low"], found["high"]) == ([1, 4], 0.5, 4.5)
+    assert found["verdict"] == "not_told_apart"
+
+
+def test_counts_are_shares_of_a_models_size() -> None:
+    assert record(metric="pca.count", per="pca.n_heads", accepts={"about": 0.3})["found"] == 0.3
 
 
 @pytest.mark.parametrize(
     "claim", [{"metric": None}, {"metric": "g.unknown"}, {"metric": "pca.count", "per": "g.unknown"}]
 )
 def test_what_was_not_measured_has_no_verdict(claim: dict[str, Any]) -> None:
-    found = verdict(**claim, accepts={"above": 0})
+    found = record(**claim, accepts={"at_least": 0})
     assert (found["found"], found["verdict"]) == (None, "not_measurable")
 
 
-def test_of_a_mapping_each_value_counts() -> None:
-    assert verdict(metric="g.each", accepts={"between": [1, 4]}) == verdict(metric="g.each", accepts={"at_most": 4})
-    assert verdict(metric="g.each", accepts={"between": [2, 4]})["verdict"] == "fails"
-    assert verdict(metric="g.each", accepts={"at_most": 4})["found"] == [1, 4]
+def test_a_figure_of_other_models_is_not_judged() -> None:
+    assert record("gpt2, gpt2-medium", metric="g.figure", accepts={"about": 0.5})["verdict"] is None
+    assert record("gpt2, small", metric="g.figure", accepts={"about": 0.5})["verdict"] == "holds"
 
 
-def test_counts_are_shares_of_a_models_size() -> None:
-    assert verdict(metric="pca.count", per="pca.n_heads", accepts={"about": 0.3})["found"] == 0.3
+def test_the_shipped_claims_are_in_two_groups() -> None:
+    metrics = {"g": {"reliability": {"p": 0.0005}, "alpha": 0.9}, "sigma": {"collapse_variance": 1.2}}
+    general, special = sections(read_claims(PROJECT, metrics, "small").values())
+    assert general.findings[0].startswith("No: of 7 claims that are meant for all models 1 fail, 1 hold, 5 were not")
+    assert [row[-1] for row in general.rows][:3] == ["fails", "holds", "not measured"]
+    assert special.findings[0].startswith("Open: ")
+    assert special.header == ("figure", "GPT-2", "found", "null")
+    (_, gpt2) = sections(read_claims(PROJECT, metrics, "gpt2").values())
+    alpha = next(row for row in gpt2.rows if "α" in row[0])
+    assert alpha[1:] == ("0.9", "0.9", "–", "holds")
 
 
-def test_the_first_count_within_a_ratio() -> None:
-    found = {"metric": "perplexity.ratio", "per": "pca.n_heads", "accepts": {"about": 0.3}}
-    within = verdict(**found, first={"at_most": 1.07, "counts": "perplexity.components"})
-    assert (within["low"], within["found"], within["high"], within["verdict"]) == (0.11, 0.32, 0.32, "holds")
-    none = verdict(**found, first={"at_most": 0.5, "counts": "perplexity.components"})
-    assert (none["found"], none["low"], none["verdict"]) == (None, None, "not_measurable")
+def test_every_shipped_claim_is_of_the_documented_form() -> None:
+    needed = {"claim", "published", "source", "model", "metric", "accepts"}
+    known = needed | {"low", "high", "null_model", "null_low", "null_high", "per"}
+    for name, claim in SHIPPED.items():
+        assert needed <= set(claim) <= known, name
+        assert next(iter(claim["accepts"])) in ("about", "at_least", "at_most", "between", "not_rejected", "apart")
 
 
-def test_the_shipped_claims_are_judged_whatever_was_measured() -> None:
-    assert {each["verdict"] for each in check_claims({}, SHIPPED).values()} == {"not_measurable"}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"accepts": {"near": 1}}, r"alpha.accepts: accepted: one of about, at_least"),
-        ({"accepts": {"about": 1, "above": 0}}, "alpha.accepts"),
-        ({"colour": "red"}, "alpha: accepted: a mapping with claim"),
-    ],
-)
-def test_a_broken_claim_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    path = tmp_path / "published.yaml"
-    path.write_text(yaml.safe_dump({"alpha": SHIPPED["alpha"] | change}))
-    with pytest.raises(PermeationError, match=message):
-        read_claims(path)
-
-
-def test_the_table_counts_its_verdicts() -> None:
-    claims = check_claims({"g": {"alpha": 0.9, "f_max": {"a": 0.3, "b": 0.9}}}, SHIPPED)
-    section = table_of_claims(claims)
-    assert (
-        "Of 19 published claims 2 can be checked in this run: 1 hold, 0 hold and so does the null model, 1 do not hold."
-        in (" ".join(section.findings[0].split()))
-    )
-    rows = {name: cells for name, *cells in section.rows}
-    assert rows["alpha"] == ["0.9", "0.9", "–", "holds"]
-    assert rows["f max"] == ["0.30 to 0.79", "0.3 to 0.9", "–", "does not hold"]
+def test_the_figure_has_what_was_measured() -> None:
+    claims = read_claims(PROJECT, {"g": {"alpha": 0.9}}, "small")
+    (row,) = forest_rows(claims.values())
+    assert row["found"] == [(0.9, 0.9, 0.9)]
+    assert row["accepted"] == pytest.approx((0.81, 0.99))

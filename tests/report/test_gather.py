@@ -1,12 +1,101 @@
-"""What a run says of the software that it was made with."""
+"""What is gathered of an axis: metrics merged and rounded, tables copied, pictures drawn."""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from permeation.report import gather
+from permeation.frame.errors import PermeationError
+from permeation.frame.tables import read_json
+from permeation.report.axes import AXES, HEADS, MEANING, WEIGHTS, Axis, flat, headlines
+from permeation.report.gather import merged, rounded, versions, write_axis
+from tests.report.conftest import PARAMETERS
+from tests.support.project import PROJECT
+from tests.support.sample_tables import write_stages
 
 
-def test_versions_are_the_same_whichever_build_of_torch_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for label in ("", "+cpu", "+cu128"):
-        monkeypatch.setattr(gather, "version", lambda name, label=label: "2.13.0" + label * (name == "torch"))
-        assert {gather.versions()[name] for name in gather.PACKAGES} == {"2.13.0"}
-    assert list(gather.versions()) == ["python", *gather.PACKAGES]
+def test_summaries_are_merged_key_by_key() -> None:
+    assert merged({"g": {"a": {"x": 1}}}, {"g": {"a": {"y": 2}, "b": 3}}) == {"g": {"a": {"x": 1, "y": 2}, "b": 3}}
+
+
+def test_two_stages_that_write_one_key_are_refused() -> None:
+    with pytest.raises(PermeationError, match=r"two stages write g\.a\.x"):
+        merged({"g": {"a": {"x": 1}}}, {"g": {"a": {"x": 1}}})
+
+
+def test_four_digits_are_published_and_three_where_single_tokens_decide() -> None:
+    found = rounded({"a": [1.23456, 12345.6], "bits_at_1_05": {"int": 4.1234}, "best_bits_low": 4.1234, "tiny": -1e-9})
+    assert found == {"a": [1.235, 12350.0], "bits_at_1_05": {"int": 4.12}, "best_bits_low": 4.12, "tiny": 0.0}
+    assert "-" not in str(found["tiny"])
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+def test_an_axis_is_written_with_what_it_was_run_with(axis: Axis, reported: Path) -> None:
+    run = read_json(reported / "metrics" / f"{axis.run}.json")
+    assert run["model"]["name"] == "small"
+    assert ("corpus" in run) == (axis is not MEANING)
+    assert run["device"] == "cpu"
+    assert run["parameters"] == {key: PARAMETERS[key] for key in axis.parameters}
+    tables = {path.name for stage in axis.stages for path in (reported / "data" / stage / "plots").glob("*")}
+    pictures = {name.replace("json", "png") for name in tables}
+    assert {path.name for path in (reported / "plots" / axis.name).iterdir()} == tables | pictures
+
+
+def test_both_stages_of_a_file_are_in_it(reported: Path) -> None:
+    perplexity = read_json(reported / "metrics" / "perplexity.json")
+    assert perplexity["baseline"]["perplexity"] == 20.12
+    assert perplexity["ratio"]["8"] == 1.02
+
+
+def test_a_clash_leaves_no_metrics(tmp_path: Path) -> None:
+    root = write_stages(tmp_path)
+    (root / "data" / "fit_g" / "summary.json").write_text('{"sigma": {"n_words": 4}}')
+    with pytest.raises(PermeationError, match=r"sigma\.n_words"):
+        write_axis(MEANING, root, lambda stage: root / "data" / stage, PARAMETERS, "cpu")
+    assert not (root / "metrics").exists()
+
+
+def test_a_version_is_no_machines() -> None:
+    assert versions()["python"].count(".") == 1
+    assert not any("+" in version for version in versions().values())
+
+
+def test_headlines_fit_a_screen_and_are_the_promised_figures(reported: Path) -> None:
+    found: dict[str, Any] = {}
+    for axis in (MEANING, WEIGHTS):
+        found |= flat(read_json(reported / "metrics" / f"{axis.name}.json"))
+    assert len(found) <= 58
+    assert {"g.reliability.p", "perplexity.ratio.8", "rivals.bits_at_1_05.int", "intervene.onset.value"} <= set(found)
+
+
+def test_of_a_long_list_a_few_are_headlines() -> None:
+    found = headlines(WEIGHTS, {"perplexity": {"ratio": {str(k): k for k in range(100)}}})
+    assert found == {"perplexity": {"ratio": {"0": 0, "25": 25, "50": 50, "74": 74, "99": 99}}}
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+def test_an_axis_names_the_parameters_that_its_stages_depend_on(axis: Axis) -> None:
+    """Those of its stages in dvc.yaml, and of the stages behind these."""
+    stages = {
+        name: stage
+        for file in ("dvc.yaml", "heads/dvc.yaml")
+        for name, stage in yaml.safe_load((PROJECT / file).read_text())["stages"].items()
+    }
+    writer = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
+    todo, seen = list(axis.stages), set[str]()
+    while todo:
+        seen.add(name := todo.pop())
+        todo += [writer[dep] for dep in stages[name]["deps"] if dep in writer]
+    assert {key.split(".")[0] for name in seen for key in stages[name].get("params", [])} | {"quick"} == set(
+        axis.parameters
+    )
+
+
+def test_the_sample_has_every_stage_and_figure_of_an_axis(reported: Path) -> None:
+    assert {path.name for path in (reported / "data").iterdir()} == {
+        "model",
+        *MEANING.stages,
+        *WEIGHTS.stages,
+        *HEADS.stages,
+    }

@@ -1,175 +1,183 @@
-"""The table of claims: what was published, what this run found, what the null model gives, and the verdict by one rule.
+"""The table of claims: what was published, what this run found, what the null model gives, and a verdict by one rule.
 
-The rule. A figure with a 95 % interval *meets* a claim where the interval and what the claim accepts overlap; one
-without an interval, where it lies in what the claim accepts; of a mapping, where its smallest and its largest value do.
-A bootstrap adds its noise to the data's, so that the interval of a correlation may lie below its estimate; it is taken
-to reach it.
+The rule. A claim holds where all of the found figure's 95 % interval lies in what the claim accepts, or the figure
+itself where it has no interval. It fails where none of it does. Where the two overlap they are not told apart. A claim
+that holds for the null model's figure, too, says nothing (`null_too`).
 
-A claim whose figure meets it `holds`; if the null model's figure meets it as well, it holds and so does the null
-(`null_too`), and then it says nothing. A claim whose figure does not meet it `fails`. Without a figure it is
-`not_measurable`.
+A bootstrap adds its noise to the data's, so that an interval may miss its estimate; it is taken to reach it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_yaml
+from permeation.report.axes import look_up
 from permeation.report.labels import label
-from permeation.report.sections import Metrics, Section
+from permeation.report.sections import Metrics, Section, interval, number
 
 TOLERANCE = 0.1  # of `about`, relative
-NEEDED = ("claim", "figure", "source", "model", "metric", "accepts")
-KEYS = (*NEEDED, "low", "high", "null_model", "null_low", "null_high", "per", "first")
-RULES = ("about", "at_least", "at_most", "above", "between")
+RULE = (
+    "A claim holds where the 95 % interval of what was found, or the figure where it has none, lies in what the claim "
+    "accepts; it fails where they are apart. An overlap is not told apart."
+)
+PLURAL = {
+    "holds": "hold",
+    "fails": "fail",
+    "not_told_apart": "are not told apart",
+    "null_too": "hold and so does the null model",
+    "not_measurable": "were not measured",
+}
+Figure = tuple[float, float, float]  # a value and the ends of its interval
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """The figures with which a claim holds: low to high, low itself among them unless `open`."""
+class Claim:
+    """A published claim beside what was found.
 
-    low: float
-    high: float
-    open: bool = False
+    Attributes:
+        words, published: the claim, and its figure as text.
+        general: meant for all models; otherwise the figure of some.
+        found: the figure; of a mapping the smallest and the largest; empty where it was not measured.
+        null: the null model's figure.
+        accepted: between which figures the claim holds.
+        verdict: None for a figure of other models.
+    """
 
-    @classmethod
-    def of(cls, rule: str, value: Any) -> Accepted:
-        """What a rule of RULES accepts."""
-        low, high = map(float, value if rule == "between" else (value, value))
-        if rule == "about":
-            return cls(low * (1 - TOLERANCE), high * (1 + TOLERANCE))
+    words: str
+    published: str
+    general: bool
+    found: Sequence[Figure]
+    null: Figure | None
+    accepted: tuple[float, float]
+    verdict: str | None
+
+    def record(self) -> dict[str, Any]:
+        """The claim as metrics/claims.json has it; found is a list where it is the smallest and the largest."""
+        values = [value for value, _, _ in self.found]
+        ends = [figure for figure in self.found if figure[1] < figure[2]]
         return {
-            "between": cls(low, high),
-            "at_most": cls(-math.inf, high),
-            "at_least": cls(low, math.inf),
-            "above": cls(low, math.inf, open=True),
-        }[rule]
+            "published": self.published,
+            "found": values[0] if len(values) == 1 else values or None,
+            "low": min((low for _, low, _ in ends), default=None),
+            "high": max((high for _, _, high in ends), default=None),
+            "null": self.null[0] if self.null else None,
+            "verdict": self.verdict,
+        }
 
-    def meets(self, low: float, high: float) -> bool:
-        """Whether the interval, a single number where both ends are the same, overlaps with what is accepted."""
-        return low <= self.high and (high > self.low if self.open else high >= self.low)
-
-
-def read_claims(path: Path) -> dict[str, dict[str, Any]]:
-    """The claims by name; raises PermeationError that names the claim and the key where one is not of the form."""
-    claims = read_yaml(path)
-    for name, claim in claims.items():
-        if not isinstance(claim, Mapping) or not set(NEEDED) <= set(claim) <= set(KEYS):
-            raise PermeationError(f"{path}: {name}: accepted: a mapping with {', '.join(NEEDED)} and any of {KEYS[6:]}")
-        if not isinstance(claim["accepts"], Mapping) or [*claim["accepts"]] not in [[rule] for rule in RULES]:
-            raise PermeationError(f"{path}: {name}.accepts: accepted: one of {', '.join(RULES)}")
-    return claims
+    def found_text(self) -> str:
+        """What was found, with its interval."""
+        if len(self.found) == 1 and self.found[0][1] < self.found[0][2]:
+            return interval(*self.found[0])
+        return " to ".join(number(value) for value, _, _ in self.found) or "–"
 
 
-def claims_of(claims: Mapping[str, Any], files: Collection[str]) -> dict[str, Any]:
-    """Those that are checked by a figure in one of these metrics files."""
-    return {name: claim for name, claim in claims.items() if str(claim["metric"]).partition(".")[0] in files}
+def read_claims(project: Path, metrics: Metrics, model: str) -> dict[str, Claim]:
+    """The claims of data/published.yaml by name, checked with a run's metrics."""
+    published = read_yaml(project / "data" / "published.yaml")
+    return {name: check(claim, metrics, model) for name, claim in published.items()}
 
 
-def check_claims(metrics: Metrics, claims: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per claim: published, found, low, high, null and verdict, in the order of the claims.
-
-    found, low, high and null are numbers, shares of `per` where a claim has it; of a mapping found is its smallest and
-    largest value as a list, and low and high the ends of these two's intervals. Of the first count that meets a bound
-    (`first`) the interval is what lies between the counts that were tried.
-    """
-    return {name: _check(metrics, claim) for name, claim in claims.items()}
-
-
-def table_of_claims(claims: Metrics) -> Section:
-    """The table that every report begins with."""
-    verdicts = [claim["verdict"] for claim in claims.values()]
-    measured = len(verdicts) - verdicts.count("not_measurable")
-    return Section(
-        "Do the published claims hold?",
-        [
-            f"Of {len(verdicts)} published claims {measured} can be checked in this run: {verdicts.count('holds')} "
-            f"hold, {verdicts.count('null_too')} hold and so does the null model, {verdicts.count('fails')} do not "
-            "hold.",
-            "A claim holds where the 95 % interval of what was found, or the figure itself where it has none, meets "
-            "what was published; data/published.yaml says what that is, and of which model it was said.",
-        ],
-        ("claim", "published", "found", "null", "verdict"),
-        [
-            (name.replace("_", " "), claim["published"], _found(claim), _number(claim["null"]), label(claim["verdict"]))
-            for name, claim in claims.items()
-        ],
-    )
-
-
-def _found(claim: Mapping[str, Any]) -> str:
-    if isinstance(claim["found"], list):
-        return " to ".join(map(_number, claim["found"]))
-    interval = "" if claim["low"] is None else f" [{_number(claim['low'])}, {_number(claim['high'])}]"
-    return _number(claim["found"]) + interval
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _check(metrics: Metrics, claim: Mapping[str, Any]) -> dict[str, Any]:
+def check(claim: Mapping[str, Any], metrics: Metrics, model: str) -> Claim:
+    """One claim of data/published.yaml, checked with a run's metrics."""
     ((rule, value),) = claim["accepts"].items()
-    accepted = Accepted.of(rule, value)
-    found = _figures(metrics, claim, ("metric", "low", "high"))
-    null = _figures(metrics, claim, ("null_model", "null_low", "null_high"))
-    met, null_met = (
-        bool(figures) and all(accepted.meets(low, high) for _, low, high in figures) for figures in (found, null)
+    found = _figures(metrics, claim, "metric", "low", "high")
+    null = _figures(metrics, claim, "null_model", "null_low", "null_high")
+    accepted, general = _accepted(rule, value), claim["model"] == "all"
+    verdict = _verdict(found, rule, accepted)
+    if verdict == "holds" and null and _verdict(null, rule, accepted) != "fails":
+        verdict = "null_too"
+    judged = general or model in claim["model"].split(", ")
+    texts = claim["claim"], claim["published"]
+    return Claim(*texts, general, found, null[0] if null else None, accepted, verdict if judged else None)
+
+
+def sections(claims: Collection[Claim]) -> Iterator[Section]:
+    """The claims meant for all models, with verdicts; then the figures of single models beside this one's."""
+    general = [claim for claim in claims if claim.general]
+    yield Section(
+        "Do the published claims hold?",
+        [f"{_answer(general)}: of {len(general)} claims that are meant for all models {_counts(general)}.", RULE],
+        ("claim", "found", "null", "verdict"),
+        [(*_row(claim), label(str(claim.verdict))) for claim in general],
+        ("claims",),
     )
-    least, most = (min(found), max(found)) if found else ((None,) * 3, (None,) * 3)
-    return {
-        "published": claim["figure"],
-        "found": least[0] if len(found) < 2 else [least[0], most[0]],
-        "low": least[1] if "first" in claim or _look_up(metrics, claim.get("low")) is not None else None,
-        "high": most[2] if "first" in claim or _look_up(metrics, claim.get("high")) is not None else None,
-        "null": null[0][0] if null else None,
-        "verdict": ("null_too" if null_met else "holds") if met else ("fails" if found else "not_measurable"),
-    }
+    special = [claim for claim in claims if not claim.general]
+    judged = [claim for claim in special if claim.verdict]
+    beside = "Open: they are claimed of GPT-2 alone, and stand beside this model's without a verdict."
+    yield Section(
+        "Does this model have GPT-2's figures?",
+        [f"{_answer(judged)}: of {len(judged)} figures {_counts(judged)}." if judged else beside],
+        ("figure", "GPT-2", "found", "null", *(["verdict"] if judged else [])),
+        [
+            (claim.words, claim.published, *_row(claim)[1:], *([label(claim.verdict or "–")] if judged else []))
+            for claim in special
+        ],
+    )
 
 
-def _figures(metrics: Metrics, claim: Mapping[str, Any], keys: Any) -> list[tuple[float, float, float]]:
-    """The figure and the ends of its interval, of a mapping its smallest and its largest; none where not measured."""
-    figure, low, high = (_look_up(metrics, claim.get(key)) for key in keys)
-    if figure is None or (size := _look_up(metrics, claim["per"]) if "per" in claim else 1) is None:
-        return []
-    if isinstance(figure, Mapping):  # of a list some entries may be more than the model has
-        figure = {key: value for key, value in figure.items() if value is not None}
-    if "first" in claim:
-        counts = _look_up(metrics, claim["first"]["counts"]) or {}
-        within = {counts[asked]: ratio for asked, ratio in figure.items() if asked in counts}
-        return _first(within, claim["first"]["at_most"], size)
+def forest_rows(claims: Collection[Claim]) -> list[dict[str, Any]]:
+    """The rows of the figure of claims: those that were measured."""
+    return [
+        {"claim": claim.words, "text": claim.found_text()}
+        | {"accepted": claim.accepted, "found": claim.found, "null": claim.null}
+        for claim in claims
+        if claim.found
+    ]
+
+
+def _row(claim: Claim) -> tuple[str, str, str]:
+    return claim.words, claim.found_text(), number(claim.null[0] if claim.null else None)
+
+
+def _answer(claims: Collection[Claim]) -> str:
+    verdicts = {claim.verdict for claim in claims}
+    return "No" if "fails" in verdicts else "Yes" if verdicts == {"holds"} else "Open"
+
+
+def _counts(claims: Collection[Claim]) -> str:
+    counts = Counter(claim.verdict for claim in claims)
+    return ", ".join(f"{count} {PLURAL[str(verdict)]}" for verdict, count in counts.items())
+
+
+def _accepted(rule: str, value: Any) -> tuple[float, float]:
+    """The smallest and the largest figure with which a claim holds."""
+    if rule == "about":
+        return value * (1 - TOLERANCE), value * (1 + TOLERANCE)
+    if rule == "between":
+        return float(value[0]), float(value[1])
+    least = -math.inf if rule in ("at_most", "apart") else float(value)
+    return least, float(value) if rule == "at_most" else math.inf
+
+
+def _verdict(found: Sequence[Figure], rule: str, accepted: tuple[float, float]) -> str:
+    if not found or (rule == "apart" and len(found) < 2):
+        return "not_measurable"
+    if rule == "apart":
+        return "holds" if found[0][2] < found[1][1] else "not_told_apart"
+    least, most = accepted
+    if any(high < least or most < low for _, low, high in found):
+        return "fails"
+    inside = all(least <= low and high <= most for _, low, high in found)
+    return "holds" if inside and rule != "not_rejected" else "not_told_apart"
+
+
+def _figures(metrics: Metrics, claim: Mapping[str, Any], *keys: str) -> list[Figure]:
+    """The figure with its interval, of a mapping the smallest and the largest; none where it was not measured."""
+    figure, low, high = (look_up(metrics, claim.get(key)) for key in keys)
+    size = look_up(metrics, claim["per"]) if "per" in claim else 1
     if not isinstance(figure, Mapping):
-        figure, low, high = ({None: each} for each in (figure, low, high))
-    found = []
-    for key in dict.fromkeys(choose(figure, key=figure.__getitem__) for choose in (min, max)):
-        value = figure[key]
-        bounds = [each[key] for each in (low, high) if each is not None and each.get(key) is not None]
-        found.append((value / size, min([value, *bounds]) / size, max([value, *bounds]) / size))
-    return found
-
-
-def _first(ratios: Mapping[int, float], most: float, size: int) -> list[tuple[float, float, float]]:
-    """The first count whose ratio is at most so much, as a share of `size`, and as its interval what lies behind the
-    last count below that is not enough; none where no count is.
-    """
-    if (first := min((count for count, ratio in ratios.items() if ratio <= most), default=None)) is None:
+        figure, low, high = ({"": each} for each in (figure, low, high))
+    known = {key: value for key, value in figure.items() if value is not None}  # K may exceed the number of heads
+    if not known or size is None:
         return []
-    behind = 1 + max((count for count in ratios if count < first), default=0)
-    return [(first / size, behind / size, first / size)]
-
-
-def _look_up(metrics: Metrics, path: str | None) -> Any:
-    """The value that a dotted path names, or None where a part of it is missing."""
-    value: Any = metrics if path else None
-    for part in (path or "").split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-# The metrics files that each needs, in the order of the page.
-SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = ((("claims",), table_of_claims),)
+    found = []
+    for key in dict.fromkeys(choose(known, key=known.__getitem__) for choose in (min, max)):
+        bounds = [known[key], *(each[key] for each in (low, high) if each and each.get(key) is not None)]
+        found.append((known[key] / size, min(bounds) / size, max(bounds) / size))
+    return found

@@ -1,44 +1,42 @@
-"""What a run found, in words made from its metrics: the sections that the terminal and the page both show.
+"""What a run found: the sections that the terminal, the page and Markdown show.
 
-A section is a function of the metrics files it names; it is left out where one of them is missing, so that a run of one
-axis has a summary too. New findings are a new function in SECTIONS of their axis.
+A section is a function of the metrics files that it names, and is left out where one of them is missing. For new
+findings, add a function to SECTIONS of their axis.
 """
 
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 from permeation.report import claims, head_findings, meaning_findings, weight_findings
 from permeation.report.results import Results
-from permeation.report.sections import Metrics, Section, columns
+from permeation.report.sections import WIDTH, Section
 
-WIDTH = 80  # columns of a terminal
-SECTIONS = (*claims.SECTIONS, *meaning_findings.SECTIONS, *weight_findings.SECTIONS, *head_findings.SECTIONS)
-MORE = (
-    "Look at: report.html, plots/*/*.png, .venv/bin/dvc plots show. Vary it: .venv/bin/dvc exp run -S model=gpt2-medium"
-)
+SECTIONS = (*meaning_findings.SECTIONS, *weight_findings.SECTIONS, *head_findings.SECTIONS)
+MORE = "Look at: report.html, plots/*/*.png, dvc plots show. Vary it: dvc exp run -S model=gpt2-medium"
 
 
-def sections(metrics: Metrics) -> list[Section]:
-    """The sections whose metrics are there."""
-    return [write(*(metrics[name] for name in needs)) for needs, write in SECTIONS if set(needs) <= set(metrics)]
+def checked_claims(project: Path, results: Results) -> dict[str, claims.Claim]:
+    """The published claims of the project, checked with what is shown."""
+    return claims.read_claims(project, results.metrics, results.model["name"])
 
 
-def sizes(model: Metrics) -> str:
-    """The model's sizes in one line."""
-    return (
-        f"{model['n_layers']} layers of {model['n_heads']} heads, d_model "
-        f"{model['d_model']}, {model['n_parameters'] / 1e6:,.0f} million parameters"
-    )
+def sections(project: Path, results: Results) -> list[Section]:
+    """The claims, then the sections whose metrics are there."""
+    metrics = results.metrics
+    found = [write(*(metrics[name] for name in needs)) for needs, write in SECTIONS if metrics.keys() >= set(needs)]
+    return [*claims.sections(checked_claims(project, results).values()), *found]
 
 
-def summarise(results: Results) -> str:
+def summary(project: Path, results: Results) -> str:
     """All sections as text of at most 80 columns; why an axis is not among them comes last."""
-    parts = ["", textwrap.fill(f"{results.about}: {sizes(results.model)}", WIDTH)]
-    for section in sections(results.metrics):
-        parts += ["", section.title.upper()]
-        parts += [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in section.findings]
-        parts += ["", *columns(section.header, section.rows)] if section.rows else []
-    for said in (*results.refused.values(), MORE):
-        parts += ["", textwrap.fill(said, WIDTH, break_on_hyphens=False)]
-    return "\n".join([*parts, ""])
+    parts = [f"{results.about}: {results.sizes}", *results.refused.values(), MORE]
+    about, *rest = (textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in parts)
+    return "\n\n".join([about, *(section.text() for section in sections(project, results)), *rest]) + "\n"
+
+
+def markdown(project: Path, results: Results) -> str:
+    """The same as Markdown."""
+    parts = [f"{results.about}: {results.sizes}.", *(section.markdown() for section in sections(project, results))]
+    return "\n\n".join([*parts, *results.refused.values()]) + "\n"

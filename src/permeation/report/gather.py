@@ -1,59 +1,84 @@
-"""Write what git keeps of an axis: its metrics files and plots/<axis>/, from what its stages wrote."""
+"""Write what git keeps of an axis, its metrics files and plots/<axis>/, from what its stages wrote."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from permeation.frame.asked import Flat
 from permeation.frame.errors import PermeationError
-from permeation.frame.sealed import replacing, write_whole
-from permeation.frame.tables import as_json, read_json, write_rows
-from permeation.report.axes import Axis, collect, headlines
-from permeation.report.digits import settled
-from permeation.report.figures import heads, meaning, style, weights
+from permeation.frame.tables import read_json, whole_folder, write_json, write_rows
+from permeation.report.axes import MEANING, Axis, headlines
+from permeation.report.draw import save
+from permeation.report.figures import draw
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
-FIGURES = {"meaning": meaning.FIGURES, "weights": weights.FIGURES, "heads": heads.FIGURES}
+# Significant digits of a published number: processors agree on four, and on three where single tokens decide.
+DIGITS, FEW_DIGITS, DECIMALS = 4, 3, 6
+FEW = ("bits_at_1_05", "best_bits")
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on, without a build's label: +cpu or +cu128 is a machine's."""
-    return {"python": platform.python_version()} | {name: version(name).partition("+")[0] for name in PACKAGES}
+    """Python as 3.11, and the packages that results depend on without a build's label (+cpu, +cu128)."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python} | {name: version(name).partition("+")[0] for name in PACKAGES}
 
 
-def write_axis(axis: Axis, root: Path, outputs: Mapping[str, Path], parameters: Flat) -> None:
-    """Write root/metrics/*.json and root/plots/<axis>/ of an axis.
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """JSON with its floats as they are published; what is below 1e-6 is 0."""
+    if isinstance(value, float):
+        return round(float(f"{value:.{digits}g}"), DECIMALS) + 0.0  # + 0.0: no -0.0
+    if isinstance(value, Mapping):
+        return {key: rounded(each, FEW_DIGITS if key.startswith(FEW) else digits) for key, each in value.items()}
+    return [rounded(each, digits) for each in value] if isinstance(value, list) else value
 
-    Everything is made before anything is written, so that a report that fails leaves what was there. The file that says
-    of which run the others are is written last. Raises PermeationError where two stages write one key or one table.
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Two nested mappings in one; raises PermeationError where both have a value for one key."""
+    result = dict(first)
+    for key, value in second.items():
+        if key not in result:
+            result[key] = value
+        elif isinstance(value, Mapping) and isinstance(result[key], Mapping):
+            result[key] = merged(result[key], value, f"{path}{key}.")
+        else:
+            raise PermeationError(f"metrics: two stages write {path}{key}")
+    return result
+
+
+def write_axis(
+    axis: Axis, root: Path, inputs: Callable[[str], Path], parameters: Mapping[str, Any], device: str
+) -> None:
+    """Write root/metrics/*.json and root/plots/<axis>/; all is made before the metrics are written.
 
     Args:
-        outputs: by stage and by `axis.about`, the folder that it wrote.
-        parameters: what those outputs depend on.
+        inputs: gives the folder that a stage wrote.
+        parameters: the whole params.yaml; those that the axis depends on are recorded.
     """
-    files = collect(axis, {stage: read_json(outputs[stage] / "summary.json") for stage in axis.stages})
-    about = {name: read_json(outputs[name] / f"{name}.json") for name in axis.about}
-    files |= {axis.name: headlines(axis, files), axis.run: about | {"parameters": parameters, "versions": versions()}}
-    written = {name: as_json(settled(root / "metrics" / f"{name}.json", content)) for name, content in files.items()}
+    files: dict[str, Any] = {name: {} for name in axis.files}
+    for stage in axis.stages:
+        files = merged(files, read_json(inputs(stage) / "summary.json"))
+    about = {"model": read_json(inputs("model") / "model.json")}
+    if axis is not MEANING:
+        about["corpus"] = read_json(inputs("baseline") / "corpus.json")
+    recorded = {key: parameters[key] for key in axis.parameters}
+    files = rounded(files)
+    files[axis.name] = headlines(axis, files)
+    files[axis.run] = about | {"parameters": recorded, "device": device, "versions": versions()}
+    senses = files.get("sigma", {}).get("senses", {})
+    tables = [table for stage in axis.stages for table in sorted((inputs(stage) / "plots").glob("*.json"))]
+    with whole_folder(root / "plots" / axis.name) as folder:
+        for table in tables:
+            write_rows(folder / table.name, rows := rounded(read_json(table)))
+            if (figure := draw(table.stem, rows, senses)) is not None:
+                save(figure, folder / f"{table.stem}.png")
+    write_metrics(root, files)
 
-    style.use_style()
-    earlier = root / "plots" / axis.name
-    with replacing(earlier) as folder:
-        for stage in axis.stages:
-            for table in sorted((outputs[stage] / "plots").glob("*.json")):
-                if (folder / table.name).exists():
-                    raise PermeationError(f"plots/{axis.name}/{table.name}: two stages write it, the second is {stage}")
-                write_rows(folder / table.name, rows := settled(earlier / table.name, read_json(table)))
-                if rows and (draw := FIGURES[axis.name].get(table.stem)) is not None:
-                    style.save(draw(rows), folder / f"{table.stem}.png")
-    write_metrics(root, written)
 
-
-def write_metrics(root: Path, files: Mapping[str, str]) -> None:
-    """Write metrics files, each whole."""
+def write_metrics(root: Path, files: Mapping[str, Any]) -> None:
+    """Write metrics files by name."""
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
-        write_whole(root / "metrics" / f"{name}.json", content)
+        write_json(root / "metrics" / f"{name}.json", content)

@@ -1,86 +1,58 @@
-"""One HTML page of a run, made from what git keeps of it: `python -m permeation.report` writes report.html.
-
-The page is a function of metrics/, plots/ and this code. It holds its figures, runs no script and asks no network for
-anything; the same run gives the same bytes.
-"""
+"""One HTML page of a run, report.html: it holds its figures, runs no script and asks no network for anything."""
 
 from __future__ import annotations
 
 import base64
-import inspect
+import io
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from permeation.frame.asked import PLACES, WHERE, shown
-from permeation.frame.sealed import write_whole
-from permeation.report.figures import heads, meaning, weights
-from permeation.report.findings import sections, sizes
-from permeation.report.results import Results
+from permeation.report.axes import flat
+from permeation.report.claims import forest_rows
+from permeation.report.draw import save
+from permeation.report.figures import FIGURES, draw
+from permeation.report.findings import checked_claims, sections
+from permeation.report.results import Place, Results, git
 
 SCALE = 0.6  # CSS pixels per pixel of a figure, so that all figures' labels have the page's own size
-FIGURES = meaning.FIGURES | weights.FIGURES | heads.FIGURES
 
 
-def caption(name: str) -> str:
-    """The first paragraph of what the figure's function says of itself."""
-    draw: Any = FIGURES.get(name)
-    said = inspect.getdoc(draw) if draw else None
-    return " ".join((said or name).split("\n\n")[0].split())
-
-
-def page(results: Results, figures: Mapping[str, bytes]) -> str:
-    """The page as a string.
-
-    Args:
-        results: what is shown; any axis may lack.
-        figures: PNG files by <axis>/<table>; those that no section claims stand at the end.
-    """
-    found = sections(results.metrics)
-    claimed = {name for section in found for name in section.figures}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    images = {
-        Path(name).name: {
-            "data": base64.b64encode(png).decode(),
-            "width": SCALE * int.from_bytes(png[16:20]),
-            "table": f"plots/{name}.json",
-        }
-        for name, png in figures.items()
-    }
-    places = {f"{key}.{WHERE}" for key in PLACES}
-    return environment.get_template("report.html.jinja").render(
-        title=results.title,
-        words=results.parameters.get("words"),
-        sizes=sizes(results.model),
-        model=results.model,
-        corpus=results.corpus,
-        parameters={key: shown(value) for key, value in results.parameters.items() if key not in places},
-        versions=results.versions,
-        refused=results.refused,
+def write_page(root: Path, project: Path, parameters: Mapping[str, Any] | None) -> Path:
+    """Write root/report.html, of the axes whose results are of these parameters; gives its path."""
+    results = Results.read(Place("report", root), parameters)
+    pictures = [path for axis in results.runs for path in sorted((root / "plots" / axis).glob("*.png"))]
+    images = {path.stem: image(path.read_bytes(), f"plots/{path.parent.name}/{path.stem}.json") for path in pictures}
+    if figure := draw("claims", forest_rows(checked_claims(project, results).values()), {}):
+        save(figure, drawn := io.BytesIO())
+        images["claims"] = image(drawn.getvalue(), "metrics/claims.json")
+    found = sections(project, results)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
+    content = environment.get_template("report.html.jinja").render(
+        results=results,
+        run=next(iter(results.runs.values())),
+        parameters=flat(results.parameters),
+        written=f"{datetime.now(UTC):%Y-%m-%d}, {commit(project)}",
         sections=found,
         images=images,
-        others=[name for name in images if name not in claimed],
-        caption=caption,
+        captions={name: FIGURES[name].caption if name in FIGURES else name for name in images},
     )
-
-
-def write_page(results: Results) -> Path:
-    """Write report.html beside a run's metrics/ and plots/; gives its path."""
-    root = results.place.folder
-    figures = {
-        f"{axis}/{path.stem}": path.read_bytes()
-        for axis in results.runs
-        for path in sorted((root / "plots" / axis).glob("*.png"))
-    }
     target = root / "report.html"
-    write_whole(target, page(results, figures))  # an earlier page may be a link into DVC's cache
+    target.write_text(content, encoding="utf-8")
     return target
+
+
+def image(png: bytes, table: str) -> dict[str, Any]:
+    """A figure as the page has it."""
+    return {"data": base64.b64encode(png).decode(), "width": round(SCALE * int.from_bytes(png[16:20])), "table": table}
+
+
+def commit(project: Path) -> str:
+    """The commit that is checked out, in words."""
+    if (found := git(project, "rev-parse", "--short", "HEAD")) is None:
+        return "outside git"
+    return f"commit {found}{' with changes' if git(project, 'status', '--porcelain') else ''}"

@@ -1,31 +1,30 @@
-"""The results of a run, wherever they are, held to the parameters that stand beside them before anything is shown.
+"""The results of a run, wherever they are: in this folder, another one, or a commit.
 
-Each axis has a file that says of which model, text, words and settings it is (metrics/<axis>_run.json). Where
-params.yaml asks for something else, the axis is left out, and what differs is said. Where the axes meet
-(permeation.report.axes.HEADS) is run on demand: it is shown beside axes of the same run, and not missed elsewhere.
+An axis is shown where the parameters recorded in metrics/<axis>_run.json equal those of the params.yaml beside it, for
+the keys that the axis depends on. A folder of results without a params.yaml is shown as it is.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.asked import Flat, differences
 from permeation.frame.errors import PermeationError
-from permeation.report.axes import AXES, HEADS, Axis
+from permeation.report.axes import AXES, HEADS
 
 WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where results are read: a folder, or a commit of the project in it.
+    """Where results are read.
 
     Attributes:
-        name: as it was asked for. folder: the one that holds metrics/ and plots/. commit: None for files as they are.
+        name: as on the command line. folder: holds metrics/ and plots/. commit: None for the files as they are.
     """
 
     name: str
@@ -34,33 +33,57 @@ class Place:
 
     @classmethod
     def find(cls, project: Path, name: str) -> Place:
-        """What a name on the command line stands for.
-
-        That is `workspace`, a folder with results, a git commit, branch or tag, or a DVC experiment. Raises
-        PermeationError for anything else.
-        """
+        """The place of that name: `workspace`, a folder with results, a DVC experiment, or a git revision."""
         if name == WORKSPACE:
             return cls(name, project)
         if (project / name / "metrics").is_dir():
             return cls(name, project / name)
-        return cls(name, project, resolve(project, name))
+        commit = experiments(project).get(name) or git(project, "rev-parse", "--verify", f"{name}^{{commit}}")
+        if commit is None:
+            raise PermeationError(
+                f"{name!r} is no revision of this project; accepted: a git commit, branch or tag, the name of an "
+                f"experiment (dvc exp show), a folder with results, or {WORKSPACE}"
+            )
+        return cls(name, project, commit)
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str) -> str | None:
         """The content of a file; None where there is none."""
-        if self.commit is None:
-            file = self.folder / path
-            return file.read_bytes() if file.is_file() else None
-        command = ["git", "show", f"{self.commit}:./{path}"]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False)
-        return done.stdout if done.returncode == 0 else None
+        if self.commit is not None:
+            return git(self.folder, "show", f"{self.commit}:./{path}")
+        file = self.folder / path
+        return file.read_text(encoding="utf-8") if file.is_file() else None
 
     def json(self, path: str) -> Any:
-        """A JSON file; None where there is none. Raises PermeationError where it cannot be read."""
+        """A JSON file; None where there is none."""
         content = self.read(path)
         try:
             return None if content is None else json.loads(content)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise PermeationError(f"{self.name}: {path}: cannot be read as JSON: {error}") from error
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The parameters, a dataclass, as JSON holds them."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return found
+
+
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def experiments(project: Path) -> dict[str, str]:
+    """The commits of DVC's experiments by name, the latest first."""
+    listed = git(project, "for-each-ref", "--sort=-committerdate", "--format=%(refname) %(objectname)", "refs/exps")
+    found: dict[str, str] = {}
+    for line in (listed or "").splitlines():
+        # refs/exps/<2 digits>/<38 digits of the commit that it started from>/<name>; others are DVC's own.
+        ref, commit = line.split()
+        if len(parts := ref.split("/")) == 5 and len(parts[2]) == 2:
+            found.setdefault(parts[4], commit)
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,9 +93,8 @@ class Results:
     Attributes:
         place: where it was read.
         metrics: the metrics files by name, of the axes that are shown.
-        runs: by the name of such an axis, what it was run with: `model`, `corpus` (of the weights), `parameters`,
-            `versions`.
-        refused: by the name of an axis, in words, why it is not shown.
+        runs: by the name of such an axis, its `model`, `corpus` (not of meaning), `parameters`, `device`, `versions`.
+        refused: by the name of an axis, why it is not shown.
     """
 
     place: Place
@@ -81,106 +103,65 @@ class Results:
     refused: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, place: Place, asked: Flat | None, meeting: bool = True) -> Results:
-        """Read what can be shown at a place.
-
-        Raises PermeationError where nothing can.
+    def read(cls, place: Place, parameters: Mapping[str, Any] | None) -> Results:
+        """Read what can be shown at a place; raises PermeationError where nothing can.
 
         Args:
-            asked: the parameters that it is held to (permeation.report.asking); None for results that stand alone.
-            meeting: with what was found where the axes meet, too.
+            parameters: the params.yaml that the results have to be of; None for a folder without one.
         """
         found = cls(place)
         for axis in AXES:
-            found._read_axis(axis, asked)
+            if (run := place.json(f"metrics/{axis.run}.json")) is None:
+                if axis is not HEADS:
+                    found.refused[axis.name] = f"No results of {axis.name} (metrics/{axis.run}.json). {axis.remedy}"
+                continue
+            recorded = run["parameters"]
+            differing = [key for key in axis.parameters if parameters and recorded.get(key) != parameters[key]]
+            if differing:
+                found.refused[axis.name] = (
+                    f"The results of {axis.name} are not shown: params.yaml has another {', '.join(differing)}. "
+                    f"Run: {axis.remedy}"
+                )
+                continue
+            found.runs[axis.name] = run
+            files = {name: place.json(f"metrics/{name}.json") for name in axis.files}
+            found.metrics.update({name: content for name, content in files.items() if content is not None})
         if not found.runs:
             raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
-        if len(found.runs) == len(AXES):
-            one, other = (run["parameters"] for run in found.runs.values())
-            if apart := differences(one, other):
-                raise PermeationError(f"{place.name}: the two axes are of different runs: {'; '.join(apart)}")
-            # The claims are of both, and made by a stage after them.
-            claims, made_of = (place.json(f"metrics/{name}.json") for name in ("claims", "provenance"))
-            if claims is not None and made_of is not None and made_of["parameters"] == found.parameters:
-                found.metrics["claims"] = claims
-        if meeting:
-            found._read_meeting(HEADS, asked)
         return found
 
-    def _read_meeting(self, part: Axis, asked: Flat | None) -> None:
-        """Read what is of the run that is shown, and put its claims in the place of those that `report` wrote."""
-        run = self.place.json(f"metrics/{part.run}.json")
-        if run is None or differences(run["parameters"], self.parameters | (asked or {})):
-            return
-        self._show(part, run)
-        claims = self.place.json(f"metrics/{part.claims}.json")
-        if claims is not None and "claims" in self.metrics:
-            self.metrics["claims"] = self.metrics["claims"] | claims
-
-    def _read_axis(self, axis: Axis, asked: Flat | None) -> None:
-        remedy = f"Run: .venv/bin/dvc repro {axis.stage}"
-        if (run := self.place.json(f"metrics/{axis.run}.json")) is None:
-            self.refused[axis.name] = f"The {axis.name} axis has no results (metrics/{axis.run}.json). {remedy}"
-            return
-        if asked is not None and (other := differences(run["parameters"], asked)):
-            self.refused[axis.name] = (
-                f"The {axis.name} axis is not shown, for metrics/ has it with other parameters than params.yaml: "
-                f"{'; '.join(other)}. {remedy}"
-            )
-            return
-        self._show(axis, run)
-
-    def _show(self, axis: Axis, run: Any) -> None:
-        self.runs[axis.name] = run
-        for name in axis.files:
-            if (content := self.place.json(f"metrics/{name}.json")) is not None:
-                self.metrics[name] = content
+    def _first(self, key: str) -> Any:
+        return next((run[key] for run in self.runs.values() if key in run), None)
 
     @property
-    def parameters(self) -> Flat:
+    def model(self) -> dict[str, Any]:
+        """The model's facts."""
+        found: dict[str, Any] = self._first("model")
+        return found
+
+    @property
+    def corpus(self) -> dict[str, Any] | None:
+        """The text's facts, where an axis that has a text is shown."""
+        found: dict[str, Any] | None = self._first("corpus")
+        return found
+
+    @property
+    def parameters(self) -> dict[str, Any]:
         """All parameters that what is shown depends on."""
         return {key: value for run in self.runs.values() for key, value in run["parameters"].items()}
 
     @property
-    def model(self) -> dict[str, Any]:
-        """The model's facts; the axes agree on it, for both are held to the same parameters."""
-        return next(run["model"] for run in self.runs.values())
-
-    @property
-    def corpus(self) -> dict[str, Any] | None:
-        """The text's facts, where the weight axis is shown."""
-        return next((run["corpus"] for run in self.runs.values() if "corpus" in run), None)
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Of Python and of the packages, when the axes were gathered."""
-        return {name: version for run in self.runs.values() for name, version in run["versions"].items()}
-
-    @property
-    def title(self) -> str:
-        """Model and text; a quick run says so."""
-        quick = "QUICK RUN, of little text: " if self.parameters.get("quick") else ""
-        text = f" on {self.corpus['name']}" if self.corpus else ""
-        return f"{quick}{self.model['name']}{text}"
-
-    @property
     def about(self) -> str:
-        """Model, text and words in one line."""
-        words = f", words of {self.parameters['words']}" if "words" in self.parameters else ""
-        return f"{self.title}{words}"
+        """Model, text and words in one line; a quick run says so."""
+        words, quick = self.parameters.get("words"), self.parameters.get("quick")
+        text = f" on {self.corpus['name']}" if self.corpus else ""
+        return f"{'QUICK RUN: ' if quick else ''}{self.model['name']}{text}{f', words of {words}' if words else ''}"
 
-
-def resolve(project: Path, name: str) -> str:
-    """The commit that a git revision or the name of a DVC experiment stands for; raises PermeationError for others."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import SCMError, resolve_rev
-
-    try:
-        with Repo(str(project)) as repository:
-            return str(resolve_rev(repository.scm, name))
-    except (DvcException, SCMError) as error:
-        raise PermeationError(
-            f"{name!r} is no revision of this project; accepted: a git commit, branch or tag, the name of an "
-            f"experiment (dvc exp show), a folder with results, or {WORKSPACE}"
-        ) from error
+    @property
+    def sizes(self) -> str:
+        """The model's sizes in one line."""
+        model = self.model
+        return (
+            f"{model['n_layers']} layers of {model['n_heads']} heads, d_model {model['d_model']}, "
+            f"{model['n_parameters'] / 1e6:,.0f} million parameters"
+        )

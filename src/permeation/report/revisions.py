@@ -5,76 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from permeation.frame.asked import flat
-from permeation.meaning.likeness import Likeness, compare_curves, compare_means, on_grid
-from permeation.report.asking import results_at
-from permeation.report.axes import AXES, HEADS, MEANING
-from permeation.report.results import Place, Results
-from permeation.report.sections import columns
+from permeation.meaning.likeness import compare_curves, compare_means, correlation, on_grid
+from permeation.report.axes import AXES, MEANING, flat, headlines
+from permeation.report.results import Results
+from permeation.report.sections import columns, interval, number
 
 GRID_POINTS = 101
 RESAMPLES = 2000
+Curves = Mapping[str, Float[np.ndarray, "layers"]]
 
 
 @dataclass(frozen=True)
 class Revision:
-    """What is compared of a revision or a folder of results.
+    """What is compared of a place.
 
     Attributes:
-        results: what can be shown of it.
-        headlines: the headline figures of its axes, by dotted key.
-        g: word to curve, one value a layer; empty where the meaning axis is not shown.
+        results: what can be shown of it. headlines: by dotted key.
+        g: word to curve; empty where the meaning axis is not shown.
     """
 
     results: Results
     headlines: dict[str, Any]
-    g: dict[str, Float[np.ndarray, "layers"]]
+    g: Curves
 
     @classmethod
-    def read(cls, project: Path, name: str) -> Revision:
-        """Read a revision of the project, or a folder; raises PermeationError where it holds no results."""
-        place = Place.find(project, name)
-        results = results_at(place)
-        figures: dict[str, Any] = {}
-        for axis in (*AXES, HEADS):
-            if axis.name in results.runs:
-                figures |= flat(place.json(f"metrics/{axis.name}.json") or {})
-        rows = place.json("plots/meaning/g.json") if MEANING.name in results.runs else None
+    def of(cls, results: Results) -> Revision:
+        """The headlines and the curves of results."""
+        shown = [axis for axis in AXES if axis.name in results.runs]
+        rows = results.place.json("plots/meaning/g.json") if MEANING in shown else None
+        figures = {key: value for axis in shown for key, value in flat(headlines(axis, results.metrics)).items()}
         return cls(results, figures, curves_of(rows or ()))
 
     @property
     def name(self) -> str:
-        """As it was asked for."""
+        """As on the command line."""
         return self.results.place.name
 
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return str(self.results.model["name"])
 
-
-@dataclass(frozen=True)
-class RevisionPair:
-    """Two revisions, word by word and in the mean over the words they share."""
-
-    first: Revision
-    second: Revision
-    words: dict[str, Likeness]
-    mean: Likeness
-
-    @classmethod
-    def between(cls, first: Revision, second: Revision, seed: int) -> RevisionPair:
-        """Compare two revisions that share a word."""
-        return cls(first, second, *compare_words(first.g, second.g, seed))
-
-
-def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, "layers"]]:
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> Curves:
     """Word to g, one value a layer, from the rows of plots/meaning/g.json."""
     curves: dict[str, list[float]] = {}
     for row in rows:
@@ -83,89 +56,72 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Float[np.ndarray, 
     return {word: np.array(curve) for word, curve in curves.items()}
 
 
-def compare_words(
-    first: Mapping[str, Float[np.ndarray, "layers"]], second: Mapping[str, Float[np.ndarray, "_layers"]], seed: int
-) -> tuple[dict[str, Likeness], Likeness]:
-    """How alike g is, of each word that both have and of their means."""
-    shared = [word for word in first if word in second]
-    x, y = (on_grid(np.stack([each[word] for word in shared]), GRID_POINTS) for each in (first, second))
-    words = {word: compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)}
-    return words, compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
+def compare_g(revisions: Sequence[Revision], seed: int) -> list[dict[str, Any]]:
+    """How alike g is, for every two revisions: a record a word, and one for the mean, of the words that both have.
+
+    Where they share none, each word of the run with fewer words is compared with the mean of the other run's words;
+    `inside` is the share of depths at which it lies between their lowest and highest curve.
+    """
+    found: list[dict[str, Any]] = []
+    for one, other in combinations([each for each in revisions if each.g], 2):
+        shared = [word for word in one.g if word in other.g]
+        first, second = (one, other) if shared or len(one.g) <= len(other.g) else (other, one)
+        x, y = (on_grid(np.stack([each.g[word] for word in shared or each.g]), GRID_POINTS) for each in (first, second))
+        names = {"first": first.name, "second": second.name}
+        if shared:
+            pairs = zip(shared, x, y, strict=True)
+            found += [names | {"word": word} | asdict(compare_curves(*pair)) for word, *pair in pairs]
+            mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
+            found.append(names | {"word": "mean"} | asdict(mean))
+        else:
+            for word, curve in zip(first.g, x, strict=True):
+                inside = float(((y.min(axis=0) <= curve) & (curve <= y.max(axis=0))).mean())
+                alike = float(correlation(curve, y.mean(axis=0)))
+                found.append(names | {"word": word, "correlation": alike, "inside": inside})
+    return found
 
 
-def read_revisions(project: Path, names: Sequence[str]) -> list[Revision]:
-    """The revisions, in the order given."""
-    return [Revision.read(project, name) for name in names]
+def curve_rows(revisions: Sequence[Revision]) -> list[dict[str, Any]]:
+    """The curves to draw, a panel for each word of the first revision that has fewest words, and one for the mean.
+
+    A revision without a panel's word is drawn as the mean of its words, over the band of all of them.
+    """
+    with_g = [each for each in revisions if each.g]
+    words = min((each.g for each in with_g), key=len, default={})
+    rows: list[dict[str, Any]] = []
+    for word in [*words, "mean"]:
+        for each in with_g:
+            curves = np.stack([each.g[word]] if word in each.g else [*each.g.values()])
+            lines = [np.linspace(0, 1, curves.shape[1]), curves.mean(axis=0), curves.min(axis=0), curves.max(axis=0)]
+            for depth, g, low, high in zip(*(line.tolist() for line in lines), strict=True):
+                rows.append({"word": word, "revision": each.name, "depth": depth, "g": g, "low": low, "high": high})
+    return rows
 
 
-def compare_g(revisions: Sequence[Revision], seed: int) -> list[RevisionPair]:
-    """Every pair of the revisions that have g of a word in common, in the order given."""
-    pairs = combinations([each for each in revisions if each.g], 2)
-    return [RevisionPair.between(*pair, seed) for pair in pairs if pair[0].g.keys() & pair[1].g.keys()]
-
-
-def apart(revisions: Sequence[Revision]) -> list[str]:
-    """Which pairs have g and no word in common, in words."""
-    pairs = combinations([each for each in revisions if each.g], 2)
-    return [
-        f"{one.name} and {other.name} have no word in common: their g are not compared"
-        for one, other in pairs
-        if not one.g.keys() & other.g.keys()
-    ]
-
-
-def headline_table(revisions: Sequence[Revision]) -> str:
-    """All headline figures, a line each and a column a revision; then what is not compared, and why."""
-    keys = list(dict.fromkeys(key for each in revisions for key in each.headlines))
+def table(revisions: Sequence[Revision], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """The headline figures, a line each and a column a revision; then how alike g is; then what is not compared."""
+    keys = dict.fromkeys(key for each in revisions for key in each.headlines)
     rows = [(key, *(figure(each.headlines.get(key)) for each in revisions)) for key in keys]
+    parts = ["\n".join(f"{each.name}: {each.results.about}" for each in revisions)]
+    parts.append("\n".join(columns(("", *(each.name for each in revisions)), rows)))
+    alike = [said for row in comparisons if (said := _alike(row))]
     refused = [f"{each.name}: {said}" for each in revisions for said in each.results.refused.values()]
-    refused += apart(revisions)
-    runs = [f"{each.name}: {each.results.about}" for each in revisions]
-    return "\n".join([*runs, "", *columns(("", *(each.name for each in revisions)), rows), "", *refused]) + "\n"
+    return "\n\n".join([*parts, *("\n".join(lines) for lines in (alike, refused) if lines)]) + "\n"
+
+
+def _alike(row: Mapping[str, Any]) -> str | None:
+    """How alike two runs' g are: the means over shared words, or one run's word and the other's mean."""
+    if "inside" in row:
+        return (
+            f"{row['first']}'s {row['word']} against the mean of {row['second']}'s words: correlation of g "
+            f"{number(row['correlation'])}; {number(100 * row['inside'])} % of depths inside their band"
+        )
+    if row["word"] != "mean":
+        return None
+    r, rmse = (interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high"))) for name in ("correlation", "rmse"))
+    return f"{row['first']} against {row['second']}: correlation of the mean g {r}, RMSE {rmse}"
 
 
 def figure(value: Any) -> str:
     """A headline figure as text; a dash where there is none."""
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def table(comparisons: Sequence[RevisionPair]) -> str:
-    """g of every pair as text, a line per word and one for the mean."""
-    lines = [f"g on {GRID_POINTS} depths l/L, linear between layers; 95 % intervals from drawing words"]
-    for each in comparisons:
-        lines += ["", f"{title(each.first)}  against  {title(each.second)}", f"  {'':10} {'correlation':<24} RMSE"]
-        for word, likeness in (each.words | {"mean": each.mean}).items():
-            r = _with_interval(likeness.correlation, likeness.correlation_low, likeness.correlation_high)
-            lines.append(f"  {word:10} {r:<24} {_with_interval(likeness.rmse, likeness.rmse_low, likeness.rmse_high)}")
-    return "\n".join(lines) + "\n"
-
-
-def records(comparisons: Sequence[RevisionPair]) -> list[dict[str, Any]]:
-    """The comparisons as JSON objects, one per pair of revisions and word (and `mean`)."""
-    return [
-        {"first": each.first.name, "second": each.second.name}
-        | {"first_model": each.first.model, "second_model": each.second.model, "word": word}
-        | asdict(likeness)
-        for each in comparisons
-        for word, likeness in (each.words | {"mean": each.mean}).items()
-    ]
-
-
-def curve_rows(comparisons: Sequence[RevisionPair]) -> list[dict[str, Any]]:
-    """Each revision's g per word and layer, and its mean, for the figure."""
-    revisions = {each.name: each for pair in comparisons for each in (pair.first, pair.second)}
-    return [
-        {"revision": title(revision), "word": word, "depth": x, "g": float(y)}
-        for revision in revisions.values()
-        for word, curve in (revision.g | {"mean": np.mean(list(revision.g.values()), axis=0)}).items()
-        for x, y in zip(np.linspace(0, 1, len(curve)), curve, strict=True)
-    ]
-
-
-def title(revision: Revision) -> str:
-    """How a revision is called in print."""
-    return f"{revision.name} ({revision.model})"
-
-
-def _with_interval(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.4f}" if low is None or high is None else f"{value:.4f}  [{low:.4f}, {high:.4f}]"
+    return number(value) if isinstance(value, float) else "–" if value is None else str(value)

@@ -6,27 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from permeation.report.labels import label
-from permeation.report.sections import Metrics, Section, counted, plain, share
+from permeation.report.sections import Metrics, Section, counted, interval, number, share
 
-RATIOS = ("ratio, 95 % interval", "first layer kept, 95 % interval")  # the columns of `_ratios`
+RATIOS = ("ratio", "first layer kept")  # the columns of `_ratios`
 KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
+SMALL = 32  # components, as published
 
 
 def shared_subspace(pca: Metrics) -> Section:
     """How many components the heads' W_QK take."""
     forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
     tables: dict[str, Any] = {label(name): form["components_for_variance"] for name, form in forms.items()}
-    # The same heads in random directions, where that was measured.
     tables |= {f"{label(name)}, at random": table for name, table in pca.get("null", {}).items()}
-    shares = list(pca["components_for_variance"])
-    at = "90" if "90" in shares else shares[-1]
-    needed = pca["components_for_variance"][at]
+    shares, heads = pca["components_for_variance"], pca["n_heads"]
+    needed, random = shares["90"], pca.get("null", {}).get("gram", {}).get("90")
     return Section(
         "Do the heads share a small subspace?",
         [
-            f"{at} % of the variance of W_QK over the {pca['n_heads']} heads take {needed} components in gram form, "
-            f"{share(needed / pca['n_heads'])} of the number of heads.",
-            f"The first component alone explains {share(pca['explained_variance_ratio']['1'])}.",
+            f"{'Yes' if needed <= SMALL < heads else 'No'}: 90 % of the variance of W_QK over {heads} heads take "
+            f"{needed} components in gram form, {share(needed / heads)} of the number of heads; heads of the same "
+            f"sizes in random directions take {number(random)}.",
+            f"The first component explains {share(pca['explained_variance_ratio']['1'])}.",
         ],
         ("components for", *(f"{name} %" for name in shares)),
         [(name, *(str(table[s]) for s in shares)) for name, table in tables.items()],
@@ -38,15 +38,38 @@ def rebuilt_heads(perplexity: Metrics) -> Section:
     """What rebuilding W_QK from K components costs."""
     baseline = perplexity["baseline"]
     return Section(
-        "What does a model with rebuilt heads lose?",
+        "Does a model keep its perplexity with heads rebuilt from a few components?",
         [
-            _cheapest(perplexity, "K", "with W_QK rebuilt from K components"),
-            f"The untouched model has a perplexity of {baseline['perplexity']:.2f} on {baseline['tokens']:,} tokens in "
-            f"{baseline['windows']} windows; a ratio is over that, with a 95 % interval from the paired windows.",
+            _cheapest(perplexity, "K"),
+            f"The untouched model has a perplexity of {number(baseline['perplexity'])} on {baseline['tokens']:,} "
+            f"tokens in {baseline['windows']} windows. A ratio is over that; its interval is of the paired windows.",
         ],
         ("K", *RATIOS),
         _ratios(perplexity),
         ("perplexity",),
+    )
+
+
+def where_it_lives(perplexity: Metrics) -> Section:
+    """Which layers and which components the function is in."""
+    layers, bands = perplexity["layer_ratio"], perplexity["band_ratio"]
+    kept = perplexity["first_layer_kept"]["band_ratio"]
+    first, last = next(iter(bands)), next(reversed(bands))
+    worst, mildest = (choose(layers, key=layers.__getitem__) for choose in (max, min))
+    return Section(
+        "Is the function in the components of large variance?",
+        [
+            f"{'Yes' if bands[first] > bands[last] else 'No'}: to drop the components of most variance, {first}, "
+            f"multiplies the perplexity by {number(bands[first])}, to drop those of least, {last}, by "
+            f"{number(bands[last])}; where the first layer keeps its own, by {number(kept[first])} and "
+            f"{number(kept[last])}.",
+            f"Of {counted(len(layers), 'layer')} rebuilt one at a time from {perplexity['layer_components']} "
+            f"components, layer {worst} costs most (ratio {number(layers[worst])}) and layer {mildest} least "
+            f"({number(layers[mildest])}).",
+        ],
+        ("components dropped", "perplexity ratio", "first layer kept"),
+        [(band, number(ratio), number(kept[band])) for band, ratio in bands.items()],
+        ("layers", "bands"),
     )
 
 
@@ -55,7 +78,7 @@ def shared_heads(clusters: Metrics) -> Section:
     replaced = clusters["replaced_heads"]
     return Section(
         "Can heads share one W_QK?",
-        [_cheapest(clusters, "k", "with one W_QK for each of k clusters of heads")],
+        [_cheapest(clusters, "k")],
         ("k", *RATIOS, "heads replaced"),
         [(*row, str(replaced.get(row[0], "–"))) for row in _ratios(clusters)],
         ("clusters",),
@@ -65,65 +88,21 @@ def shared_heads(clusters: Metrics) -> Section:
 def bits_needed(rivals: Metrics) -> Section:
     """How few bits W_Q and W_K can be stored in, and by which method."""
     bits, best = rivals["bits_at_1_05"], rivals["best"]
-    low, high, foretold = (rivals[f"bits_at_1_05_{column}"] for column in ("low", "high", "foretold"))
-    reached = [method for method, value in bits.items() if value is not None]
-    said = (
-        f"At 5 % more perplexity {best} stores W_Q and W_K in the fewest bits a number: {rivals['best_bits']:.2f} "
-        f"[{rivals['best_bits_low']:.2f}, {rivals['best_bits_high']:.2f}] in place of 16."
-        if best is not None
-        else f"No run of {counted(len(bits), 'method')} stays within 5 % of the perplexity beside one that does not."
-    )
+    bounds = [rivals[f"bits_at_1_05_{end}"] for end in ("low", "high")]
+    methods = counted(len(bits), "method")
+    fewest = interval(*(rivals.get(f"best_bits{end}") for end in ("", "_low", "_high")))
     return Section(
-        "How few bits does attention need?",
+        "Can attention be stored in few bits?",
         [
-            said,
+            f"Yes: of {methods} {best} takes the fewest bits at 5 % more perplexity, {fewest} for each number of W_Q "
+            "and W_K in place of 16."
+            if best
+            else f"Open: no size of {methods} is within 5 % of the perplexity beside one that is not.",
             f"W_Q and W_K are {share(rivals['share_of_model'])} of the model's numbers; the others stay as they are.",
-            *_law(rivals),
         ],
-        ("method", "bits, 95 % interval", "foretold"),
-        [
-            (
-                method,
-                f"{bits[method]:.2f} [{low[method]:.2f}, {high[method]:.2f}]" if method in reached else "not bracketed",
-                "–" if foretold[method] is None else f"{foretold[method]:.2f}",
-            )
-            for method in bits
-        ],
+        ("method", "bits at 5 % more, 95 % interval"),
+        [(method, interval(bits[method], *(each[method] for each in bounds))) for method in bits],
         ("pareto",),
-    )
-
-
-def _law(rivals: Metrics) -> list[str]:
-    law = rivals["law"]
-    if law["c"] is None:
-        return []
-    factor = law["held_out_factor"]
-    held_out = "" if factor is None else f", right within a factor of {factor:.1f} in runs that it was not fitted to"
-    left_out = rivals["left_out"]
-    rest = f" {counted(left_out, 'run')} that it rules out {'was' if left_out == 1 else 'were'} not measured."
-    return [f"The log ratio is {law['c']:.1f} times the squared score error{held_out}.{rest if left_out else ''}"]
-
-
-def where_it_lives(locate: Metrics) -> Section:
-    """Which layers and which components the function is in."""
-    layers, bands, kept = locate["layer_ratio"], locate["band_ratio"], locate["first_layer_kept"]["band_ratio"]
-    worst, mildest = (choose(layers, key=lambda layer: layers[layer]) for choose in (max, min))
-    first, last = next(iter(bands)), next(reversed(bands))
-    return Section(
-        "Where does the function live?",
-        [
-            f"With W_QK of one layer alone rebuilt from {locate['components']} components, layer {worst} costs most "
-            f"(ratio {plain(layers[worst])}) and layer {mildest} least ({plain(layers[mildest])})."
-            if worst != mildest
-            else f"With W_QK of layer {worst} rebuilt from {locate['components']} components the ratio is "
-            f"{plain(layers[worst])}.",
-            f"To drop the components of least variance, {last}, gives a ratio of {plain(bands[last])}, to drop those "
-            f"of most, {first}, {plain(bands[first])}; where the first layer keeps its own, {plain(kept[last])} "
-            f"against {plain(kept[first])}.",
-        ],
-        ("components dropped", "perplexity ratio", "first layer kept"),
-        [(band, plain(ratio), plain(kept[band])) for band, ratio in bands.items()],
-        ("layers", "bands"),
     )
 
 
@@ -133,34 +112,23 @@ def _is_spectrum(part: Any) -> bool:
 
 def _ratios(table: Metrics) -> list[tuple[str, ...]]:
     """A row per K: the ratio with its interval, of all layers and of all but the first."""
+    ends = ("ratio", "ratio_low", "ratio_high")
     parts = (table, table["first_layer_kept"])
-    return [(key, *(_interval(part, key) for part in parts)) for key in table["ratio"]]
+    return [(key, *(interval(*(part[end][key] for end in ends)) for part in parts)) for key in table["ratio"]]
 
 
-def _interval(table: Metrics, key: str) -> str:
-    if table["ratio"][key] is None:
-        return "not measured"
-    ratio, low, high = (plain(table[column][key]) for column in ("ratio", "ratio_low", "ratio_high"))
-    return f"{ratio} [{low}, {high}]"
-
-
-def _cheapest(table: Metrics, name: str, how: str) -> str:
+def _cheapest(table: Metrics, name: str) -> str:
     """The first entry of the list that keeps the model, or how far the best one is from it."""
     partial = {key: ratio for key, ratio in table["ratio"].items() if key != "all" and ratio is not None}
+    if not partial:
+        return f"Open: no {name} short of all was measured."
     kept = next((key for key, ratio in partial.items() if ratio <= KEPT), None)
-    exact = table["ratio"].get("all")
-    whole = "" if exact is None else f" With all components it is {plain(exact)}."
     if kept is not None:
-        return f"{how[0].upper()}{how[1:]}, {name} = {kept} is the first to stay within 5 % of the perplexity.{whole}"
-    best = min(partial, key=lambda key: partial[key], default=None)
-    if best is None:
-        return f"No {name} short of all was measured.{whole}"
-    if len(partial) == 1:
-        return f"{how[0].upper()}{how[1:]}, {name} = {best} multiplies the perplexity by {plain(partial[best])}.{whole}"
-    tried = f"none of {name} = {', '.join(partial)}"
+        return f"Yes: {name} = {kept} is the first of {len(partial)} to stay within 5 % of the perplexity."
+    best = min(partial, key=partial.__getitem__)
     return (
-        f"{how[0].upper()}{how[1:]}, {tried} stays within 5 % of the perplexity: the "
-        f"best, {name} = {best}, multiplies it by {plain(partial[best])}.{whole}"
+        f"No: of {len(partial)} choices ({name} = {', '.join(partial)}) none stays within 5 % of the perplexity; the "
+        f"best, {name} = {best}, multiplies it by {number(partial[best])}."
     )
 
 
@@ -168,7 +136,7 @@ def _cheapest(table: Metrics, name: str, how: str) -> str:
 SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
     (("pca",), shared_subspace),
     (("perplexity",), rebuilt_heads),
+    (("perplexity",), where_it_lives),
     (("clusters",), shared_heads),
-    (("locate",), where_it_lives),
     (("rivals",), bits_needed),
 )

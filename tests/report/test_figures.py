@@ -1,0 +1,112 @@
+"""Figures and the page."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from permeation.report.draw import _scale
+from permeation.report.figures import FIGURES, FLOOR, draw
+from permeation.report.page import write_page
+from tests.report.conftest import PARAMETERS
+from tests.support.project import PROJECT
+from tests.support.sample_tables import sample_tables
+
+TABLES = sample_tables(1.0)
+
+
+def test_every_figure_has_a_table_and_a_caption() -> None:
+    assert {*FIGURES} == {*TABLES} | {"compare", "claims"}
+    assert all(spec.caption.endswith(".") for spec in FIGURES.values())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_figure_has_its_panels_and_labels(name: str) -> None:
+    figure = draw(name, TABLES[name], {})
+    assert figure is not None
+    assert figure.get_supylabel()
+    assert figure.get_supxlabel()
+    assert all(axis.has_data() for axis in figure.axes if axis.get_visible())
+    plt.close(figure)
+
+
+def test_no_rows_and_unknown_tables_make_no_figure() -> None:
+    assert draw("g", [], {}) is None
+    assert draw("unknown", TABLES["g"], {}) is None
+
+
+def test_the_senses_are_named_in_the_panels_of_sigma() -> None:
+    figure = draw("sigma", TABLES["sigma"], {"bank": {"A": "finance", "B": "river"}})
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["zinc", "bank (A = finance)", "alto"]
+    plt.close(figure)
+
+
+def test_a_map_has_layer_0_at_the_bottom_and_one_scale() -> None:
+    figure = draw("head_roles", TABLES["head_roles"], {})
+    assert figure is not None
+    images = [axis.images[0] for axis in figure.axes if axis.images]
+    assert all(image.origin == "lower" for image in images)
+    assert len({image.get_clim() for image in images}) == 1
+    assert np.asarray(images[0].get_array())[0, 3] == 1.5  # layer 0, head 3
+    plt.close(figure)
+
+
+def test_the_frontier_has_no_line_and_cuts_nothing_off() -> None:
+    rows = [row | {"low": 0.9} for row in TABLES["pareto"]]  # intervals that reach below 1
+    figure = draw("pareto", rows, {})
+    assert figure is not None
+    (axis,) = figure.axes
+    low, high = axis.get_ylim()
+    left, right = axis.get_xlim()
+    shown = [row for row in rows if row["ratio"] <= 2]
+    assert low < FLOOR
+    assert all(row["ratio"] - 1 < high and left < row["bits"] < right for row in shown)
+    assert all(line.get_linestyle() in ("None", "--") for line in axis.lines)
+    plt.close(figure)
+
+
+def test_a_scale_keeps_the_order_and_reaches_infinity() -> None:
+    for known in ([0.0, 1.0, 2.0], [1.0, 10.0, 1000.0]):
+        scale = _scale(known)
+        assert 0 == scale(float("-inf")) < scale(known[0]) < scale(known[1]) < scale(known[2]) < scale(float("inf"))
+    assert _scale([3.0])(3.0) == 0.05
+
+
+class Tags(HTMLParser):
+    """The tags of a page, those that are open, and the addresses that it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_no_network(run: Path) -> None:
+    content = write_page(run, PROJECT, PARAMETERS).read_text()
+    tags = Tags()
+    tags.feed(content)
+    assert not tags.open
+    assert all(address.startswith(("data:", "#")) for address in tags.addresses)
+    assert "<script" not in content
+    assert content.count("data:image/png") == len(TABLES) + 1  # and the claims
+    assert re.search(r"Computed on cpu; page written \d{4}-\d\d-\d\d, commit [0-9a-f]+", content)
+    assert "perplexity.context" in content
+
+
+def test_the_page_shows_the_axes_that_match(run: Path) -> None:
+    content = write_page(run, PROJECT, PARAMETERS | {"words": "other.yaml"}).read_text()
+    assert "params.yaml has another words" in content
+    assert "Do the heads share a small subspace?" in content
+    assert "Is the response over depth" not in content
