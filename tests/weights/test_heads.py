@@ -1,5 +1,6 @@
 """The weight axis: identities of W_QK, its kernels, its principal components and its injection."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch import Tensor
 from permeation.frame.errors import PermeationError
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_folded
-from permeation.weights.cluster import agreement, k_means, silhouette
+from permeation.weights.cluster import compare_forms, k_means
 from permeation.weights.forms import circuit_kernel, gram_kernel
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
-from permeation.weights.pca import KernelPca, fit_pca, share_table
+from permeation.weights.pca import KernelPca, fit_pca
 from tests.support import tiny
 
 TOKENS = torch.arange(2, 34).view(2, 16)
@@ -93,9 +94,24 @@ def test_coefficients_keep_the_distances_between_heads() -> None:
     )
 
 
-def test_components_for_a_share_of_the_variance() -> None:
+def test_a_k_list_takes_counts_shares_and_all() -> None:
     pca = KernelPca(torch.tensor([5.0, 3.0, 1.0, 1.0]).double(), torch.eye(4).double(), centred=False)
-    assert share_table(pca, (0.5, 0.8, 0.81, 0.99)) == {"50": 1, "80": 2, "81": 3, "99": 4}
+    assert pca.share_table((0.5, 0.8, 0.81, 0.99)) == {"50": 1, "80": 2, "81": 3, "99": 4}
+    assert [pca.number_of(asked) for asked in (1, 4, 5, "50%", "80%", "81%", "all")] == [1, 4, None, 1, 2, 3, 4]
+    alike = KernelPca(torch.zeros(4).double(), torch.eye(4).double(), centred=True)
+    assert alike.share_table((0.5, 0.99)) == {"50": 0, "99": 0}
+    assert not alike.explained_variance_ratio.any()
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_bands_are_what_the_components_before_and_behind_leave(center: bool) -> None:
+    pca = fit_pca(gram_kernel(random_heads()), center)
+    bands = pca.bands(3)
+    assert [i for band in bands for i in band] == list(range(12 - center))
+    M = gram_form(random_heads()).flatten(1)
+    without = [M - pca.mixing_without(band) @ M for band in bands]
+    torch.testing.assert_close(sum(without), M - M.mean(dim=0) if center else M)
+    torch.testing.assert_close(without[0], pca.mixing(len(bands[0])) @ M - (M.mean(dim=0) if center else 0))
 
 
 def test_heads_planted_in_two_dimensions_need_two_components() -> None:
@@ -120,7 +136,7 @@ def test_injection_gives_the_wanted_gram_form_and_leaves_the_rest() -> None:
 def test_a_key_matrix_of_lower_rank_is_named() -> None:
     heads = random_heads()
     heads.W_K[1, 0, :, 3] = heads.W_K[1, 0, :, 2]
-    with pytest.raises(PermeationError, match=r"W_K of head 1\.0 has linearly dependent columns"):
+    with pytest.raises(PermeationError, match=r"W_K of key head 1\.0 has linearly dependent columns"):
         GramInjection.fit(heads)
 
 
@@ -137,10 +153,11 @@ def test_injection_changes_the_logits_and_is_undone(family: str) -> None:
         torch.testing.assert_close(network(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
 
 
-def test_injection_is_undone_after_an_error(family: str) -> None:
-    network = tiny.model(family)
-    before = network(TOKENS).logits
-    with pytest.raises(KeyboardInterrupt), injected(network, torch.zeros_like(read_heads(network).W_Q)):
+def test_injection_is_undone_after_an_error_also_where_weights_require_grad(family: str) -> None:
+    network = tiny.model(family).requires_grad_()
+    before, own = network(TOKENS).logits, read_heads(network)
+    with pytest.raises(KeyboardInterrupt), injected(network, GramInjection.fit(own).mixed(torch.ones(12, 12))):
+        assert not torch.equal(network(TOKENS).logits, before)
         raise KeyboardInterrupt
     assert torch.equal(network(TOKENS).logits, before)
 
@@ -205,33 +222,25 @@ def test_planted_groups_agree_and_stand_apart() -> None:
     rng = np.random.default_rng(0)
     planted = np.repeat(np.arange(3), 20)
     points = 10 * np.eye(3)[planted] + rng.normal(size=(60, 3))
-    found = k_means(points, 3, seed=0).labels
-    shuffled = rng.permutation(planted)
-    indices = agreement({"found": found, "planted": planted, "shuffled": shuffled})
-    assert indices["found_planted"] == 1
-    assert abs(indices["found_shuffled"]) < 0.1
-    apart, mixed = silhouette(points, found), silhouette(points, shuffled)
-    assert apart is not None
-    assert mixed is not None
-    assert apart > 0.7
-    assert mixed < 0
-    assert silhouette(points, np.zeros(60, dtype=np.int64)) is None
-    assert silhouette(points, np.arange(60)) is None
+    found = k_means(points, 3, seed=0)
+    shuffled = replace(found, labels=rng.permutation(planted))
+    groups = {
+        3: {"gram": found, "circuit": shuffled},
+        1: dict.fromkeys(("gram", "circuit"), k_means(points, 1, seed=0)),
+    }
+    compared = compare_forms({"gram": points, "circuit": points}, groups, per_layer=20)
+    agreement, apart = compared["agreement"], compared["silhouette"]
+    assert agreement["gram_layer"]["3"] == 1
+    assert agreement["gram_circuit"]["3"] == pytest.approx(0, abs=0.1)
+    assert apart["gram"]["3"] > 0.7
+    assert apart["circuit"]["3"] < 0
+    assert apart["gram"]["1"] is None
 
 
 def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_heads: Heads) -> None:
-    pca = fit_pca(gram_kernel(gpt2_heads), center=True)
-    assert share_table(pca, (0.5, 0.8, 0.9, 0.95)) == {"50": 9, "80": 54, "90": 82, "95": 103}
-
-
-def test_real_gpt2_in_circuit_form(gpt2_heads: Heads) -> None:
-    pca = fit_pca(circuit_kernel(gpt2_heads), center=True)
-    assert share_table(pca, (0.5, 0.8, 0.9, 0.95)) == {"50": 20, "80": 68, "90": 94, "95": 111}
-
-
-def test_a_k_list_takes_counts_shares_and_all() -> None:
-    pca = KernelPca(torch.tensor([5.0, 3.0, 1.0, 1.0]).double(), torch.eye(4).double(), centred=False)
-    assert [pca.number_of(asked) for asked in (1, 4, 5, "50%", "80%", "81%", "all")] == [1, 4, None, 1, 2, 3, 4]
+    shares, gram, circuit = (0.5, 0.8, 0.9, 0.95), gram_kernel(gpt2_heads), circuit_kernel(gpt2_heads)
+    assert list(fit_pca(gram, center=True).share_table(shares).values()) == [9, 54, 82, 103]
+    assert list(fit_pca(circuit, center=True).share_table(shares).values()) == [20, 68, 94, 111]
 
 
 def test_components_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -249,17 +258,3 @@ def test_signs_of_components_and_numbers_of_clusters_are_not_left_to_chance() ->
     assert (largest > 0).all()
     labels = k_means(pca.coefficients.numpy(), 4, seed=0).labels
     assert list(dict.fromkeys(labels.tolist())) == [0, 1, 2, 3]
-
-
-def test_heads_that_are_all_alike_have_no_variance_and_no_error() -> None:
-    kernel = torch.ones(6, 6, dtype=torch.float64)
-    pca = fit_pca(kernel, center=True)
-    pca = KernelPca(torch.zeros_like(pca.eigenvalues), pca.vectors, centred=True)
-    assert share_table(pca, (0.5, 0.99)) == {"50": 0, "99": 0}
-    assert not pca.explained_variance_ratio.any()
-
-
-def test_the_circuit_kernel_is_that_of_the_forms_themselves() -> None:
-    heads = random_heads(kv_heads=2)
-    forms = (heads.queries @ heads.keys.mT).flatten(1)
-    torch.testing.assert_close(circuit_kernel(heads), forms @ forms.T)

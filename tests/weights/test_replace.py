@@ -1,5 +1,6 @@
-"""One loop measures every changed model, and what it keeps is enough to compute its table again."""
+"""One way to measure a changed model, and what it keeps is enough to compute its table again."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from permeation.config import Config
+from permeation.frame.engine import Local
 from permeation.frame.journal import Journal
 from permeation.frame.tables import read_json
 from permeation.perplexity.fast import prepare_for_scoring
@@ -16,103 +17,107 @@ from permeation.perplexity.ratio import Baseline
 from permeation.perplexity.windows import Windows
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import GramInjection
-from permeation.weights.replace import (
-    Change,
-    Context,
-    Job,
-    Measured,
-    Scorer,
-    Unmeasured,
-    measure_all,
-    mixing_job,
-    write_measured,
-)
+from permeation.weights.replace import Change, Job, Measured, Scorer, measure, mixing_job, ratio_tables, write_measured
 from tests.support import tiny
 
 
 @pytest.fixture
-def context(config: Config, tmp_path: Path) -> Context:
+def scorer() -> Scorer:
     network = prepare_for_scoring(tiny.model("llama"), "float32", 16)
-    tokens = torch.randint(9, (8, 16), generator=torch.Generator().manual_seed(0))
-    settings = replace(config.perplexity, tolerance=None, batch_size=2)
-    empty = Baseline(Windows(tokens, torch.arange(8)), np.zeros(8))
-    untouched = Baseline(empty.windows, empty.score(network, settings, lambda _: None))
-    return Context(Scorer(lambda: network, untouched, settings), Journal(tmp_path / "journal", "base"))
+    windows = Windows(torch.randint(9, (8, 16), generator=torch.Generator().manual_seed(0)), torch.arange(8))
+    untouched = Baseline(windows, Baseline(windows, np.zeros(8)).score(network, None, 2))
+    return Scorer(lambda: network, untouched, tolerance=None, batch_size=2)
 
 
-def half_queries(context: Context) -> Change:
-    return Change({"W_Q": read_heads(context.scorer.model).W_Q / 2}, {"halves": 1.0})
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal", "base")
 
 
-def measured(context: Context, *jobs: Job | Unmeasured) -> list[Measured]:
-    return list(measure_all(jobs, context, lambda _: None))
+def run(scorer: Scorer, journal: Journal, *jobs: Job) -> list[Measured]:
+    return list(measure(jobs, scorer, journal, Local()))
 
 
-def test_a_row_can_be_computed_again_from_what_is_kept(context: Context, tmp_path: Path) -> None:
-    rows = measured(
-        context,
-        Job({"k": 1}, lambda: half_queries(context), columns={"asked": "one"}),
-        Unmeasured({"asked": "many", "k": 99}, "more than there are"),
+def half_queries(scorer: Scorer) -> Change:
+    return Change({"W_Q": read_heads(scorer.model).W_Q / 2}, {"halves": 1.0})
+
+
+def never() -> Change:
+    raise AssertionError("made again")
+
+
+def test_a_row_can_be_computed_again_from_what_is_kept(scorer: Scorer, journal: Journal, tmp_path: Path) -> None:
+    jobs = (
+        Job({"k": 1}, lambda: half_queries(scorer), {"asked": "one"}),
+        Job({"k": 99}, None, {"asked": "many"}),  # more than the model has
         Job({"k": 0}, lambda: Change({})),
     )
-    write_measured(tmp_path, rows, context.baseline)
-    nll, table = np.load(tmp_path / "nll.npy"), read_json(tmp_path / "rows.json")
+    write_measured(tmp_path, run(scorer, journal, *jobs), scorer.baseline)
+    nll, (half, refused, untouched) = np.load(tmp_path / "nll.npy"), read_json(tmp_path / "rows.json")
     assert nll.shape == (4, 8)
-    assert np.array_equal(nll[0], context.baseline.nll)
-    assert table[0]["ratio"] == pytest.approx(np.exp(np.nanmean(nll[1] - nll[0]) / 15))
-    assert table[0] | {"asked": "one", "k": 1, "halves": 1.0, "tokens": 8 * 15, "windows": 8, "note": None} == table[0]
-    assert table[0]["low"] < table[0]["ratio"] < table[0]["high"] != 1.0
-    assert (table[1]["ratio"], table[1]["note"]) == (None, "more than there are")
+    assert np.array_equal(nll[0], scorer.baseline.nll)
+    assert list(half) == ["asked", "k", "ratio", "low", "high", "tokens", "windows", "halves"]
+    assert half["ratio"] == pytest.approx(np.exp(np.nanmean(nll[1] - nll[0]) / 15))
+    assert half["low"] < half["ratio"] < half["high"] != 1.0
+    assert (half["asked"], half["k"], half["halves"], half["tokens"], half["windows"]) == ("one", 1, 1.0, 8 * 15, 8)
+    assert (refused["asked"], refused["ratio"]) == ("many", None)
     assert np.isnan(nll[2]).all()
-    assert table[2]["ratio"] == 1.0
-    assert [row.there for row in rows] == [True, False, True]
+    assert untouched["ratio"] == 1.0
 
 
-def test_what_the_journal_knows_is_not_made_again(context: Context) -> None:
-    first = measured(context, Job({"k": 1}, lambda: half_queries(context)))
-
-    def never() -> Change:
-        raise AssertionError("made again")
-
-    (again,) = measured(context, Job({"k": 1}, never))
-    assert again.row == first[0].row
-    assert np.array_equal(again.nll, first[0].nll)
-
-
-def test_progress_is_told_the_same_for_every_job(context: Context) -> None:
-    for _ in ("measured", "recalled"):
-        told: list[int] = []
-        list(measure_all([Job({"k": 1}, lambda: half_queries(context))], context, told.append))
-        assert sum(told) == context.tokens_per_job == 8 * 16
+def test_what_the_journal_knows_is_not_made_again(scorer: Scorer, journal: Journal) -> None:
+    (first,) = run(scorer, journal, Job({"k": 1}, lambda: half_queries(scorer)))
+    # The same key twice, as where a share of the variance is one of the counts; and a new one behind it.
+    new = (Job({"k": 2}, lambda: Change({}), {"asked": "2"}), Job({"k": 2}, lambda: Change({}), {"asked": "50%"}))
+    again, two, same, three = run(
+        scorer, journal, Job({"k": 1}, never), *new, Job({"k": 3}, lambda: half_queries(scorer))
+    )
+    assert again.row == first.row
+    assert np.array_equal(again.nll, first.nll)
+    assert (two.row, two.row["ratio"]) == (same.row | {"asked": "2"}, 1.0)
+    assert three.row == first.row | {"k": 3}
 
 
-def test_the_first_windows_are_always_as_many(context: Context) -> None:
-    loose = replace(context, scorer=replace(context.scorer, settings=replace(context.scorer.settings, tolerance=0.5)))
-    for count in (2, 3, 2):  # the journal knows which
-        (row,) = measured(loose.first(count), Job({}, lambda: half_queries(context)))
-        assert row.nll.size == count
+def test_weights_of_one_change_exist_at_a_time(scorer: Scorer, journal: Journal) -> None:
+    made: list[Any] = []
+
+    def change() -> Change:
+        assert all(weights() is None for weights in made)
+        weights = read_heads(scorer.model).W_Q.clone()
+        made.append(weakref.ref(weights))
+        return Change({"W_Q": weights})
+
+    assert len(run(scorer, journal, *(Job({"k": k}, change) for k in range(3)))) == len(made) == 3
+
+
+def test_a_job_takes_exactly_its_windows(scorer: Scorer, journal: Journal) -> None:
+    loose = replace(scorer, tolerance=0.5)
+    for windows in (2, 3, 2):  # the journal knows which
+        (found,) = run(loose, journal, Job({}, lambda: half_queries(scorer), windows=windows))
+        assert found.row["windows"] == found.nll.size == windows
 
 
 @pytest.mark.parametrize("layers", [range(3), range(1, 3), range(2, 3)])
-def test_only_the_heads_of_these_layers_are_mixed(context: Context, layers: range) -> None:
-    heads = read_heads(context.scorer.model)
-    injection = GramInjection.fit(heads)
-    job = mixing_job({}, injection, lambda: torch.full((12, 12), 1 / 12, dtype=torch.float64), layers)
-    change = job.change()
+def test_only_the_heads_of_these_layers_are_mixed(scorer: Scorer, layers: range) -> None:
+    heads = read_heads(scorer.model)
+    job = mixing_job({}, GramInjection.fit(heads), lambda: torch.full((12, 12), 1 / 12).double(), layers)
+    assert job.change is not None
+    W_Q = job.change().weights["W_Q"]
     kept = [layer for layer in range(3) if layer not in layers]
-    torch.testing.assert_close(change.weights["W_Q"][kept], heads.W_Q[kept])
-    moved = (change.weights["W_Q"] - heads.W_Q).flatten(1).norm(dim=1)
-    assert (moved[list(layers)] > 0.1).all()
-    assert job.first_layer == layers.start
-    # Blocks that are passed over change nothing.
-    whole = Job({"whole": True}, job.change)
-    part, every = measured(context, Job({"part": True}, job.change, job.first_layer), whole)
-    assert np.array_equal(part.nll, every.nll)
+    torch.testing.assert_close(W_Q[kept], heads.W_Q[kept])
+    assert ((W_Q - heads.W_Q).flatten(1).norm(dim=1)[list(layers)] > 0.1).all()
 
 
-def test_a_head_without_queries_does_not_hide_the_others(context: Context) -> None:
-    heads = read_heads(context.scorer.model)
-    W_Q: Any = heads.W_Q.clone()
+def test_a_head_without_queries_does_not_hide_the_others(scorer: Scorer) -> None:
+    heads = read_heads(scorer.model)
+    W_Q = heads.W_Q.clone()
     W_Q[1, 2] = 0
     injection = GramInjection.fit(replace(heads, W_Q=W_Q))
     assert injection.relative_change(W_Q.double() * 2).tolist() == pytest.approx([1.0] * 11)
+
+
+def test_tables_hold_both_choices_of_layers() -> None:
+    numbers = {"ratio": 2.0, "low": 1.0, "high": 3.0}
+    rows = [{"k": 4, "replaced": "all layers", **numbers}, {"k": 4, "replaced": "all layers but the first", **numbers}]
+    one = {"ratio": {"4": 2.0}, "ratio_low": {"4": 1.0}, "ratio_high": {"4": 3.0}}
+    assert ratio_tables(rows, "k") == one | {"first_layer_kept": one}

@@ -14,7 +14,7 @@ from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.heads import Heads, gathered, gram_form, read_heads
 from permeation.weights.inject import injected
 from permeation.weights.moments import Moments, collect, symmetric_root, triangular_root
-from permeation.weights.pca import fit_pca, share_table
+from permeation.weights.pca import fit_pca
 from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
 from tests.support import tiny
 
@@ -24,7 +24,7 @@ WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(
 def folded(family: str) -> tuple[object, Heads, Moments]:
     network = tiny.model(family)
     fold_norms(network)
-    return network, read_heads(network), collect(network, WINDOWS, 4, lambda _: None)
+    return network, read_heads(network), collect(network, WINDOWS.split(4))
 
 
 def inputs(network: object) -> Tensor:
@@ -79,29 +79,19 @@ def test_a_layer_at_a_time_is_all_at_once() -> None:
     torch.testing.assert_close(moments.part(slice(1, 3)).second, moments.second[1:3])
 
 
-def test_the_score_norm_is_the_mean_squared_score(family: str) -> None:
-    """‖A‖² = E (q·k)² over independent queries and keys, biases included."""
+def test_the_score_norm_is_the_mean_squared_score_or_its_variance_over_keys(family: str) -> None:
+    """‖A‖² = E (q·k)² over independent queries and keys, biases included; without the mean key, E_q Var_k (q·k)."""
     network, heads, moments = folded(family)
     moments = replace(moments, tokens=torch.tensor(10**12))  # no shrinkage: the identity is exact
     x = inputs(network).float()[:, None]
     q, k = x @ heads.W_Q, x @ heads.W_K.repeat_interleave(heads.W_Q.shape[1] // heads.W_K.shape[1], 1)
     if heads.b_Q is not None and heads.b_K is not None:
         q, k = q + heads.b_Q[:, :, None], k + heads.b_K[:, :, None]
-    expected = (q @ k.mT).double().square().mean(dim=(2, 3)).flatten()
-    torch.testing.assert_close(score_kernel(heads, moments).diagonal(), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_without_the_mean_key_the_score_norm_is_the_variance_over_keys(family: str) -> None:
-    """‖A‖² = E_q Var_k (q·k): what a query scores with all keys alike, b_K too, does not count."""
-    network, heads, moments = folded(family)
-    moments = replace(moments, tokens=torch.tensor(10**12))
-    x = inputs(network).float()[:, None]
-    q, k = x @ heads.W_Q, x @ heads.W_K.repeat_interleave(heads.W_Q.shape[1] // heads.W_K.shape[1], 1)
-    if heads.b_Q is not None and heads.b_K is not None:
-        q, k = q + heads.b_Q[:, :, None], k + heads.b_K[:, :, None]
-    expected = (q @ k.mT).double().var(dim=3, correction=0).mean(dim=2).flatten()
-    kernel = score_kernel(heads, moments, mean_key=False)
-    torch.testing.assert_close(kernel.diagonal(), expected, atol=1e-4, rtol=1e-4)
+    scores = (q @ k.mT).double()
+    expected = scores.square().mean(dim=(2, 3)), scores.var(dim=3, correction=0).mean(dim=2)
+    for mean_key, squares in zip((True, False), expected, strict=True):
+        kernel = score_kernel(heads, moments, mean_key)
+        torch.testing.assert_close(kernel.diagonal(), squares.flatten(), atol=1e-4, rtol=1e-4)
 
 
 def turned(heads: Heads, pairs: list[tuple[int, int]] | None) -> Heads:
@@ -200,5 +190,5 @@ def test_shared_components_exceed_the_null() -> None:
 def test_real_gpt2_shares_more_than_random_heads_in_circuit_form(gpt2_heads: Heads) -> None:
     """20 / 68 / 94 / 111 components against 34 / 79 / 102 / 115 of random frames with the same singular values."""
     null = fit_pca(random_circuit_kernel(gpt2_heads, torch.Generator().manual_seed(0)), center=True)
-    counts = list(share_table(null, (0.5, 0.8, 0.9, 0.95)).values())
+    counts = list(null.share_table((0.5, 0.8, 0.9, 0.95)).values())
     np.testing.assert_allclose(counts, [34, 79, 102, 115], atol=1)

@@ -86,7 +86,7 @@ def look_schedule(count: int) -> list[int]:
 
 
 def untouched_nll(
-    model: Any, batches: Iterable[Int[Tensor, "batch context"]], journal: Journal
+    model: Any, batches: Iterable[Int[Tensor, "_batch context"]], journal: Journal
 ) -> Float[np.ndarray, "windows"]:
     """Σ NLL of every window by the model as it is, kept in the journal batch by batch."""
 

@@ -130,7 +130,7 @@ def triangular_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d
 
 
 @torch.inference_mode()
-def collect(model: Any, batches: Iterable[Int[Tensor, "batch context"]]) -> Moments:
+def collect(model: Any, batches: Iterable[Int[Tensor, "_batch context"]]) -> Moments:
     """Run the model over windows and add up the moments of what W_Q and W_K read; memory is O(L d²).
 
     With folded norms (permeation.models.fold) this is the input of the folded weights. Raises PermeationError

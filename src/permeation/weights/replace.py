@@ -29,6 +29,7 @@ from permeation.weights.inject import GramInjection, injected
 # dominate, where W_K is ill-conditioned because its norm has small scales.
 ALL, ALL_BUT_FIRST = "all layers", "all layers but the first"
 REPLACED = {ALL: 0, ALL_BUT_FIRST: 1}
+NUMBERS = ("ratio", "low", "high", "tokens", "windows")  # what a row says of its measurement
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Job:
     @property
     def entry(self) -> dict[str, Any]:
         """Its key in the journal."""
-        return {**self.key, **({} if self.windows is None else {"windows": self.windows})}
+        return {**self.key, "windows": self.windows}
 
 
 @dataclass(frozen=True)
@@ -99,51 +100,43 @@ class Scorer(ModelRun):
         tolerance: float | None,
         batch_size: int | Literal["auto"],
     ) -> Scorer:
-        """The checkpoint in the folder `model`, against what the stage `baseline` wrote; workers read it too."""
+        """The checkpoint in the folder `model`, against what the stage `baseline` wrote."""
         untouched = Baseline.read(baseline)
-        read = partial(_scored_model, model, fold_norm, device, dtype, untouched.windows.tokens.shape[1])
+        read = partial(_read, model, fold_norm, device, dtype, untouched.windows.tokens.shape[1])
         return cls(read, untouched, tolerance, batch_size, folders=(model,))
 
     def __call__(self, task: tuple[Change, int | None]) -> dict[str, Any]:
         """The model's NLL per window with the change in place, and the change's facts, as the journal keeps them."""
         change, windows = task
-        baseline, tolerance = (
-            (self.baseline, self.tolerance) if windows is None else (self.baseline.first(windows), None)
-        )
         with injected(self.model, **change.weights):
-            nll = baseline.score(self.model, tolerance, self.batch_size)
+            if windows is None:
+                nll = self.baseline.score(self.model, self.tolerance, self.batch_size)
+            else:
+                nll = self.baseline.first(windows).score(self.model, None, self.batch_size)
         return {"nll": nll.tolist(), "facts": dict(change.facts)}
 
-    def measured(self, job: Job, kept: Mapping[str, Any]) -> Measured:
-        """The job's line of the table."""
-        nll = np.array(kept["nll"])
-        found = self.baseline.ratio(nll)
-        numbers = {"ratio": found.value, "low": found.low, "high": found.high}
-        counts = {"tokens": found.tokens, "windows": found.windows}
-        return Measured({**job.columns, **job.key, **numbers, **counts, **kept["facts"]}, nll)
 
-
-def _scored_model(model: Path, fold_norm: bool, device: torch.device, dtype: str, context: int) -> Any:
+def _read(model: Path, fold_norm: bool, device: torch.device, dtype: str, context: int) -> Any:
     return prepare_for_scoring(load_folded(model, fold_norm, device), dtype, context)
 
 
 def measure(jobs: Iterable[Job], scorer: Scorer, journal: Journal, engine: Engine) -> Iterator[Measured]:
-    """Measure every job, or recall it from the journal, in their order; changes are made one at a time."""
+    """Measure every job, or recall it from the journal, in their order.
+
+    A change is made when an engine asks for it, and dropped when it is measured: weights are large.
+    """
     jobs = list(jobs)
     new = {str(job.entry): job for job in jobs if job.change and journal.recall(job.entry) is None}
-
-    def task(job: Job) -> tuple[Change, int | None]:
-        assert job.change
-        return job.change(), job.windows
-
-    results = engine.map(scorer, map(task, new.values()))
+    results = engine.map(scorer, ((job.change(), job.windows) for job in new.values() if job.change))
     for job in jobs:
-        if job.change is None:
-            nothing = dict.fromkeys(("ratio", "low", "high", "tokens", "windows"))
-            yield Measured({**job.columns, **job.key, **nothing}, np.empty(0))
-        else:
+        row, nll, facts = {**job.columns, **job.key, **dict.fromkeys(NUMBERS)}, np.empty(0), {}
+        if job.change is not None:
             kept = journal.recall(job.entry)
-            yield scorer.measured(job, journal.keep(job.entry, next(results)) if kept is None else kept)
+            kept = journal.keep(job.entry, next(results)) if kept is None else kept
+            nll, facts = np.array(kept["nll"]), kept["facts"]
+            found = scorer.baseline.ratio(nll)
+            row |= zip(NUMBERS, (found.value, found.low, found.high, found.tokens, found.windows), strict=True)
+        yield Measured(row | facts, nll)
 
 
 def write_measured(folder: Path, measured: Sequence[Measured], baseline: Baseline) -> None:
