@@ -1,95 +1,107 @@
-"""Which heads bring the sense of a word: what each writes and does at the word, beside what the weight axis knows."""
+"""Where both axes meet: which heads bring the sense of a word, and what compressed models keep of it."""
 
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
-from permeation.frame import progress
+from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.heads.ablate import Ablation
-from permeation.heads.beside import low_variance_shares, norm_shares
+from permeation.heads.ablate import mean_outputs, nll_without, short_windows
+from permeation.heads.compressed import kept_rows, kept_summary, measure_sense, near
 from permeation.heads.found import FoundHeads
-from permeation.heads.measure_roles import measure_roles
-from permeation.meaning.activations import Activations, direction_pairs
+from permeation.heads.roles import measure_roles
+from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import tokenize
+from permeation.meaning.sigma import layer_index
+from permeation.models.layers import spread_layers
 from permeation.models.load import load_folded, load_model
 from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.nll import window_nll
 from permeation.perplexity.ratio import Baseline
+from permeation.rivals.base import Problem
+from permeation.rivals.registry import METHODS
+from permeation.stage import Stage, run
+from permeation.weights.inject import injected
 from permeation.weights.pca import KernelPca
-from stages import Stage, run
 
-EXPLAINED = 0.9  # of the variance: what lies behind the components that explain so much is of low variance
+Rows = list[dict[str, Any]]
 
 
 def main(stage: Stage) -> None:
-    """Write data/heads/: summary.json, plots/head_roles.json (the maps), plots/heads_beside.json (a row a head)."""
-    config, settings = stage.config, stage.config.heads
+    """Write data/heads/: summary.json, plots/head_roles.json (a row a series and head), plots/compressed.json."""
     activations = Activations.read(stage.input("extract_activations"))
-    source, baseline = stage.input("model"), stage.input("baseline")
-    pca, cluster = stage.input("pca"), stage.input("cluster")
-    sizes = read_json(source / "model.json")
-    layers, heads = sizes["n_layers"], sizes["n_heads"]
-    sequences = tokenize(
-        load_tokenizer(source), [prompt.text for prompt in activations.prompts], config.activations.prepend_bos
-    )
-    pairs = direction_pairs(activations.prompts).values()
-    total = sum(2 * min(settings.pairs, len(own)) for own in pairs) * layers
-    with progress.bar(total, "heads at the word", "run") as bar:
-        model = load_model(source, stage.device)
-        least = config.intervene.clean_auc
-        words = measure_roles(model, activations, sequences, settings.pairs, least, config.seed, bar.update)
-    del model
-    found = FoundHeads.of(*words, settings.permutations, config.seed)
-
-    whole = Baseline.read(baseline).windows
-    scored = prepare_for_scoring(
-        load_folded(source, config.wqk.fold_norm, stage.device), config.perplexity.dtype, settings.context
-    )
-    journal = stage.journal(
-        source, baseline, settings=(config.wqk, config.perplexity, settings.windows, settings.context)
-    )
-    ablation = Ablation.fit(scored, whole, settings.windows, settings.context)
-    nll = np.empty((layers, heads, settings.windows))
-    with progress.bar(layers * heads, "perplexity without a head", "head") as bar:
-        for layer, head in np.ndindex(layers, heads):
-            measure = partial(without_head, ablation, scored, layer, head)
-            nll[layer, head] = journal.remember(measure, {"layer": layer, "head": head})["nll"]
-            bar.update()
-    costs = [[ablation.baseline.ratio(own) for own in of_layer] for of_layer in nll]
-    cost = np.log([[each.value for each in of_layer] for of_layer in costs])
-
-    by_head = (layers, heads)
-    forms = {form: KernelPca.read(pca, form) for form in ("gram", "score")}
-    properties = {
-        "norm_score": norm_shares(forms["score"]).reshape(by_head),
-        "low_variance_score": low_variance_shares(forms["score"], EXPLAINED).reshape(by_head),
-        "low_variance_gram": low_variance_shares(forms["gram"], EXPLAINED).reshape(by_head),
-        "cost": cost,
-        "attention": found.attention,
-    }
-    labels = [row["cluster"] for row in read_json(cluster / "plots" / "heads.json") if row["form"] == "gram"]
-    resamples = config.bootstrap.resamples
+    tokenizer = load_tokenizer(stage.input("model"))
+    texts = [prompt.text for prompt in activations.prompts]
+    sequences = tokenize(tokenizer, texts, stage.config.activations.prepend_bos)
+    roles, role_rows = find_heads(stage, activations, sequences)
+    compressed, compressed_rows = keep_sense(stage, activations, sequences)
     with stage.output() as folder:
-        summary = found.summary(settings.permutations, resamples, config.seed)
-        summary["costly"] = sum(each.low > 1 for of_layer in costs for each in of_layer)
-        summary["beside"] = found.beside(properties, np.array(labels), resamples, settings.permutations, config.seed)
-        write_json(folder / "summary.json", summary)
-        write_rows(folder / "plots" / "head_roles.json", found.rows())
-        rows = (
-            {"layer": layer, "head": head, "cluster": labels[layer * heads + head]}
-            | {role: float(found.maps[role][layer, head]) for role in ("exchange", "direct")}
-            | {name: float(values[layer, head]) for name, values in properties.items()}
-            | {"cost_low": float(np.log(costs[layer][head].low)), "cost_high": float(np.log(costs[layer][head].high))}
-            for layer, head in np.ndindex(*by_head)
-        )
-        write_rows(folder / "plots" / "heads_beside.json", rows)
+        write_json(folder / "summary.json", {"head_roles": roles, "compressed": compressed})
+        write_rows(folder / "plots" / "head_roles.json", role_rows)
+        write_rows(folder / "plots" / "compressed.json", compressed_rows)
 
 
-def without_head(ablation: Ablation, model: Any, layer: int, head: int) -> dict[str, list[float]]:
-    """The NLL of each window without a head, as the journal keeps it."""
-    return {"nll": ablation.nll(model, layer, head).tolist()}
+def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:
+    """Which heads bring the sense, beside what the weight axis knows of them."""
+    config, settings = stage.config, stage.config.heads
+    pca, clusters = stage.input("pca"), read_json(stage.input("cluster") / "plots" / "heads.json")
+    model = load_model(stage.input("model"), stage.device)
+    least = config.intervene.clean_auc
+    measured = measure_roles(model, activations, sequences, settings.pairs, least, config.seed)
+    del model
+    found = FoundHeads.of(measured, config.bootstrap.resamples, settings.permutations, config.seed)
+    untouched, nll = without_heads(stage, found.maps["exchange"].shape)
+    costs = [[untouched.ratio(own) for own in of_layer] for of_layer in nll]
+    summary = found.summary()
+    summary["costly"] = sum(one.low > 1 for of_layer in costs for one in of_layer)
+    summary["beside"] = found.beside(
+        {form: KernelPca.read(pca, form) for form in ("gram", "score")},
+        np.log([[one.value for one in of_layer] for of_layer in costs]),
+        np.array([row["cluster"] for row in clusters if row["form"] == "gram"]),
+    )
+    return summary, found.rows()
+
+
+def without_heads(stage: Stage, shape: tuple[int, ...]) -> tuple[Baseline, np.ndarray]:
+    """The untouched model on short windows, and the NLL of each without each head (layers, heads, windows)."""
+    config, settings, source = stage.config, stage.config.heads, stage.input("model")
+    model = load_folded(source, config.wqk.fold_norm, stage.device)
+    model = prepare_for_scoring(model, config.perplexity.dtype, settings.context)
+    whole = Baseline.read(stage.input("baseline")).windows
+    windows, others = short_windows(whole, settings.windows, settings.context)
+    (untouched,) = window_nll(model, windows.tokens, settings.windows)
+    means = mean_outputs(model, others)
+    known = (config.wqk, config.perplexity.dtype, settings.windows, settings.context)
+    journal = stage.journal(source, stage.input("baseline"), settings=known)
+    nll = np.empty((*shape, settings.windows))
+    for layer, head in each(np.ndindex(*shape), "perplexity without a head", nll[..., 0].size):
+        score = partial(nll_without, model, windows, layer, head, means[layer, head])
+        nll[layer, head] = journal.remember(score, {"layer": layer, "head": head})
+    return Baseline(windows, untouched), nll
+
+
+def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:
+    """What compressed models keep of the sense."""
+    config, settings, source = stage.config, stage.config.compressed, stage.input("model")
+    chosen = near(read_json(stage.input("rivals") / "rows.json"), settings.ratios, settings.methods)
+    problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), config.seed)
+    model = load_folded(source, config.wqk.fold_norm, stage.device)
+    n_layers = activations.at_word.shape[1]
+    layers = spread_layers(settings.layers, 1, n_layers - 1)
+    sense = partial(measure_sense, model, activations, sequences, layers)
+    sense = partial(sense, layer_index(config.sigma.direction_layer, n_layers), config.seed)
+    untouched, found, method = sense(), [], None
+    for row in each(chosen, "sense of compressed models", len(chosen)):
+        if row["method"] != method:  # rows of a method stand together; a fitted rival is large
+            method = row["method"]
+            rival = METHODS[method].fit(problem)
+        with injected(model, **rival.apply(row["size"]).to(torch.float32).tensors()):
+            found.append((row, sense()))
+    rows = kept_rows(untouched, found, config.bootstrap.resamples, config.seed)
+    return kept_summary(untouched, rows), rows
 
 
 if __name__ == "__main__":

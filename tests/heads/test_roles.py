@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.heads.beside import between_clusters, low_variance_shares, norm_shares, rank_beside
-from permeation.heads.chance import Chance, agreement, family_wise_p
-from permeation.heads.found import SERIES, FoundHeads
-from permeation.heads.measure_roles import WordRoles, measure_roles
-from permeation.heads.roles import KINDS, causal_share, substitutes
-from permeation.heads.sense import streams_at_word
+from permeation.heads.found import (
+    SERIES,
+    FoundHeads,
+    agreement,
+    beside_chance,
+    between_clusters,
+    family_wise_p,
+    low_variance_shares,
+    norm_shares,
+    rank_beside,
+    reliability,
+)
+from permeation.heads.roles import KINDS, WordRoles, causal_share, measure_roles, substitutes
 from permeation.meaning.activations import Activations
+from permeation.meaning.residuals import residuals_at
 from permeation.meaning.words import Prompt
 from permeation.models.families import attention_outputs
 from permeation.weights.pca import fit_pca
@@ -23,7 +31,7 @@ PLANTED = (0, 1)  # layer and head
 PAIRS = 6
 
 
-def measure_planted(most_pairs: int, least_auc: float) -> tuple[dict[str, WordRoles], list[str]]:
+def measure_planted(most_pairs: int, least_auc: float) -> dict[str, WordRoles | None]:
     """Words whose prompts differ in the token that decides, before a filler; one head alone writes anything.
 
     The third word's senses differ in nothing.
@@ -39,23 +47,20 @@ def measure_planted(most_pairs: int, least_auc: float) -> tuple[dict[str, WordRo
             for rank in range(PAIRS):
                 prompts.append(Prompt(word, f"{sense} {rank} {word}", "direction", sense, rank))
                 sequences.append([1, decides, 60 + rank, last])
-    stream = streams_at_word(model, sequences)
-    told: list[int] = []
-    activations = Activations(tuple(prompts), stream, stream)
-    found = measure_roles(model, activations, sequences, most_pairs, least_auc, 0, told.append)
-    assert sum(told) == 3 * 2 * most_pairs * tiny.LAYERS
-    return found
+    ((_, residual),) = residuals_at(model, sequences, [[3]] * len(sequences), len(sequences))
+    stream = residual[:, 0]
+    return measure_roles(model, Activations(tuple(prompts), stream, stream), sequences, most_pairs, least_auc, 0)
 
 
 @pytest.fixture(scope="module")
 def planted() -> dict[str, WordRoles]:
-    found, unmeasurable = measure_planted(PAIRS, 0.9)
-    assert unmeasurable == ["three"]
-    return found
+    found = measure_planted(PAIRS, 0.9)
+    assert found.pop("three") is None
+    return {word: roles for word, roles in found.items() if roles is not None}
 
 
 def test_the_planted_head_alone_brings_the_sense(planted: dict[str, WordRoles]) -> None:
-    found = FoundHeads.of(planted, [], 200, 0)
+    found = FoundHeads.of(planted, 50, 200, 0)
     others = np.ones((tiny.LAYERS, tiny.HEADS), dtype=bool)
     others[PLANTED] = False
     # Nothing else reaches the word, so the exchange makes it the other prompt's.
@@ -71,42 +76,48 @@ def test_the_planted_head_alone_brings_the_sense(planted: dict[str, WordRoles]) 
 
 
 def test_the_summary_names_it(planted: dict[str, WordRoles]) -> None:
-    summary = FoundHeads.of(planted, ["three"], 200, 0).summary(200, 50, 0)
+    summary = FoundHeads.of(planted | {"three": None}, 50, 200, 0).summary()
+    assert summary["unmeasurable_words"] == ["three"]
     assert summary["strongest"]["head"] == "0.1"
+    words = summary["largest"].pop("words")
+    assert summary["largest"] == summary["strongest"]
+    assert words == {word: pytest.approx(1, abs=1e-3) for word in ("one", "two")}
     low, share, high = (summary["strongest"][key] for key in ("low", "share", "high"))
     assert low - 1e-6 <= share <= high + 1e-6
     assert (summary["words"], summary["pairs"], summary["half"]) == (2, 2 * PAIRS, 1)
     assert summary["heads"]["within_sense"] == 0
+    assert summary["top_controls"]["within_sense"] < 0.1
     assert summary["agreement"]["value"] > summary["agreement"]["null"]
-    assert len(FoundHeads.of(planted, [], 20, 0).rows()) == len(SERIES) * tiny.LAYERS * tiny.HEADS
+    assert len(FoundHeads.of(planted, 20, 20, 0).rows()) == len(SERIES) * tiny.LAYERS * tiny.HEADS
 
 
 def test_an_interval_is_of_the_figure_that_it_stands_beside(planted: dict[str, WordRoles]) -> None:
     """A word with a third of the pairs counts a third in a resample, too; of two words each resample has both."""
     one, two = planted.values()
     few = replace(two, causal=0 * two.causal[:, :2], direct=two.direct[:2])
-    found = FoundHeads.of({"one": one, "two": few}, [], 20, 0)
+    found = FoundHeads.of({"one": one, "two": few}, 400, 20, 0)
     strongest = float(found.maps["exchange"].max())
-    top = found.summary(20, 400, 0)["top"]
+    top = found.summary()["top"]
     assert strongest == pytest.approx(PAIRS / (PAIRS + 2), abs=1e-3)
     assert (top["low"], top["high"]) == (pytest.approx(strongest, abs=1e-3), pytest.approx(strongest, abs=1e-3))
 
 
 def test_a_head_looks_at_what_decides(planted: dict[str, WordRoles]) -> None:
-    """One token of four differs, so a head that looks everywhere alike has a quarter of its attention there."""
     for each in planted.values():
-        assert (each.attention > 0).all()
-        assert (each.attention < 1).all()
+        assert (each.attention["attention"] > 0).all()
+        assert (each.attention["attention"] < each.attention["attention_not_bos"]).all()
 
 
 def test_without_a_word_that_can_be_measured_there_is_an_error() -> None:
-    with pytest.raises(PermeationError, match=r"no word's senses differ .* \(intervene.clean_auc is 1.1; .* one 1.00"):
+    with pytest.raises(PermeationError, match=r"no word's senses differ in the next token: AUC 1.00; accepted: 1.1"):
         measure_planted(PAIRS, 1.1)
 
 
 def test_fewer_pairs_are_the_first_with_the_same_references(planted: dict[str, WordRoles]) -> None:
-    found, _ = measure_planted(3, 0.9)
-    for word, each in found.items():
+    found = measure_planted(3, 0.9)
+    for word in planted:
+        each = found[word]
+        assert each is not None
         gap = 1 / each.causal[KINDS.index("exchange"), 0, *PLANTED], 1 / planted[word].causal[1, 0, *PLANTED]
         np.testing.assert_allclose(each.causal * gap[0], planted[word].causal[:, :3] * gap[1], atol=1e-4)
         np.testing.assert_array_equal(each.direct, planted[word].direct)
@@ -131,7 +142,6 @@ def test_a_share_is_1_where_all_follows_and_0_where_nothing_does() -> None:
     clean = np.array([3.0, 2.0, -1.0, 0.0])
     shares = causal_share(clean, np.stack([np.roll(clean, 2), clean], axis=1))
     np.testing.assert_allclose(shares.mean(axis=0), [1, 0])
-    assert (causal_share(np.ones(4), np.zeros((4, 1))) == 0).all()
 
 
 def test_chance_alone_is_rarely_found_and_an_effect_nearly_always() -> None:
@@ -152,12 +162,17 @@ def test_maps_that_agree_beyond_depth_are_told_from_those_that_do_not() -> None:
     own = rng.standard_normal((10, 8))
     alike = agreement(np.stack([depth + own + 0.1 * rng.standard_normal((10, 8)) for _ in range(3)]), 300, rng)
     depth_only = agreement(depth + rng.standard_normal((3, 10, 8)), 300, rng)
-    assert alike is not None
-    assert depth_only is not None
-    assert alike.p < 0.01
-    assert depth_only.value > 0.5
-    assert depth_only.null_low < depth_only.value < depth_only.null_high
-    assert agreement(own[None], 10, rng) is None
+    assert alike["p"] < 0.01
+    assert depth_only["value"] > 0.5
+    assert depth_only["null_low"] < depth_only["value"] < depth_only["null_high"]
+
+
+def test_a_word_agrees_with_itself_more_than_with_another() -> None:
+    rng = np.random.default_rng(5)
+    own = rng.standard_normal((3, 10, 8))
+    found = reliability(own + 0.2 * rng.standard_normal((2, 3, 10, 8)))
+    assert found["reliability"] > 0.9
+    assert abs(found["between_halves"]) < 0.2
 
 
 def test_what_depth_makes_is_gone_within_layers() -> None:
@@ -165,32 +180,26 @@ def test_what_depth_makes_is_gone_within_layers() -> None:
     depth = np.arange(20.0)[:, None]
     role, other = depth + rng.standard_normal((2, 20, 9))
     found = rank_beside(role, other, 200, 300, rng)
-    assert found.shuffled.value > 0.9
-    assert found.shuffled.p < 0.01
-    assert found.low < found.shuffled.value < found.high
+    assert found["value"] > 0.9
+    assert found["p"] < 0.01
+    assert found["low"] < found["value"] < found["high"]
     alarms = 0
     for _ in range(20):
         role, other = depth + rng.standard_normal((2, 20, 9))
-        within = rank_beside(role, other, 2, 100, rng).within
-        assert within is not None
-        alarms += within.p < 0.05
+        alarms += rank_beside(role, other, 2, 100, rng)["within_layers"]["p"] < 0.05
     assert alarms <= 4
-    within = rank_beside(role, other + 2 * role, 2, 100, rng).within
-    assert within is not None
-    assert within.p < 0.05
-    assert rank_beside(role, role**3, 20, 300, rng).shuffled.value == pytest.approx(1)
-    assert rank_beside(role[:, :1], other[:, :1], 20, 20, rng).within is None
-    assert rank_beside(role, np.ones((20, 9)), 20, 20, rng).shuffled.value == 0
+    assert rank_beside(role, other + 2 * role, 2, 100, rng)["within_layers"]["p"] < 0.05
+    assert rank_beside(role, role**3, 20, 300, rng)["value"] == 1
+    assert rank_beside(role, np.ones((20, 9)), 20, 20, rng)["value"] == 0
 
 
 def test_clusters_that_hold_the_role_are_told_from_random_ones() -> None:
     rng = np.random.default_rng(4)
     labels = np.repeat(np.arange(4), 15)
     role = labels + 0.1 * rng.standard_normal(60)
-    assert between_clusters(role, labels, 200, rng).value > 0.9
-    mixed = between_clusters(role, rng.permutation(labels), 200, rng)
-    assert mixed.p > 0.05
-    assert between_clusters(role, labels, 200, rng).p < 0.01
+    assert between_clusters(role, labels, 200, rng)["value"] > 0.9
+    assert between_clusters(role, labels, 200, rng)["p"] < 0.01
+    assert between_clusters(role, rng.permutation(labels), 200, rng)["p"] > 0.05
 
 
 def test_shares_of_the_spectrum() -> None:
@@ -204,5 +213,5 @@ def test_shares_of_the_spectrum() -> None:
 
 def test_a_p_value_counts_what_is_as_far_from_0() -> None:
     drawn = np.array([-3.0, -1.0, 0.0, 1.0])
-    assert Chance.of(2.0, drawn).p == 2 / 5
-    assert Chance.of(2.0, drawn, rising=True).p == 1 / 5
+    assert beside_chance(2.0, drawn)["p"] == 2 / 5
+    assert beside_chance(2.0, drawn, rising=True)["p"] == 1 / 5

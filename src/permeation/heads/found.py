@@ -1,25 +1,29 @@
-"""Which heads bring the sense: the words' roles put together, tested, and set beside the weight axis."""
+"""Which heads bring the sense: the words' roles put together, tested, and set beside the weight axis.
+
+Chance is signs of pairs flipped for all heads at once, or heads shuffled within their layers (docs/heads.md, Chance).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import stats
 
-from permeation.heads.beside import Beside, between_clusters, rank_beside
-from permeation.heads.chance import Chance, agreement, family_wise_p
-from permeation.heads.measure_roles import WordRoles
-from permeation.heads.roles import CONTROLS, KINDS
+from permeation.frame.seeds import named_generator
+from permeation.heads.roles import CONTROLS, KINDS, WordRoles
 from permeation.meaning.bootstrap import resample_words
-from permeation.meaning.seeds import named_generator
+from permeation.weights.pca import KernelPca
 
 SERIES = ("exchange", "mean", "direct", *CONTROLS)
 ROLES = ("exchange", "direct")  # those that are set beside the weight axis, by their size
-LEVEL = 0.05  # of the family-wise p from which on a head is said to bring the sense
+LEVEL = 0.05  # below this family-wise p a head is said to bring the sense
 TOP = 10
+AT_ONCE = 200  # shuffles that stand in memory together
 
 
 @dataclass(frozen=True)
@@ -28,96 +32,101 @@ class FoundHeads:
 
     Attributes:
         words: those whose senses the next token tells apart. unmeasurable: the others.
-        maps: by series, the mean over all words' pairs. p: the family-wise p-value of it.
+        maps: by series, the mean over all words' pairs. p: its family-wise p-value.
+        resamples: of words or heads, for intervals. draws: of signs or shuffles, for p-values. seed: of both.
     """
 
     words: Mapping[str, WordRoles]
     unmeasurable: list[str]
     maps: Mapping[str, Float[np.ndarray, "layers heads"]]
     p: Mapping[str, Float[np.ndarray, "layers heads"]]
+    resamples: int
+    draws: int
+    seed: int
 
     @classmethod
-    def of(cls, words: Mapping[str, WordRoles], unmeasurable: list[str], draws: int, seed: int) -> FoundHeads:
+    def of(cls, measured: Mapping[str, WordRoles | None], resamples: int, draws: int, seed: int) -> FoundHeads:
         """Pool the words' pairs and test every head, each series as a family of its own."""
+        words = {word: roles for word, roles in measured.items() if roles is not None}
         maps, p = {}, {}
         for series in SERIES:
             values = np.concatenate([_values(each, series) for each in words.values()])
             maps[series] = values.mean(axis=0)
             rng = named_generator(seed, f"heads signs {series}")
             p[series] = family_wise_p(values.reshape(len(values), -1), draws, rng).reshape(maps[series].shape)
-        return cls(words, unmeasurable, maps, p)
+        return cls(words, [word for word in measured if word not in words], maps, p, resamples, draws, seed)
 
-    def significant(self, series: str) -> int:
-        """How many heads have a family-wise p below 0.05."""
-        return int((self.p[series] < LEVEL).sum())
-
-    def summary(self, draws: int, resamples: int, seed: int) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """The figures of the roles alone.
 
-        heads: how many are significant, by series. strongest: of those the head whose exchange does most, with the
-        middle 95 % of resampled words (it was chosen by that figure, which flatters it); None without any. top: the
-        same for the ten heads of all whose exchange does most, added up. half: the fewest heads that make half of
-        Σ |exchange|. control_max: the largest of all heads' |mean| of each control. agreement: of the words' maps of
-        exchange, against heads shuffled within layers.
+        heads: how many are significant, by series. largest: the head whose exchange does most, and its share word by
+        word; strongest: the same of the significant ones, None without any. Intervals are the middle 95 % of resampled
+        words; a head chosen by its share is flattered by it. top: the ten heads whose exchange does most, added up;
+        top_controls: the same sum of each control. half: the fewest heads that make half of Σ |exchange|. control_max:
+        the largest |mean| of each control. agreement: of the words' maps of exchange (`agreement`), and of maps from
+        each word's odd pairs with those from even pairs (`reliability`); None for a single word.
         """
-        exchange = self.maps["exchange"]
-        order = np.argsort(-exchange.ravel())
-        of_words = np.stack([_values(each, "exchange").mean(axis=0).ravel() for each in self.words.values()])
-        # A word counts in a resample as in `maps`: with each of its pairs.
+        exchange, p = self.maps["exchange"].ravel(), self.p["exchange"].ravel()
+        order = np.argsort(-exchange)
         pairs = [each.causal.shape[1] for each in self.words.values()]
-        weights = resample_words(len(of_words), resamples, named_generator(seed, "heads words")) * pairs
-        drawn = weights / weights.sum(axis=1, keepdims=True) @ of_words
-        sizes = np.sort(np.abs(exchange).ravel())[::-1].cumsum()
-        agree = agreement(
-            of_words.reshape(len(of_words), *exchange.shape), draws, named_generator(seed, "heads agreement")
-        )
+        of_words = np.stack([_values(each, "exchange").mean(axis=0) for each in self.words.values()])
+        # A word counts in a resample as in `maps`: with each of its pairs.
+        weights = resample_words(len(pairs), self.resamples, named_generator(self.seed, "heads words")) * pairs
+        drawn = weights / weights.sum(axis=1, keepdims=True) @ of_words.reshape(len(pairs), -1)
+        sizes = np.sort(np.abs(exchange))[::-1].cumsum()
+
+        def head(i: int) -> dict[str, Any]:
+            layer, place = divmod(i, of_words.shape[-1])
+            return {"head": f"{layer}.{place}", "p": float(p[i])} | _interval(exchange[i], drawn[:, i])
+
+        largest = int(order[0])
+        by_word = dict(zip(self.words, of_words.reshape(len(pairs), -1)[:, largest].tolist(), strict=True))
         return {
             "words": len(self.words),
             "unmeasurable_words": self.unmeasurable,
-            "pairs": sum(each.causal.shape[1] for each in self.words.values()),
+            "pairs": sum(pairs),
             "n_heads": exchange.size,
-            "heads": {series: self.significant(series) for series in SERIES},
-            "strongest": self._strongest(order, drawn),
-            "top": _interval("share", float(exchange.ravel()[order[:TOP]].sum()), drawn[:, order[:TOP]].sum(axis=1)),
+            "heads": {series: int((self.p[series] < LEVEL).sum()) for series in SERIES},
+            "strongest": next((head(int(i)) for i in order if p[i] < LEVEL), None),
+            "largest": head(largest) | {"words": by_word},
+            "top": _interval(exchange[order[:TOP]].sum(), drawn[:, order[:TOP]].sum(axis=1)),
+            "top_controls": {kind: float(np.sort(self.maps[kind].ravel())[-TOP:].sum()) for kind in CONTROLS},
             "half": int(np.searchsorted(sizes, sizes[-1] / 2)) + 1,
             "control_max": {kind: float(np.abs(self.maps[kind]).max()) for kind in CONTROLS},
-            "agreement": None if agree is None else chance_summary(agree),
+            "agreement": self._agreement if len(pairs) > 1 else None,
         }
 
-    def _strongest(self, order: Int[np.ndarray, "n"], drawn: Float[np.ndarray, "resamples n"]) -> dict[str, Any] | None:
-        exchange, p = self.maps["exchange"], self.p["exchange"].ravel()
-        first = next((int(i) for i in order if p[i] < LEVEL), None)
-        if first is None:
-            return None
-        layer, head = divmod(first, exchange.shape[1])
-        share = _interval("share", float(exchange[layer, head]), drawn[:, first])
-        return {"head": f"{layer}.{head}", "p": float(p[first])} | share
-
     @property
-    def attention(self) -> Float[np.ndarray, "layers heads"]:
-        """The share of the attention at the word on the tokens that decide, mean over words."""
-        return np.mean([each.attention for each in self.words.values()], axis=0)
+    def _agreement(self) -> dict[str, float]:
+        values = [_values(each, "exchange") for each in self.words.values()]
+        maps = np.stack([each.mean(axis=0) for each in values])
+        halves = np.stack([[each[start::2].mean(axis=0) for each in values] for start in range(2)])
+        return agreement(maps, self.draws, named_generator(self.seed, "heads agreement")) | reliability(halves)
 
     def beside(
-        self,
-        properties: Mapping[str, Float[np.ndarray, "layers heads"]],
-        clusters: Int[np.ndarray, "n"],
-        resamples: int,
-        draws: int,
-        seed: int,
+        self, pca: Mapping[str, KernelPca], cost: Float[np.ndarray, "layers heads"], clusters: Int[np.ndarray, "n"]
     ) -> dict[str, Any]:
-        """By role and property the rank correlation of |role| with it; clusters: η² of |role|'s ranks."""
+        """By role and property the rank correlation of |role| with it; clusters: η² of |role|'s ranks.
+
+        pca: by form. cost: log perplexity ratio without the head. clusters: of all heads, in gram form.
+        """
+        properties = {
+            "norm_score": norm_shares(pca["score"]).reshape(cost.shape),
+            "low_variance_score": low_variance_shares(pca["score"]).reshape(cost.shape),
+            "low_variance_gram": low_variance_shares(pca["gram"]).reshape(cost.shape),
+            "cost": cost,
+        }
+        looks = [each.attention for each in self.words.values()]
+        properties |= {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
         found: dict[str, Any] = {}
         for role in ROLES:
             size = np.abs(self.maps[role])
+            rng = {name: named_generator(self.seed, f"heads {role} {name}") for name in (*properties, "clusters")}
             found[role] = {
-                name: beside_summary(
-                    rank_beside(size, values, resamples, draws, named_generator(seed, f"heads {role} {name}"))
-                )
+                name: rank_beside(size, values, self.resamples, self.draws, rng[name])
                 for name, values in properties.items()
             }
-            rng = named_generator(seed, f"heads {role} clusters")
-            found[role]["cluster"] = chance_summary(between_clusters(size.ravel(), clusters, draws, rng))
+            found[role]["cluster"] = between_clusters(size.ravel(), clusters, self.draws, rng["clusters"])
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -130,23 +139,144 @@ class FoundHeads:
         ]
 
 
+def norm_shares(pca: KernelPca) -> Float[np.ndarray, "n"]:
+    """‖M_i‖² of each head over that of all (where the PCA is centred: of M less the mean head)."""
+    squares = np.square(pca.coefficients.double().numpy()).sum(axis=1)
+    return squares / squares.sum()
+
+
+def low_variance_shares(pca: KernelPca, explained: float = 0.9) -> Float[np.ndarray, "n"]:
+    """How much of each head's ‖M_i‖² lies outside the top components, which explain `explained` of all variance."""
+    squares = np.square(pca.coefficients.double().numpy())
+    return squares[:, pca.components_for(explained) :].sum(axis=1) / squares.sum(axis=1)
+
+
 def _values(word: WordRoles, series: str) -> Float[np.ndarray, "pairs layers heads"]:
     return word.direct if series == "direct" else word.causal[KINDS.index(series)]
 
 
-def _interval(name: str, value: float, drawn: Float[np.ndarray, "resamples"]) -> dict[str, float]:
-    low, high = (float(each) for each in np.quantile(drawn, (0.025, 0.975)))
-    return {name: value, "low": low, "high": high}
+def _interval(share: float, drawn: Float[np.ndarray, "resamples"]) -> dict[str, float]:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {"share": float(share), "low": float(low), "high": float(high)}
 
 
-def chance_summary(chance: Chance) -> dict[str, float]:
-    """A figure beside what shuffles give, as the metrics have it: with two decimals, which its interval is worth."""
-    figures = {name: getattr(chance, name) for name in ("value", "null", "null_low", "null_high")}
-    return {name: round(value, 2) + 0.0 for name, value in figures.items()} | {"p": chance.p}  # −0 is 0
+def beside_chance(value: float, drawn: Float[np.ndarray, "draws"], rising: bool = False) -> dict[str, float]:
+    """A figure beside what shuffles give: their mean, middle 95 %, and p; two decimals are what it is worth.
+
+    p = (1 + shuffles at least as far from 0) / (1 + shuffles); `rising` figures: at least as large.
+    """
+    size, others = (value, drawn) if rising else (abs(value), np.abs(drawn))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    reached = int((others >= size - 1e-12).sum())  # a difference in the last bits is none
+    figures = {"value": value, "null": drawn.mean(), "null_low": low, "null_high": high}
+    return {name: _rounded(each) for name, each in figures.items()} | {"p": (1 + reached) / (1 + len(drawn))}
 
 
-def beside_summary(beside: Beside) -> dict[str, Any]:
-    """ρ with its interval and the shuffles', then the same within layers."""
-    interval = {"low": round(beside.low, 2) + 0.0, "high": round(beside.high, 2) + 0.0}
-    within = None if beside.within is None else chance_summary(beside.within)
-    return chance_summary(beside.shuffled) | interval | {"within_layers": within}
+def family_wise_p(
+    values: Float[np.ndarray, "pairs heads"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "heads"]:
+    """The p-value of each head, corrected for having looked at all of them (max-|t|; Westfall and Young, 1993).
+
+    Where a head carries no sense, exchanging its z between the twins of a pair turns the sign of the pair's value. Each
+    draw takes the same signs for all heads (docs/heads.md, Chance).
+    p = (1 + draws whose largest |t| over heads is at least the head's) / (1 + draws).
+    """
+    signs = rng.choice([-1.0, 1.0], size=(draws, len(values)))
+    squares = np.square(values).sum(axis=0)
+    largest = np.sort(np.abs(_t(signs @ values / len(values), squares, len(values))).max(axis=1))
+    own = np.abs(_t(values.mean(axis=0)[None], squares, len(values))[0])
+    return (1 + draws - np.searchsorted(largest, own * (1 - 1e-12))) / (1 + draws)
+
+
+def _t(
+    means: Float[np.ndarray, "draws heads"], squares: Float[np.ndarray, "heads"], n: int
+) -> Float[np.ndarray, "draws heads"]:
+    """Mean over its standard error over n pairs; 0 where a head's values are all 0."""
+    # Flips of sign leave the sum of squares as it is. Values that are all alike have t = √n · mean / rounding.
+    error = np.sqrt(np.maximum(squares / n - np.square(means), 1e-12 * squares / n) / (n - 1))
+    return np.divide(means, error, out=np.zeros_like(means), where=error > 0)
+
+
+def agreement(maps: Float[np.ndarray, "words layers heads"], draws: int, rng: np.random.Generator) -> dict[str, float]:
+    """The mean rank correlation of two words' maps of the heads, against maps shuffled within their layers.
+
+    That depth matters is in the shuffles, too.
+    """
+    words, layers, heads = maps.shape
+    ranks = np.stack([standard_ranks(each) for each in maps.reshape(words, -1)])
+    pairs = list(combinations(range(words), 2))
+    drawn = []
+    for start in range(0, draws, AT_ONCE):
+        count = min(AT_ONCE, draws - start)
+        shuffled = [each[shuffles_within_layers(layers, heads, count, rng)] for each in ranks]  # of each word by itself
+        drawn.append(np.mean([(shuffled[i] * shuffled[j]).sum(axis=1) for i, j in pairs], axis=0))
+    value = float(np.mean([ranks[i] @ ranks[j] for i, j in pairs]))
+    return beside_chance(value, np.concatenate(drawn), rising=True)
+
+
+def reliability(halves: Float[np.ndarray, "2 words layers heads"]) -> dict[str, float]:
+    """How well half of a word's pairs repeat the map of the other half, beside half of another word's.
+
+    reliability: mean rank correlation of a word's two maps. between_halves: of one word's map of the first half with
+    another's of the second: the agreement of two words from as few pairs.
+    """
+    odd, even = (np.stack([standard_ranks(each.ravel()) for each in half]) for half in halves)
+    rho = odd @ even.T
+    own = np.eye(len(rho), dtype=bool)
+    return {"reliability": _rounded(rho[own].mean()), "between_halves": _rounded(rho[~own].mean())}
+
+
+def rank_beside(
+    role: Float[np.ndarray, "layers heads"],
+    property_: Float[np.ndarray, "layers heads"],
+    resamples: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Spearman's ρ over heads of a role with a property, beside shuffled heads; where one of them is constant 0.
+
+    low, high: the middle 95 % over resampled heads. within_layers: the mean over layers of ρ within a layer, which
+    depth cannot make, beside shuffles within layers.
+    """
+    layers, heads = role.shape
+    x, y = role.ravel(), property_.ravel()
+    of_x, of_y = standard_ranks(x), standard_ranks(y)
+    shuffled = np.array([of_x @ rng.permutation(of_y) for _ in range(draws)])
+    chosen = rng.integers(x.size, size=(resamples, x.size))
+    low, high = np.quantile([standard_ranks(x[some]) @ standard_ranks(y[some]) for some in chosen], (0.025, 0.975))
+    a, b = (np.stack([standard_ranks(each) for each in values]).ravel() for values in (role, property_))
+    orders = shuffles_within_layers(layers, heads, draws, rng)
+    within = beside_chance(float(a @ b) / layers, (a * b[orders]).sum(axis=1) / layers)
+    interval = {"low": _rounded(low), "high": _rounded(high)}
+    return beside_chance(float(of_x @ of_y), shuffled) | interval | {"within_layers": within}
+
+
+def between_clusters(
+    role: Float[np.ndarray, "n"], cluster: Int[np.ndarray, "n"], draws: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """η²: the share of the variance of the role's ranks that lies between clusters, against shuffled labels."""
+    ranks = standard_ranks(role)
+
+    def share(labels: Int[np.ndarray, "n"]) -> float:
+        sums, sizes = np.bincount(labels, ranks), np.bincount(labels)
+        return float((np.square(sums[sizes > 0]) / sizes[sizes > 0]).sum())
+
+    drawn = np.array([share(rng.permutation(cluster)) for _ in range(draws)])
+    return beside_chance(share(cluster), drawn, rising=True)
+
+
+def shuffles_within_layers(layers: int, heads: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draws n"]:
+    """Orders of all heads in which each stays in its layer."""
+    within = rng.permuted(np.tile(np.arange(heads), (draws, layers, 1)), axis=2)
+    return (within + heads * np.arange(layers)[:, None]).reshape(draws, layers * heads)
+
+
+def standard_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Ranks less their mean, over their norm: two such give Spearman's ρ as their product; 0 where all are alike."""
+    centred = stats.rankdata(values) - (len(values) + 1) / 2
+    norm = np.linalg.norm(centred)
+    return centred / norm if norm > 0 else centred
+
+
+def _rounded(figure: float) -> float:
+    return round(float(figure), 2) + 0.0  # −0 is 0

@@ -1,21 +1,26 @@
 """What compressed models keep of the sense: the untouched model keeps all of it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.heads.kept import KeptSense, near
-from permeation.heads.sense import Sense, measure_sense
+from permeation.heads.compressed import (
+    MEASURES,
+    _gap_and_response,
+    kept_rows,
+    kept_summary,
+    measure_sense,
+    near,
+)
 from permeation.meaning.activations import Activations
+from permeation.meaning.residuals import residuals_at
 from permeation.meaning.words import Prompt
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import injected
 from tests.support import tiny
 
-SENSE = Sense(("one", "two"), *(np.array([0.2, 0.4]) * scale for scale in (1, 2, 3, 4)))
+SENSE = {measure: np.array([0.2, 0.4]) * (1 + i) for i, measure in enumerate(MEASURES)}
 
 
 def row(method: str, ratio: float | None, size: int = 1) -> dict[str, object]:
@@ -32,22 +37,23 @@ def test_the_nearest_sizes_of_the_nearest_methods_are_taken_once() -> None:
 
 
 def test_the_model_itself_keeps_all_and_half_is_half() -> None:
-    half = replace(SENSE, gap=SENSE.gap / 2)
-    kept = KeptSense(SENSE, [(row("same", 1.0), SENSE), (row("half", 1.3), half)], 50, 0)
-    found = {(each["method"], each["measure"]): each for each in kept.rows()}
+    half = SENSE | {"gap": SENSE["gap"] / 2}
+    rows = kept_rows(SENSE, [(row("same", 1.0), SENSE), (row("half", 1.3), half)], 50, 0)
+    found = {(each["method"], each["measure"]): each for each in rows}
     for key in ("kept", "kept_low", "kept_high"):
         assert found["same", "gap"][key] == pytest.approx(1)
         assert found["half", "gap"][key] == pytest.approx(0.5)
         assert found["half", "auc"][key] == pytest.approx(1)
-    summary = kept.summary()
+    summary = kept_summary(SENSE, rows)
+    assert summary["models"] == 2
     assert summary["gap"]["least_within_5"]["method"] == "same 1"
     assert summary["gap"]["most_beyond_25"]["kept"] == pytest.approx(0.5)
     assert summary["gap"]["rank"] is None  # of two models
 
 
 def test_a_sense_that_was_not_there_cannot_be_kept() -> None:
-    nothing = replace(SENSE, separation=np.array([0.1, -0.2]))
-    rows = KeptSense(nothing, [(row("a", 1.0), SENSE)], 20, 0).rows()
+    nothing = SENSE | {"separation": np.array([0.1, -0.2])}
+    rows = kept_rows(nothing, [(row("a", 1.0), SENSE)], 20, 0)
     assert [each["kept"] for each in rows if each["measure"] == "separation"] == [None]
 
 
@@ -61,14 +67,26 @@ def test_weights_that_are_injected_are_felt_and_the_own_ones_are_not() -> None:
         prompts.append(Prompt("one", f"{role} {label} {rank} one", role, label, rank))
         sequences.append([1, 20 if label.endswith("A") else 40, 60 + rank, 50 + len(prompts) % 3, 7])
     empty = np.zeros((len(prompts), tiny.LAYERS + 1, tiny.WIDTH), np.float32)
-    asked = (Activations(tuple(prompts), empty, empty), sequences, 9, [1, 3], tiny.LAYERS, 0)
+    asked = (Activations(tuple(prompts), empty, empty), sequences, [1, 3], tiny.LAYERS, 0)
     untouched = measure_sense(model, *asked)
     own = read_heads(model)
     with torch.no_grad(), injected(model, W_Q=own.W_Q, W_K=own.W_K):
         same = measure_sense(model, *asked)
     with torch.no_grad(), injected(model, W_Q=0 * own.W_Q):
         without = measure_sense(model, *asked)
-    for measure in ("auc", "separation", "gap", "response"):
-        np.testing.assert_array_equal(getattr(same, measure), getattr(untouched, measure))
-    assert abs(without.gap - untouched.gap) > 1e-3 * abs(untouched.gap)
-    assert untouched.auc.shape == untouched.response.shape == (1,)
+    for measure in MEASURES:
+        np.testing.assert_array_equal(same[measure], untouched[measure])
+        assert untouched[measure].shape == (1,)
+    assert abs(without["gap"] - untouched["gap"]) > 1e-3 * abs(untouched["gap"])
+
+
+def test_the_response_is_1_where_the_shift_is_all_that_tells_the_senses_apart() -> None:
+    """After the last block nothing but the stream at the word decides; with pairs alike in all else the twin is met."""
+    model = tiny.model("llama")
+    tokens = [[1, decides, 60, 7] for decides in (20, 20, 20, 40, 40, 40)]
+    ((_, stream),) = residuals_at(model, tokens, [[3]] * 6, 6)
+    a, b = np.split(stream[:, 0, -1].astype(np.float64), 2)
+    gap, response = _gap_and_response(model, tokens, {tiny.LAYERS: np.concatenate([b - a, a - b]).astype(np.float32)})
+    assert gap > 0
+    assert response == pytest.approx(1, abs=1e-4)
+    assert _gap_and_response(model, tokens, {1: np.zeros((6, tiny.WIDTH), np.float32)})[1] == pytest.approx(0, abs=1e-4)

@@ -1,0 +1,159 @@
+"""What a model with compressed W_Q and W_K keeps of the words' senses, beside its perplexity.
+
+kept = Σ_w m_w(compressed) / Σ_w m_w(untouched), for each measure m below (docs/heads.md, Compression and meaning)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+
+from permeation.frame.device import fast_products
+from permeation.frame.errors import PermeationError
+from permeation.frame.seeds import named_generator
+from permeation.heads.roles import causal_share, in_order, untouched_leans
+from permeation.meaning.activations import Activations, direction_pairs
+from permeation.meaning.bootstrap import resample_words
+from permeation.meaning.decode import leave_pair_out
+from permeation.meaning.intervene import KINDS, MatchedPairs, lean
+from permeation.meaning.residuals import residuals_at
+from permeation.meaning.runs import read_tail, resume
+from permeation.meaning.sigma import measure_fans
+from permeation.models.tokenizer import by_length
+from permeation.perplexity.ratio import KEPT_RATIO
+
+# Of each word: mean over layers 1 to L of AUC(l) − ½, direction prompts along the others' contrast;
+# σ(L) of strong_A − σ(L) of strong_B; T̄_A − T̄_B in nats; R of one direction in the next token, mean over layers.
+MEASURES = ("auc", "separation", "gap", "response")
+LOST_RATIO = 1.25  # from this ratio on a model counts as harmed
+COLUMNS = ("method", "size", "ratio", "low", "high")
+KEPT = itemgetter("kept")
+PROMPTS = 32  # that are read at once
+
+Sense = Mapping[str, Float[np.ndarray, "words"]]  # by measure, in the order of `direction_pairs`
+Row = Mapping[str, Any]
+
+
+def near(rows: Sequence[Row], ratios: Sequence[float], methods: int) -> list[Row]:
+    """Pick which compressed models to test: near each ratio, the closest size of the closest few methods.
+
+    Near in |log ratio|; each row once; in the order of the rows. Raises PermeationError where no method was measured.
+    """
+    measured = [row for row in rows if row["ratio"] is not None]
+    if not measured:
+        raise PermeationError("none of the rivals was measured; accepted: one size of one method at least")
+    taken: set[int] = set()
+    for ratio in ratios:
+        nearest: dict[str, int] = {}
+        for i in sorted(range(len(measured)), key=lambda i: abs(np.log(measured[i]["ratio"] / ratio))):
+            nearest.setdefault(measured[i]["method"], i)
+        taken |= set(list(nearest.values())[:methods])
+    return [measured[i] for i in sorted(taken)]
+
+
+@fast_products()
+def measure_sense(
+    model: Any,
+    activations: Activations,
+    sequences: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    direction_layer: int,
+    seed: int,
+) -> Sense:
+    """What the model, as it is now, makes of each word that has matched pairs.
+
+    activations: the prompts; their residual streams are read anew. layers: at which R is measured.
+    """
+    at_word = np.empty_like(activations.at_word)
+    for batch, streams in residuals_at(model, sequences, [[len(each) - 1] for each in sequences], PROMPTS):
+        at_word[batch] = streams[:, 0]
+    own = replace(activations, at_word=at_word)
+    fans = measure_fans(own, direction_layer)
+    found = []
+    for word, pairs in direction_pairs(own.prompts).items():
+        index = in_order(pairs)
+        stream = own.at_word[index]
+        auc = leave_pair_out(stream, stream, 1, named_generator(seed, f"compressed {word}")).auc
+        shifts = MatchedPairs.of(word, *np.split(stream, 2)).shifts
+        along = {layer: shifts(layer, seed)[:, KINDS.index("one_direction")].astype(np.float32) for layer in layers}
+        uses = _gap_and_response(model, [sequences[i] for i in index], along)
+        found.append((auc[1:].mean() - 0.5, fans[word].separation, *uses))
+    return dict(zip(MEASURES, np.array(found).T, strict=True))
+
+
+def _gap_and_response(
+    model: Any, tokens: Sequence[Sequence[int]], shifts: Mapping[int, Float[np.ndarray, "prompts d_model"]]
+) -> tuple[float, float]:
+    """T̄_A − T̄_B in nats, and R of the shifts (by layer), mean over layers; the prompts are A_1 … A_n, B_1 … B_n."""
+    found: list[Any] = [None] * len(tokens)
+    for group in by_length(tokens):
+        run = read_tail(model, [tokens[i] for i in group], tail=1, repeats=1)
+        moved = {layer: torch.tensor(shift[group], device=model.device)[:, None] for layer, shift in shifts.items()}
+        after = [resume(model, run, layer, (run.streams[layer - 1] + by)[:, None]) for layer, by in moved.items()]
+        for place, i in enumerate(group):
+            found[i] = torch.stack([run.logits[place, -1], *(each[place, 0, -1] for each in after)])
+    logits = torch.stack(found).float()  # (prompts, untouched and layers, d_vocab)
+    weights, T = untouched_leans(logits[:, 0])
+    shifted = lean(logits[:, 1:].softmax(dim=-1)[:, :, None], weights)[..., 0].cpu().double().numpy()
+    a, b = np.split(T, 2)
+    return float(a.mean() - b.mean()), float(causal_share(T, shifted).mean())
+
+
+def kept_rows(
+    untouched: Sense, compressed: Sequence[tuple[Row, Sense]], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each compressed model and measure, for plots/compressed.json.
+
+    compressed: by row of the rivals (method, size, ratio, low, high), the sense of that model.
+    kept: 1 where all of the sense is left. kept_low, kept_high: the middle 95 % of resampled words, the same words in
+    both models. None where the untouched model has none of it.
+    """
+    weights = resample_words(len(untouched["auc"]), resamples, named_generator(seed, "compressed words"))
+    rows = []
+    for row, sense in compressed:
+        for measure in MEASURES:
+            own, before = sense[measure], untouched[measure]
+            kept: list[float | None] = [None] * 3
+            if before.sum() > 0 and (weights @ before > 0).all():
+                drawn = np.quantile((weights @ own) / (weights @ before), (0.025, 0.975))
+                kept = [float(each) for each in (own.sum() / before.sum(), *drawn)]
+            named = dict(zip(("kept", "kept_low", "kept_high"), kept, strict=True))
+            rows.append({key: row[key] for key in COLUMNS} | {"measure": measure} | named)
+    return rows
+
+
+def kept_summary(untouched: Sense, rows: Sequence[Row]) -> dict[str, Any]:
+    """models: how many. untouched: the words' means of each measure.
+
+    By measure: least_within_5: the model that keeps least among those with a ratio of at most 1.05; most_beyond_25: the
+    one that keeps most among those of 1.25 and more; rank: Spearman's ρ of what is kept with the ratio over all models.
+    None where there is no such model.
+    """
+    found: dict[str, Any] = {
+        "models": len(rows) // len(MEASURES),
+        "untouched": {measure: float(untouched[measure].mean()) for measure in MEASURES},
+    }
+    for measure in MEASURES:
+        own = [row for row in rows if row["measure"] == measure and row["kept"] is not None]
+        ratio, kept = ([row[key] for row in own] for key in ("ratio", "kept"))
+        varied = len(set(ratio)) > 2 and len(set(kept)) > 1
+        found[measure] = {
+            "least_within_5": _named(min((row for row in own if row["ratio"] <= KEPT_RATIO), key=KEPT, default=None)),
+            "most_beyond_25": _named(max((row for row in own if row["ratio"] >= LOST_RATIO), key=KEPT, default=None)),
+            "rank": float(stats.spearmanr(ratio, kept).statistic) if varied else None,
+        }
+    return found
+
+
+def _named(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    kept = {"kept": row["kept"], "low": row["kept_low"], "high": row["kept_high"], "ratio": row["ratio"]}
+    return {"method": f"{row['method']} {row['size']}"} | kept
