@@ -1,4 +1,7 @@
-"""What a GGUF file says and holds is in the checkpoint, or is an error that names it."""
+"""What a GGUF file says and holds is in the checkpoint, or is an error that names it.
+
+Each file is written from a small model in transformers, whose logits the checkpoint has to give.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,72 +11,206 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig
+import transformers
 
 from permeation.frame.errors import PermeationError
-from permeation.models.gguf import _carry, _carry_positions
+from permeation.models.gguf import _carry
 from permeation.models.load import load_model
 from permeation.models.sources import fetch_model
 from permeation.models.tokenizer import load_tokenizer
-from tests.models.test_sources import write_gguf
 
 Writer = gguf.GGUFWriter
+VOCABULARY = ["<pad>", "<eos>", "<bos>", "<unk>", *(chr(ord("A") + i) for i in range(55)), "\u2581"]
+TOKENS = torch.randint(4, 60, (2, 50), generator=torch.Generator().manual_seed(1))
 
 
-def converted(tmp_path: Path, change: Callable[[Writer], object] = lambda _: None, **more: Any) -> Path:
-    write_gguf(tmp_path / "my.gguf", change, **more)
+def model(name: str, **more: Any) -> Any:
+    """A random model of the class transformers.<name>Config."""
+    torch.manual_seed(0)
+    sizes = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "vocab_size": len(VOCABULARY),
+    }
+    config = getattr(transformers, f"{name}Config")(**(sizes | more))
+    network = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    network.tie_weights()
+    return network
+
+
+def llama(**more: Any) -> Any:
+    return model("Llama", tie_word_embeddings=True, **more)
+
+
+def write_gguf(
+    path: Path, network: Any, change: Callable[[Writer], object] = lambda _: None, kind: str = "F32", arch: str = ""
+) -> Path:
+    """The model as a GGUF file, its ffn_down of one kind of numbers; `change` adds what else the file says."""
+    config, arch = network.config, arch or network.config.model_type.removesuffix("_text")
+    writer = Writer(path, arch)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    if hasattr(config, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(VOCABULARY)
+    writer.add_token_scores([0.0] * len(VOCABULARY))
+    writer.add_token_types([3, 3, 3, 2, *[1] * (len(VOCABULARY) - 4)])
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(3)
+    writer.add_add_bos_token(True)
+    change(writer)
+    known = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
+    names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
+    for name, tensor in network.named_parameters():
+        stem, suffix = name.rsplit(".", 1)
+        theirs = names.get_name(stem) or names.get_name(stem.removeprefix("model."))
+        stored = tensor.numpy() + (arch.startswith("gemma") and name.endswith("norm.weight"))
+        for part, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
+            if arch == "llama" and part in stem:  # GGUF keeps rotary pairs side by side
+                stored = stored.reshape(heads, 2, -1, *stored.shape[1:]).swapaxes(1, 2).reshape(stored.shape)
+        if kind != "F32" and "down_proj" in name:
+            number = gguf.GGMLQuantizationType[kind]
+            writer.add_tensor(f"{theirs}.{suffix}", gguf.quantize(stored, number), raw_dtype=number)
+        else:
+            writer.add_tensor(f"{theirs}.{suffix}", np.ascontiguousarray(stored, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def converted(tmp_path: Path, network: Any, change: Callable[[Writer], object] = lambda _: None, **more: Any) -> Any:
     folder = tmp_path / "out"
     folder.mkdir()
-    fetch_model(str(tmp_path / "my.gguf"), folder)
-    return folder
+    fetch_model(write_gguf(tmp_path / "my.gguf", network, change, **more), folder)
+    return load_model(folder)
+
+
+def assert_same(found: Any, network: Any) -> None:
+    torch.testing.assert_close(found(TOKENS).logits, network(TOKENS).logits)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"])
 def test_every_type_that_the_loader_reads_is_read(tmp_path: Path, kind: str) -> None:
-    found = load_model(converted(tmp_path, kind=kind)).state_dict()["model.layers.1.mlp.down_proj.weight"]
-    tensor = write_gguf(tmp_path / "plain.gguf")["model.layers.1.mlp.down_proj.weight"]
-    quantised = gguf.GGMLQuantizationType[kind]
-    np.testing.assert_array_equal(found.numpy(), gguf.dequantize(gguf.quantize(tensor, quantised), quantised))
+    network, number = llama(), gguf.GGMLQuantizationType[kind]
+    weight = network.model.layers[1].mlp.down_proj.weight.numpy()
+    found = converted(tmp_path, network, kind=kind).model.layers[1].mlp.down_proj.weight.numpy()
+    np.testing.assert_array_equal(found, gguf.dequantize(gguf.quantize(weight, number), number))
+
+
+def scaled(kind: str) -> Callable[[Writer], object]:
+    def change(writer: Writer) -> None:
+        writer.add_rope_scaling_factor(4.0)
+        if kind:
+            writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        if kind == "yarn":
+            writer.add_rope_scaling_orig_ctx_len(16)
+
+    return change
+
+
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("rope", "change"),
+    [
+        ({"rope_type": "default", "rope_theta": 500.0}, lambda w: w.add_rope_freq_base(500.0)),
+        (LINEAR, scaled("linear")),
+        (LINEAR, scaled("")),
+        (YARN, scaled("yarn")),
+        ({"rope_type": "default", "rope_theta": 10000.0}, lambda w: w.add_string("llama.rope.scaling.type", "none")),
+        ({"rope_type": "default", "rope_theta": 10000.0}, lambda w: w.add_sliding_window(0)),
+    ],
+)
+def test_positions_are_what_the_file_says(tmp_path: Path, rope: dict[str, Any], change: Any) -> None:
+    network = llama(rope_parameters=rope)
+    assert_same(converted(tmp_path, network, change), network)
 
 
 def test_factors_of_the_frequencies_are_carried_over(tmp_path: Path) -> None:
-    factors = np.array([1, 1, 2, 8], np.float32)
-    model = load_model(converted(tmp_path, lambda w: w.add_tensor("rope_freqs.weight", factors)))
-    expected = 10000.0 ** -(torch.arange(0, 8, 2) / 8) / torch.from_numpy(factors)
-    torch.testing.assert_close(model.model.rotary_emb.inv_freq, expected)
-    assert model.model.rotary_emb.attention_scaling == 1
-
-
-@pytest.mark.parametrize("kind", ["linear", None])
-def test_linear_scaling_is_carried_over_and_is_what_a_factor_alone_means(tmp_path: Path, kind: str | None) -> None:
-    def change(writer: Writer) -> None:
-        writer.add_rope_scaling_factor(4.0)
-        if kind is not None:
-            writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
-
-    model = load_model(converted(tmp_path, change))
-    expected = 10000.0 ** -(torch.arange(0, 8, 2) / 8) / 4
-    torch.testing.assert_close(model.model.rotary_emb.inv_freq, expected)
-
-
-def test_yarn_is_carried_over(tmp_path: Path) -> None:
-    def change(writer: Writer) -> None:
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        writer.add_rope_scaling_factor(4.0)
-        writer.add_rope_scaling_orig_ctx_len(16)
-
-    said = load_model(converted(tmp_path, change)).config.rope_parameters
-    assert (said["rope_type"], said["factor"], said["original_max_position_embeddings"]) == ("yarn", 4.0, 16)
+    network = llama(rope_parameters=LLAMA3)
+    plain = 10000.0 ** -(np.arange(0, 8, 2) / 8)
+    factors = (plain / network.model.rotary_emb.inv_freq.numpy()).astype(np.float32)
+    assert_same(converted(tmp_path, network, lambda w: w.add_tensor("rope_freqs.weight", factors)), network)
 
 
 def test_biases_of_queries_keys_and_values_are_carried_over(tmp_path: Path) -> None:
-    def change(writer: Writer) -> None:
-        for layer in range(2):
-            for part, width in (("q", 32), ("k", 16), ("v", 16), ("output", 32)):
-                writer.add_tensor(f"blk.{layer}.attn_{part}.bias", np.full(width, layer + 1, np.float32))
+    network = llama(attention_bias=True)
+    assert_same(converted(tmp_path, network), network)
 
-    model = load_model(converted(tmp_path, change))
-    assert (model.model.layers[1].self_attn.k_proj.bias == 2).all()
+
+def gemma(name: str, blocks: int, scalar: int, d_head: int = 16, local: float = 10000.0) -> Any:
+    parts = {"full_attention": 1e6, "sliding_attention": local}
+    rope = {part: {"rope_type": "default", "rope_theta": base} for part, base in parts.items()}
+    more: dict[str, Any] = {"rope_parameters": rope} if name == "Gemma3Text" else {}
+    return model(
+        name,
+        num_hidden_layers=blocks,
+        head_dim=d_head,
+        query_pre_attn_scalar=scalar,
+        sliding_window=24,
+        pad_token_id=0,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "scalar", "d_head", "local"),
+    [
+        ("Gemma2", 3, 16, 16, 10000.0),
+        ("Gemma2", 3, 128, 128, 10000.0),
+        ("Gemma2", 46, 8, 16, 10000.0),  # 27B: hidden_size / heads
+        ("Gemma3Text", 62, 8, 16, 10000.0),  # 27B
+        ("Gemma3Text", 6, 16, 16, 500.0),  # another base in the sliding layers
+    ],
+)
+def test_gemmas_scale_is_that_of_its_shape(
+    tmp_path: Path, name: str, blocks: int, scalar: int, d_head: int, local: float
+) -> None:
+    network = gemma(name, blocks, scalar, d_head, local)
+
+    def change(writer: Writer) -> None:
+        writer.add_key_length(d_head)
+        writer.add_value_length(d_head)
+        writer.add_sliding_window(24)
+        if name == "Gemma3Text":
+            writer.add_rope_freq_base(1e6)
+            writer.add_float32("gemma3.rope.freq_base_swa", local)
+        else:
+            writer.add_attn_logit_softcapping(50.0)
+            writer.add_final_logit_softcapping(30.0)
+
+    assert_same(converted(tmp_path, network, change), network)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_parallel_residual_has_a_place(parallel: bool) -> None:
+    config = transformers.StableLmConfig()
+    _carry({"general.architecture": "stablelm", "stablelm.use_parallel_residual": parallel}, config)
+    assert config.use_parallel_residual is parallel
 
 
 @pytest.mark.parametrize(
@@ -87,72 +224,53 @@ def test_biases_of_queries_keys_and_values_are_carried_over(tmp_path: Path) -> N
         (lambda w: w.add_float32("llama.logit_scale", 0.3), "says llama.logit_scale"),
         (lambda w: w.add_sliding_window(16), "says llama.attention.sliding_window = 16"),
         (lambda w: w.add_float32("llama.rope.scale_linear", 4.0), "says llama.rope.scale_linear"),
-        (
-            lambda w: (w.add_rope_dimension_count(4), w.add_key_length(8)),
-            "says llama.rope.dimension_count = 4; llama rotates all 8",
-        ),
-        (lambda w: w.add_string("llama.rope.scaling.type", "dynamic"), "scaling of the positions is not one .*dynamic"),
-        (
-            lambda w: w.add_float32("llama.rope.scaling.yarn_log_multiplier", 0.1),
-            "scaling of the positions is not one .*yarn_log_multiplier",
-        ),
-        (
-            lambda w: (w.add_string("llama.rope.scaling.type", "dynamic"), w.add_rope_scaling_factor(2.0)),
-            "scaling of the positions is not one .*dynamic",
-        ),
-        (lambda w: w.add_string("llama.rope.scaling.type", "yarn"), "scaling of the positions is not one"),
-        (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(4, np.float32)), "not one .*rope_factors_long"),
-        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(9, np.float32)), "more than there are frequencies"),
-        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(4, np.float16)), "are no float32 numbers"),
-        (lambda w: w.add_uint16("split.count", 3), "my.gguf: it is part 1 of 3 of a split file; accepted: the whole"),
+        (lambda w: w.add_float32("llama.rope.freq_base_swa", 4.0), "says llama.rope.freq_base_swa"),
+        (lambda w: (w.add_rope_dimension_count(4), w.add_key_length(8)), "says llama.rope.dimension_count = 4"),
+        (lambda w: w.add_string("llama.rope.scaling.type", "dynamic"), "says llama.rope.scaling.type = 'dynamic'"),
+        (lambda w: w.add_float32("llama.rope.scaling.attn_factor", 1.5), "says llama.rope.scaling.attn_factor = 1.5"),
+        (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(4, np.float32)), "no place .* rope_factors_long"),
+        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(9, np.float32)), "cannot be loaded"),
+        (lambda w: w.add_uint16("split.count", 3), "my.gguf: it is a part of a split file; accepted: the whole"),
     ],
 )
+@pytest.mark.filterwarnings("ignore")  # of transformers, about factors that are too many
 def test_what_has_no_place_is_named(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(PermeationError, match=message):
-        converted(tmp_path, change)
+        converted(tmp_path, llama(), change)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def positions(config: LlamaConfig, said: dict[str, Any], factors: dict[str, list[float]]) -> dict[str, Any]:
-    _carry_positions({"general.architecture": "x"} | {f"x.rope.{k}": v for k, v in said.items()}, factors, config)
-    return config.rope_parameters
-
-
-def test_positions_are_what_the_file_says() -> None:
-    factors = {"rope_factors_short.weight": [1.0] * 8, "rope_factors_long.weight": [2.0] * 8}
-    config = LlamaConfig(hidden_size=64, num_attention_heads=4, max_position_embeddings=64)
-    said = {"freq_base": 500.0, "scaling.type": "longrope", "scaling.original_context_length": 16}
-    found = positions(config, said | {"scaling.attn_factor": 1.5}, factors)
-    assert (found["rope_theta"], found["rope_type"], found["factor"]) == (500.0, "longrope", 4)
-    assert (found["short_factor"], found["long_factor"]) == tuple(factors.values())
-    assert found["attention_factor"] == 1.5
-    assert "attention_factor" not in positions(LlamaConfig(hidden_size=64, num_attention_heads=4), {}, factors)
-    partial = LlamaConfig(rope_parameters={"rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 1.0})
-    assert positions(partial, {"dimension_count": 32}, {})["partial_rotary_factor"] == 32 / 128
-    assert positions(LlamaConfig(), {"scaling.type": "none"}, {})["rope_type"] == "default"
-
-
-def test_positions_of_a_family_that_rotates_nothing_are_an_error() -> None:
-    config = LlamaConfig()
-    config.rope_parameters = None
-    _carry_positions({"general.architecture": "x"}, {}, config)
-    with pytest.raises(PermeationError, match=r"it says x\.rope\.freq_base, and llama rotates nothing"):
-        positions(config, {"freq_base": 500.0}, {})
-
-
 def test_what_a_configuration_implies_needs_no_place() -> None:
-    config = LlamaConfig(hidden_size=64, num_attention_heads=4)
-    metadata: dict[str, Any] = {"general.architecture": "x", "x.attention.head_count_kv": [2, 2]}
-    _carry(metadata, config)
-    assert config.num_key_value_heads == 2
-    with pytest.raises(PermeationError, match=r"x\.attention\.head_count_kv = \[2, 1\]"):
-        _carry(metadata | {"x.attention.head_count_kv": [2, 1]}, config)
     bare = type("Bare", (), {"hidden_size": 64, "num_attention_heads": 4, "model_type": "bare"})()
-    _carry({"general.architecture": "x", "x.attention.key_length": 16, "x.context_length": 9}, bare)
-    with pytest.raises(PermeationError, match=r"x\.attention\.key_length = 17"):
-        _carry({"general.architecture": "x", "x.attention.key_length": 17}, bare)
+    said = {"general.architecture": "x", "x.context_length": 9, "x.attention.head_count_kv": [4, 4]}
+    _carry(said | {"x.attention.key_length": 16, "x.feed_forward_length": 256}, bare)
+    for key, value in (("attention.key_length", 17), ("attention.head_count_kv", [4, 2]), ("rope.freq_base", 500.0)):
+        with pytest.raises(PermeationError, match=rf"it says x\.{key} = .*, which has no place in bare"):
+            _carry(said | {f"x.{key}": value}, bare)
+    partial = transformers.StableLmConfig(hidden_size=64, num_attention_heads=4)
+    _carry({"general.architecture": "x", "x.rope.dimension_count": 8}, partial)
+    assert partial.rope_parameters["partial_rotary_factor"] == 0.5
 
 
-def test_the_tokenizer_keeps_its_bos(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(converted(tmp_path, lambda w: w.add_add_bos_token(True)))
-    assert tokenizer("C").input_ids == [0, 4]
+@pytest.mark.parametrize("keep", [3, 40, 2000, -200])
+@pytest.mark.filterwarnings("ignore")  # of numpy, about the end of a file
+def test_a_truncated_file_is_an_error(tmp_path: Path, keep: int) -> None:
+    file = write_gguf(tmp_path / "short.gguf", llama())
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(PermeationError, match=r"short\.gguf"):
+        fetch_model(file, tmp_path)
+
+
+def test_a_file_without_one_of_its_weights_is_an_error_not_random_numbers(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "my.gguf", llama())
+    file.write_bytes(file.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"))
+    with pytest.raises(PermeationError, match=r"lacks 1 of its weights.*layers\.1\.mlp\.up_proj"):
+        fetch_model(file, tmp_path)
+
+
+def test_what_lies_next_to_a_file_is_not_read_and_the_tokenizer_keeps_its_bos(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json"):
+        (tmp_path / name).write_text('{"model_type": "bert", "auto_map": {"AutoTokenizer": ["evil.T", null]}}')
+    network = llama()
+    assert_same(converted(tmp_path, network), network)
+    assert load_tokenizer(tmp_path / "out")("C").input_ids[0] == 2

@@ -1,120 +1,153 @@
-"""Loading, views of the attention weights, and folding norms: held against transformers and TransformerLens."""
+"""A checkpoint loads whole and finite, or ends in one line; nothing in it is run or unpickled."""
 
 import json
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from permeation.frame.errors import PermeationError
-from permeation.models.families import attention_views, geometry_of
-from permeation.models.fold import fold_norms
+from permeation.frame.tables import read_json
 from permeation.models.load import load_bridge, load_folded, load_model
-from permeation.weights.heads import read_heads
+from permeation.models.sources import fetch_model
+from permeation.models.tokenizer import load_tokenizer
 from tests.support import tiny
 
 TOKENS = torch.arange(2, 34).view(2, 16)
+Change = Callable[[dict[str, torch.Tensor]], object]
 
 
-def test_folding_the_norms_leaves_the_function_as_it_was(family: str) -> None:
-    network = tiny.model(family).double()
-    before = network(TOKENS).logits
-    fold_norms(network)
-    torch.testing.assert_close(network(TOKENS).logits, before)
-    norm = next(attention_views(network)).norm
-    assert (norm.weight == 1).all()
-
-
-def test_norms_are_folded_where_that_is_asked_for(checkpoint: Path) -> None:
-    own = read_heads(load_model(checkpoint))
-    for fold_norm in (False, True):
-        heads = read_heads(load_folded(checkpoint, fold_norm, torch.device("cpu")))
-        assert torch.equal(heads.W_Q, own.W_Q) is not fold_norm
-
-
-def test_folded_heads_are_those_of_transformer_lens(checkpoint: Path) -> None:
-    bridge = load_bridge(checkpoint, torch.device("cpu"))
-    bridge.enable_compatibility_mode(disable_warnings=True)
-    heads = read_heads(load_folded(checkpoint, fold_norm=True, device=torch.device("cpu")))
-    torch.testing.assert_close(heads.W_Q, bridge.W_Q)
-    torch.testing.assert_close(heads.W_K, bridge.W_K)
-    if heads.b_Q is not None:
-        torch.testing.assert_close(heads.b_Q, bridge.b_Q)
-        torch.testing.assert_close(heads.b_K, bridge.b_K)
-
-
-def test_bridge_and_plain_model_give_the_same_logits(checkpoint: Path) -> None:
-    plain = load_model(checkpoint)
-    bridge = load_bridge(checkpoint, torch.device("cpu"))
-    torch.testing.assert_close(bridge(TOKENS, return_type="logits"), plain(TOKENS).logits, atol=1e-4, rtol=1e-4)
-
-
-def test_views_write_through_to_the_forward_pass(family: str) -> None:
-    network = tiny.model(family)
-    before = network(TOKENS).logits
-    for layer in attention_views(network):
-        layer.W_Q.zero_()
-    assert not torch.allclose(network(TOKENS).logits, before)
-
-
-def test_geometry(family: str) -> None:
-    sizes = geometry_of(tiny.model(family))
-    assert (sizes.n_layers, sizes.n_heads, sizes.d_model, sizes.d_head) == (3, 4, 32, 8)
-    assert sizes.n_kv_heads == (2 if family == "llama" else 4)
-    assert sizes.rotary == (family != "gpt2")
-    assert sizes.n_ctx == 64
-
-
-def damage(source: Path, target: Path, change) -> Path:
-    """Copy a checkpoint with its tensors changed."""
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
+def changed(source: Path, target: Path, change: Change, **config: Any) -> Path:
+    """A copy of a checkpoint with its tensors and its configuration changed."""
+    shutil.copytree(source, target)
     tensors = load_file(target / "model.safetensors")
     change(tensors)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "config.json").write_text(json.dumps(read_json(target / "config.json") | config))
     return target
 
 
-def test_weights_that_are_missing_are_an_error_not_random_numbers(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = damage(checkpoints["gpt2"], tmp_path / "lacking", lambda t: t.pop("transformer.h.1.mlp.c_fc.weight", None))
-    with pytest.raises(PermeationError, match=r"lacks 1 of its weights.*h\.1\.mlp\.c_fc\.weight"):
+def test_bridge_and_plain_model_give_the_same_logits(checkpoint: Path) -> None:
+    plain, bridge = load_model(str(checkpoint)), load_bridge(str(checkpoint))
+    torch.testing.assert_close(bridge(TOKENS, return_type="logits"), plain(TOKENS).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (lambda t: t.pop("model.layers.1.mlp.up_proj.weight"), {}, "lacks 1 of its weights.*layers.1.mlp.up_proj"),
+        (lambda t: t.update({"model.norm.weight": torch.ones(5)}), {}, "in another shape: model.norm.weight"),
+        (lambda t: t["model.norm.weight"][3:4].fill_(torch.nan), {}, "model.norm.weight holds values that are not fin"),
+        (lambda t: t["lm_head.weight"][0].fill_(torch.inf), {}, "lm_head.weight holds values that are not finite"),
+        (lambda t: t.update({"model.norm.bias": torch.ones(32)}), {}, "no place .* for model.norm.bias"),
+        (lambda t: t.update({"lm_head.bias": torch.ones(len(t["lm_head.weight"]))}), {}, "no place .* lm_head.bias"),
+        (lambda _: None, {"num_hidden_layers": 2}, "no place by its configuration for model.layers.2"),
+        (lambda _: None, {"num_hidden_layers": 4}, "lacks 9 of its weights .*model.layers.3"),
+        (lambda _: None, {"hidden_size": -4}, "cannot be loaded|no usable config.json"),
+        (lambda _: None, {"quantization_config": {"quant_method": "fp8"}}, "is quantised; accepted: plain weights"),
+        (lambda _: None, {"model_type": "bert"}, "'bert', which reads in both directions; accepted: decoders"),
+        (lambda _: None, {"model_type": "modern-marvel"}, "no usable config.json: .*modern-marvel"),
+    ],
+)
+def test_a_checkpoint_at_odds_with_itself_is_an_error(
+    checkpoints: dict[str, Path], tmp_path: Path, change: Change, config: dict[str, Any], message: str
+) -> None:
+    folder = changed(checkpoints["llama"], tmp_path / "odd", change, **config)
+    with pytest.raises(PermeationError, match=message) as caught:
+        load_model(folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_truncated_file_is_an_error(checkpoints: dict[str, Path], tmp_path: Path, name: str) -> None:
+    folder = changed(checkpoints["gpt2"], tmp_path / "short", lambda _: None)
+    (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+    with pytest.raises(PermeationError, match=r"the model in short (cannot be loaded|has no usable config\.json)"):
         load_model(folder)
 
 
-def test_weights_of_another_shape_are_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    def shrink(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["transformer.h.0.ln_1.weight"] = torch.ones(5)
+@pytest.mark.parametrize(("family", "where"), [("gpt_neo", "attn.attention"), ("gptj", "attn"), ("gpt2", "attn")])
+def test_masks_that_old_files_keep_are_passed_over(tmp_path: Path, family: str, where: str) -> None:
+    source = tiny.checkpoint(tmp_path / "plain", family)
 
-    with pytest.raises(PermeationError, match=r"ln_1\.weight|size mismatch|shape"):
-        load_model(damage(checkpoints["gpt2"], tmp_path / "misshapen", shrink))
+    def keep_masks(tensors: dict[str, torch.Tensor]) -> None:
+        for i in range(tiny.LAYERS):
+            mask = torch.ones(1, 1, 64, 64, dtype=torch.bool).tril()
+            tensors |= {f"transformer.h.{i}.{where}.bias": mask.clone()}
+            tensors |= {f"transformer.h.{i}.{where}.masked_bias": torch.tensor(-1e9)}
 
-
-def test_weights_that_are_not_finite_are_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    def spoil(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["transformer.h.2.ln_2.bias"][3] = float("nan")
-
-    with pytest.raises(PermeationError, match=r"h\.2\.ln_2\.bias holds values that are not finite"):
-        load_model(damage(checkpoints["gpt2"], tmp_path / "spoilt", spoil))
+    old = load_model(changed(source, tmp_path / "old", keep_masks))
+    assert torch.equal(old(TOKENS).logits, load_model(source)(TOKENS).logits)
 
 
-def test_a_truncated_file_is_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = damage(checkpoints["gpt2"], tmp_path / "short", lambda _: None)
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(PermeationError, match="cannot be loaded"):
-        load_model(folder)
+def test_folding_that_overflows_names_the_weight(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    def enlarge(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["model.layers.2.input_layernorm.weight"].fill_(1e30)
+        tensors["model.layers.2.self_attn.k_proj.weight"].fill_(1e30)
+
+    folder = changed(checkpoints["llama"], tmp_path / "large", enlarge)
+    load_model(folder)
+    with pytest.raises(PermeationError, match=r"layers\.2\.self_attn\.k_proj\.weight holds values that are not finite"):
+        load_folded(folder, fold_norm=True)
 
 
-def test_an_unsupported_family_is_named_with_the_supported_ones(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(PermeationError, match="'bert', which reads in both directions; accepted: decoders"):
-        load_model(tmp_path)
+def test_a_tokenizer_gives_tokens_or_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = changed(checkpoints["gpt2"], tmp_path / "mute", lambda _: None)
+    assert load_tokenizer(str(folder))("bank").input_ids
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(PermeationError, match=r"the tokenizer in mute knows no tokens; are its files there\?"):
+        load_tokenizer(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(PermeationError, match="the tokenizer in mute"):
+        load_tokenizer(folder)
 
 
-def test_a_configuration_that_is_no_object_is_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = damage(checkpoints["gpt2"], tmp_path / "listed", lambda _: None)
-    (folder / "config.json").write_text("[]")
-    with pytest.raises(PermeationError, match=r"no usable config\.json: found list; accepted: an object"):
-        load_model(folder)
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return Path.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("kind", ["model", "tokenizer", "pickle"])
+def test_nothing_in_a_checkpoint_is_run_or_unpickled(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Even where whoever sits at the terminal answers yes to whatever is asked."""
+    marker = tmp_path / "marker"
+    pickle.loads(pickle.dumps(Trap(marker)))
+    marker.rmdir()  # it goes off
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    mapped = {
+        "AutoConfig": "evil.Config",
+        "AutoModelForCausalLM": "evil.Model",
+        "AutoTokenizer": ["evil.Slow", "evil.Fast"],
+    }
+    folder = changed(checkpoints["llama"], tmp_path / "evil", lambda _: None, auto_map=mapped, trust_remote_code=True)
+    if kind == "tokenizer":
+        told = read_json(folder / "tokenizer_config.json") | {"auto_map": mapped, "tokenizer_class": "EvilTokenizer"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    for name in ("evil.py", "custom_generate/generate.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"import os; os.mkdir({str(marker)!r})")
+    for name in ("pytorch_model.bin", "model.pkl", "training_args.bin"):
+        (folder / name).write_bytes(pickle.dumps(Trap(marker)))
+    (tmp_path / "out").mkdir()
+    if kind == "pickle":
+        (folder / "model.safetensors").unlink()
+    if kind == "model":
+        fetch_model(folder, tmp_path / "out")
+        assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".safetensors"}
+    else:
+        with pytest.raises(PermeationError, match=f"the {kind.replace('pickle', 'model')} in evil cannot be loaded"):
+            fetch_model(folder, tmp_path / "out")
+    assert not marker.exists()

@@ -16,57 +16,35 @@ from permeation.meaning.words import read_words
 WORDS_FILE = Path(__file__).parents[2] / "data" / "words.yaml"
 LAYERS, HEADS, WIDTH, CONTEXT = 3, 4, 32, 64
 
-CONFIGS: dict[str, Any] = {
-    "gpt2": lambda vocab: transformers.GPT2Config(
-        n_layer=LAYERS,
-        n_head=HEADS,
-        n_embd=WIDTH,
-        n_positions=CONTEXT,
-        vocab_size=vocab,
-        bos_token_id=1,
-        eos_token_id=1,
-    ),
-    "llama": lambda vocab: transformers.LlamaConfig(  # grouped queries: two query heads share a key head
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS // 2,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        max_position_embeddings=CONTEXT,
-        vocab_size=vocab,
-    ),
-    "gpt_neox": lambda vocab: transformers.GPTNeoXConfig(
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        max_position_embeddings=CONTEXT,
-        vocab_size=vocab,
-    ),
-}
-
-
-def _sizes(vocab: int, *without: str) -> dict[str, Any]:
-    """The sizes under the names that most families have for them; two query heads share a key head."""
-    sizes = {
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS // 2,
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "max_position_embeddings": CONTEXT,
-        "vocab_size": vocab,
-        "pad_token_id": None,
-        "bos_token_id": 1,
-        "eos_token_id": 1,
-    }
-    return {name: size for name, size in sizes.items() if name not in without}
-
 
 def _named(name: str, *without: str, **more: Any) -> Any:
-    """A maker of configurations of the class transformers.<name>Config."""
-    return lambda vocab: getattr(transformers, f"{name}Config")(**(_sizes(vocab, *without) | more))
+    """A maker of configurations of the class transformers.<name>Config; two query heads share a key head."""
 
+    def make(vocab: int) -> Any:
+        sizes = {
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": HEADS // 2,
+            "hidden_size": WIDTH,
+            "intermediate_size": 2 * WIDTH,
+            "max_position_embeddings": CONTEXT,
+            "vocab_size": vocab,
+            "pad_token_id": None,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+        }
+        kept = {key: size for key, size in sizes.items() if key not in without}
+        return getattr(transformers, f"{name}Config")(**(kept | more))
+
+    return make
+
+
+# The few families that most tests take.
+CONFIGS: dict[str, Any] = {
+    "gpt2": _named("GPT2", "num_key_value_heads", "intermediate_size"),
+    "llama": _named("Llama"),
+    "gpt_neox": _named("GPTNeoX", "num_key_value_heads"),
+}
 
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -86,7 +64,7 @@ _MULTIPLIERS = {
 }
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": WIDTH // 2}
 
-# The families of docs/models.md, for tests/models/test_families.py; the other tests take the few in CONFIGS.
+# All families of docs/models.md.
 ALL_CONFIGS: dict[str, Any] = CONFIGS | {
     "llama, llama3 positions": _named("Llama", rope_parameters=_LLAMA3),
     "mistral": _named("Mistral", **_SHORT),

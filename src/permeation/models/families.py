@@ -114,9 +114,10 @@ def _refusal(config: Any) -> str | None:
     if family in REFUSED:
         return REFUSED[family]
     try:
-        parts = _adapter(config).component_mapping["blocks"].submodules
+        described = _adapter(config).component_mapping
     except PermeationError as error:
         return str(error)
+    parts = described["blocks"].submodules if "blocks" in described else {}
     attention = parts.get("attn")
     named = getattr(attention, "submodules", {})
     mixed = any(type(part).__name__ in MIXERS for part in parts.values())

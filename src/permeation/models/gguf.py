@@ -53,13 +53,16 @@ CONSTANTS = {
 }
 # Llama 3.1's factors, by which the positions' frequencies are divided.
 FREQUENCIES = "rope_freqs.weight"
+# The tensors that hold W_Q and W_K; some families have W_V in one with them.
+ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_qkv.weight")
 # Gemma's 27B models, by their number of blocks, scale the scores as llama.cpp does: by hidden_size / heads.
 GEMMA_27B = {"gemma2": 46, "gemma3_text": 62}
 
 
-def convert(file: Path, folder: Path) -> None:
+def convert(file: Path, folder: Path) -> float | None:
     """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a transformers checkpoint.
 
+    Gives the bits that the file spends on each number of W_Q and W_K; None where they are not quantised.
     Raises PermeationError for a damaged file, for a family that is not supported, and for anything in the file that
     has no place in a checkpoint.
     """
@@ -74,7 +77,8 @@ def convert(file: Path, folder: Path) -> None:
             metadata, tensors = read_gguf_metadata(source)
             config = transformers.AutoConfig.from_pretrained(nothing, gguf_file=source, trust_remote_code=False)
             tokenizer = transformers.AutoTokenizer.from_pretrained(nothing, gguf_file=source, trust_remote_code=False)
-            factors = [part.data.tolist() for part in gguf.GGUFReader(source).tensors if part.name == FREQUENCIES]
+            parts = gguf.GGUFReader(source).tensors
+            factors = [part.data.tolist() for part in parts if part.name == FREQUENCIES]
         except Exception as error:
             raise PermeationError(f"{file.name} cannot be read as GGUF: {one_line(error)}") from error
         try:
@@ -92,6 +96,13 @@ def convert(file: Path, folder: Path) -> None:
     del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return _attention_bits(parts)
+
+
+def _attention_bits(parts: Iterable[gguf.ReaderTensor]) -> float | None:
+    attention = [part for part in parts if part.name.endswith(ATTENTION)]
+    bits = 8 * sum(int(part.n_bytes) for part in attention) / sum(int(part.n_elements) for part in attention)
+    return bits if bits < 16 else None
 
 
 def _carry(metadata: Mapping[str, Any], config: Any) -> None:

