@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from permeation.frame import progress
-from permeation.frame.tables import read_json
+from permeation.frame.tables import read_json, write_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
 from permeation.meaning.words import read_words
@@ -15,9 +15,10 @@ from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write data/extract_activations/: the prompts and their residual stream, per layer."""
+    """Write data/extract_activations/: the prompts and their residual stream, per layer; the senses' names."""
     config, source = stage.config.activations, stage.input("model")
-    prompts = [prompt for entry in read_words(Path(stage.place(stage.config.words))) for prompt in entry.prompts]
+    words = read_words(Path(stage.place(stage.config.words)))
+    prompts = [prompt for entry in words for prompt in entry.prompts]
     tokenizer, sizes = load_tokenizer(source), read_json(source / "model.json")
     sequences = tokenize_prompts(tokenizer, prompts, config.prepend_bos, sizes["n_ctx"])
     before = before_word(tokenizer, prompts, sequences)
@@ -28,6 +29,7 @@ def main(stage: Stage) -> None:
         residuals[batch] = residual
     with stage.output() as folder:
         Activations(tuple(prompts), residuals[:, 0], residuals[:, 1]).write(folder)
+        write_json(folder / "summary.json", {"sigma": {"senses": {entry.word: dict(entry.senses) for entry in words}}})
 
 
 if __name__ == "__main__":

@@ -102,11 +102,13 @@ def test_a_figure_of_other_models_is_not_judged() -> None:
 def test_the_shipped_claims_are_in_two_groups() -> None:
     metrics = {"g": {"reliability": {"p": 0.0005}, "alpha": 0.9}, "sigma": {"collapse_variance": 1.2}}
     general, special = sections(read_claims(PROJECT, metrics, "small").values())
-    assert general.findings[0].startswith("No: of 7 claims that are meant for all models 1 fail, 1 hold, 5 were not")
+    assert general.findings[0].startswith(
+        "No: of 7 claims that are meant for all models 1 fail, 1 hold, 5 not measured."
+    )
     assert [row[-1] for row in general.rows][:3] == ["fails", "holds", "not measured"]
     assert special.findings[0].startswith("Open: ")
     assert special.header == ("figure", "GPT-2", "found", "null")
-    (_, gpt2) = sections(read_claims(PROJECT, metrics, "gpt2").values())
+    (_, gpt2) = sections(read_claims(PROJECT, metrics, "openai-community/gpt2").values())
     alpha = next(row for row in gpt2.rows if "α" in row[0])
     assert alpha[1:] == ("0.9", "0.9", "–", "holds")
 

@@ -23,6 +23,7 @@ def write_stages(root: Path, seed: int = 0) -> Path:
     """Write root/data/<stage>/summary.json and plots/ of every stage; another seed gives other curves. Gives root."""
     tables, metrics = sample_tables(1.0 + 0.5 * seed), sample_metrics()
     written = {
+        "extract_activations": ((), ()),
         "compute_sigma": (("sigma",), ("sigma",)),
         "fit_g": ((), ("g", "response", "fits")),
         "controls": (("g", "decode"), ("nulls", "controls", "decoding")),

@@ -36,7 +36,7 @@ class Axis:
 MEANING = Axis(
     "meaning",
     "dvc repro report_meaning",
-    stages=("compute_sigma", "fit_g", "controls", "intervene"),
+    stages=("extract_activations", "compute_sigma", "fit_g", "controls", "intervene"),
     files=("sigma", "g", "decode", "intervene"),
     parameters=(
         *("quick", "model", "words", "seed", "activations", "sigma", "response", "g", "bootstrap", "nulls"),

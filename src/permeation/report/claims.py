@@ -26,13 +26,7 @@ RULE = (
     "A claim holds where the 95 % interval of what was found, or the figure where it has none, lies in what the claim "
     "accepts; it fails where they are apart. An overlap is not told apart."
 )
-PLURAL = {
-    "holds": "hold",
-    "fails": "fail",
-    "not_told_apart": "are not told apart",
-    "null_too": "hold and so does the null model",
-    "not_measurable": "were not measured",
-}
+PLURAL = {"holds": "hold", "fails": "fail"}
 Figure = tuple[float, float, float]  # a value and the ends of its interval
 
 
@@ -92,7 +86,7 @@ def check(claim: Mapping[str, Any], metrics: Metrics, model: str) -> Claim:
     verdict = _verdict(found, rule, accepted)
     if verdict == "holds" and null and _verdict(null, rule, accepted) != "fails":
         verdict = "null_too"
-    judged = general or model in claim["model"].split(", ")
+    judged = general or model.rpartition("/")[2] in claim["model"].split(", ")
     texts = claim["claim"], claim["published"]
     return Claim(*texts, general, found, null[0] if null else None, accepted, verdict if judged else None)
 
@@ -141,8 +135,8 @@ def _answer(claims: Collection[Claim]) -> str:
 
 
 def _counts(claims: Collection[Claim]) -> str:
-    counts = Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{count} {PLURAL[str(verdict)]}" for verdict, count in counts.items())
+    counts = Counter(str(claim.verdict) for claim in claims)
+    return ", ".join(f"{count} {PLURAL.get(verdict, label(verdict))}" for verdict, count in counts.items())
 
 
 def _accepted(rule: str, value: Any) -> tuple[float, float]:

@@ -189,5 +189,5 @@ def draw(name: str, rows: Rows, senses: Mapping[str, Mapping[str, Any]]) -> Figu
     spec = FIGURES.get(name)
     if spec is None or not rows or not (prepared := spec.prepare(rows)):
         return None
-    titles = {word: f"{word} (A = {names['A']})" for word, names in senses.items()} if name == "sigma" else {}
+    titles = {word: f"{word} (A = {names['A']})" for word, names in senses.items() if name == "sigma" and names}
     return spec.draw(prepared, titles)
