@@ -51,7 +51,7 @@ def llama(**more: Any) -> Any:
 def write_gguf(
     path: Path, network: Any, change: Callable[[Writer], object] = lambda _: None, kind: str = "F32", arch: str = ""
 ) -> Path:
-    """The model as a GGUF file, its ffn_down of one kind of numbers; `change` adds what else the file says."""
+    """The model as a GGUF file, its projections of one kind of numbers; `change` adds what else the file says."""
     config, arch = network.config, arch or network.config.model_type.removesuffix("_text")
     writer = Writer(path, arch)
     writer.add_block_count(config.num_hidden_layers)
@@ -80,7 +80,7 @@ def write_gguf(
         for part, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
             if arch == "llama" and part in stem:  # GGUF keeps rotary pairs side by side
                 stored = stored.reshape(heads, 2, -1, *stored.shape[1:]).swapaxes(1, 2).reshape(stored.shape)
-        if kind != "F32" and "down_proj" in name:
+        if kind != "F32" and "_proj" in name:
             number = gguf.GGMLQuantizationType[kind]
             writer.add_tensor(f"{theirs}.{suffix}", gguf.quantize(stored, number), raw_dtype=number)
         else:
@@ -103,11 +103,16 @@ def assert_same(found: Any, network: Any) -> None:
     torch.testing.assert_close(found(TOKENS).logits, network(TOKENS).logits)
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"])
-def test_every_type_that_the_loader_reads_is_read(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "bits"),
+    [("Q4_0", 4.5), ("Q4_1", 5.0), ("Q5_0", 5.5), ("Q5_1", 6.0), ("Q8_0", 8.5), ("F16", None), ("BF16", None)],
+)
+def test_every_type_that_the_loader_reads_is_read(tmp_path: Path, kind: str, bits: float | None) -> None:
     network, number = llama(), gguf.GGMLQuantizationType[kind]
     weight = network.model.layers[1].mlp.down_proj.weight.numpy()
-    found = converted(tmp_path, network, kind=kind).model.layers[1].mlp.down_proj.weight.numpy()
+    file = write_gguf(tmp_path / "my.gguf", network, kind=kind)
+    assert fetch_model(file, tmp_path / "out").attention_bits == bits
+    found = load_model(tmp_path / "out").model.layers[1].mlp.down_proj.weight.numpy()
     np.testing.assert_array_equal(found, gguf.dequantize(gguf.quantize(weight, number), number))
 
 

@@ -50,7 +50,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
         "some/model": Repository({"main": later | strangers, "step1000": first}),
         "some/gated": Repository({"main": later}, refusal=(403, "GatedRepo")),
         "some/broken": Repository({"main": later}, refusal=(500, "")),
-        "some/short": Repository({"main": later}, cut={"model.safetensors"}),
+        "some/short": Repository({"main": later}, cut=("model.safetensors",)),
         "some/pickle": Repository({"main": {"config.json": later["config.json"], "pytorch_model.bin": b"pickle"}}),
         "some/texts": Repository({"main": {"test.jsonl": rows}}),
     }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,16 +30,20 @@ class Repository:
 
     revisions: dict[str, dict[str, bytes]]
     refusal: tuple[int, str] | None = None
-    cut: set[str] = field(default_factory=set)
+    cut: tuple[str, ...] = ()
 
     def commit(self, revision: str) -> str | None:
         """The commit of a branch, a tag or a commit; none where there is none."""
-        named = {key: hashlib.sha1(key.encode()).hexdigest() for key in self.revisions}
-        return named.get(revision) or (revision if revision in named.values() else None)
+        commits = {digest(key.encode()): key for key in self.revisions}
+        return revision if revision in commits else digest(revision.encode()) if revision in self.revisions else None
 
     def files(self, commit: str) -> dict[str, bytes]:
         """The files of a commit."""
         return next(files for key, files in self.revisions.items() if self.commit(key) == commit)
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -88,7 +92,7 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
                 if found["file"] not in files:
                     return self.answer(404, b"", x_error_code="EntryNotFound")
                 body, whole = files[found["file"]], len(files[found["file"]])
-                headers = {"x_repo_commit": commit, "etag": f'"{hashlib.sha1(body).hexdigest()}"'}
+                headers = {"x_repo_commit": commit, "etag": f'"{digest(body)}"'}
                 if found["file"] in repository.cut and self.command == "GET":
                     self.answer(200, body[: whole // 2], content_length=str(whole), **headers)
                     self.close_connection = True
@@ -96,19 +100,11 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
                 return self.answer(200, body, **headers)
             if found["verb"] in ("tree", "paths-info"):
                 listed = [
-                    {"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
+                    {"type": "file", "path": name, "size": len(body), "oid": digest(body)}
                     for name, body in files.items()
                 ]
                 return self.answer(200, json.dumps(listed).encode(), content_type="application/json")
-            told = {
-                "id": found["name"],
-                "sha": commit,
-                "siblings": [{"rfilename": name} for name in files],
-                "private": False,
-                "tags": [],
-                "downloads": 0,
-                "likes": 0,
-            }
+            told = {"id": found["name"], "sha": commit, "siblings": [{"rfilename": name} for name in files]}
             return self.answer(200, json.dumps(told).encode(), content_type="application/json")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
