@@ -1,115 +1,69 @@
-"""Store all W_Q and W_K in less by each method, read them back, and measure what the model loses."""
+"""Store all W_Q and W_K in fewer bits by each method, read them back, and measure what the model loses."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 import torch
 
 from permeation.frame import progress
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, original_parameters, sizes_near
-from permeation.rivals.form_error import RelativeErrors
-from permeation.rivals.frontier import (
-    FORM,
-    Law,
-    beaten,
-    on_frontier,
-    pairs,
-    summary,
-)
+from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, original_parameters
+from permeation.rivals.frontier import measure_method, pareto, summary
 from permeation.rivals.registry import METHODS
-from permeation.weights.heads import Heads
-from permeation.weights.replace import Change, Context, Job, Measured, Unmeasured, measure_all, write_measured
-from stages import Stage, run
-
-LEFT_OUT = "left out: one in no more bits loses far less than is foretold for it"
-FRONTIER = ("method", "size", "bits", "ratio", "low", "high", "kl", "agreement", "tokens", "windows")
+from permeation.stage import Stage, run
+from permeation.weights.replace import Change, Job, Measured, Scorer, measure, write_measured
 
 
 def main(stage: Stage) -> None:
-    """Write data/rivals/: rows.json, nll.npy and kl.npy, by method and size, with what each stores and errs; plots/."""
-    settings, config = stage.config.rivals, stage.config
+    """Write data/rivals/: rows.json and nll.npy by method and size, summary.json, plots/pareto.json."""
+    config = stage.config
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
-    problem = Problem.read(inputs["model"], inputs["extract_wqk"], inputs["moments"], config.seed)
-    errors = RelativeErrors.fit(problem.heads, problem.moments)
+    problem = Problem.read(inputs["extract_wqk"], inputs["moments"], config.seed)
     original = original_parameters(problem.heads)
-
-    def jobs(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
-        for method in methods:
-            yield from jobs_of(method, law, rows)  # all that one holds is gone before the next one is fitted
-
-    def jobs_of(method: str, law: Law, rows: Sequence[dict[str, Any]]) -> Iterator[Job | Unmeasured]:
-        rival, refusal = fitted(method, problem)
-        if rival is None:
-            yield Unmeasured({"method": method, "size": None, "bits": None, "foretold": None}, refusal or "")
-            return
-        sizes = sizes_near(rival, [bits * original for bits in settings.bits])
-        for size in sizes:
-            columns: dict[str, Any] = {"bits": rival.stored_bits(size) / original, "foretold": None}
-            found = cache(partial(read_back, rival, size))
-            if law.c is not None and law.spread is not None:
-                columns["foretold"] = law.ratio(found()[1][FORM])
-                out_of_question = settings.leave_out is not None and beaten(
-                    columns["bits"], columns["foretold"], rows, max(settings.leave_out, law.spread)
-                )
-                if out_of_question and size < sizes[-1]:
-                    yield Unmeasured({"method": method, "size": size, **columns}, LEFT_OUT)
-                    continue
-            yield Job({"method": method, "size": size}, partial(change, found), columns=columns)
-
-    def read_back(rival: Rival, size: int) -> tuple[Heads, dict[str, float]]:
-        """The weights at this size as the model is given them, and their errors by form."""
-        heads = rival.apply(size).to(torch.float32)
-        return heads, errors.of(heads)
-
-    def change(found: Callable[[], tuple[Heads, dict[str, float]]]) -> Change:
-        heads, by_form = found()
-        return Change(heads.tensors(), {f"error_{form}": error for form, error in by_form.items()})
-
-    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed, settings.compared))
-    context = Context.read(
+    scorer = Scorer.load(
         inputs["model"],
         inputs["baseline"],
         config.wqk.fold_norm,
         stage.device,
-        config.perplexity,
-        journal,
-        settings.compared,
+        config.perplexity.dtype,
+        config.perplexity.tolerance,
+        config.perplexity.batch_size,
     )
-    total = len(settings.methods) * len(settings.bits) * context.tokens_per_job
-    with progress.bar(total, "rivals", "tok") as bar, stage.engine() as engine:
+    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed))
 
-        def measure(methods: Sequence[str], law: Law, rows: Sequence[dict[str, Any]] = ()) -> list[Measured]:
-            return list(measure_all(jobs(methods, law, rows), context, bar.update, engine))
+    def change(rival: Rival, size: int) -> Change:
+        return Change(rival.apply(size).to(torch.float32).tensors())
 
-        calibrating = [method for method in settings.calibrate if method in settings.methods]
-        first = measure(calibrating, Law())
-        known = [each.row for each in first if each.there]
-        law = Law.fit(known)
-        others = measure([method for method in settings.methods if method not in calibrating], law, known)
+    with stage.engine() as engine:
 
-    measured, runs = first + others, [each for each in (*first, *others) if each.there]
-    rows = [run.row for run in runs]
+        def measured(method: str) -> list[Measured]:
+            """The rows of one method; its rival is gone before the next one is fitted."""
+
+            def of(sizes: list[int]) -> list[Measured]:
+                bits = {size: rival.stored_bits(size) / original for size in sizes}
+                jobs = [
+                    Job({"method": method, "size": size}, partial(change, rival, size), {"bits": bits[size]})
+                    for size in sizes
+                ]
+                return list(measure(jobs, scorer, journal, engine))
+
+            try:
+                rival = METHODS[method].fit(problem)
+            except PermeationError as refusal:
+                refused = Job({"method": method, "size": None}, None, {"bits": None, "note": str(refusal)})
+                return list(measure([refused], scorer, journal, engine))
+            return measure_method(rival, [bits * original for bits in config.rivals.bits], of)
+
+        methods = config.rivals.methods
+        runs = [each for method in progress.each(methods, "rivals", len(methods)) for each in measured(method)]
+
+    rows, model = [each.row for each in runs], read_json(inputs["model"] / "model.json")
+    untouched, own_file = scorer.baseline.perplexity, model["attention_bits"]
     with stage.output() as out:
-        write_measured(out, measured, context.baseline)
-        strong = on_frontier(rows)
-        chart = ({**{key: row[key] for key in FRONTIER}, "frontier": on} for row, on in zip(rows, strong, strict=True))
-        write_rows(out / "plots" / "pareto.json", chart)
-        write_rows(out / "plots" / "pairs.json", pairs(runs, settings.bits, context.baseline))
-        found = summary(measured, law, [other.row for other in others], context.baseline, config.seed)
-        whole = read_json(inputs["model"] / "model.json")["n_parameters"]
-        sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / whole}
-        write_json(out / "summary.json", {**found, **sizes})
-
-
-def fitted(method: str, problem: Problem) -> tuple[Rival | None, str | None]:
-    """The fitted rival, or why this model does not allow it."""
-    try:
-        return METHODS[method].fit(problem), None
-    except PermeationError as refusal:
-        return None, str(refusal)
+        write_measured(out, runs, scorer.baseline)
+        write_rows(out / "plots" / "pareto.json", pareto(rows, own_file, untouched.tokens, untouched.windows))
+        sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}
+        write_json(out / "summary.json", {"rivals": {**summary(rows), "own_file_bits": own_file, **sizes}})
 
 
 if __name__ == "__main__":

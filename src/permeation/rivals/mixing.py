@@ -1,8 +1,8 @@
 """Heads rebuilt from what they share: principal components of W_QK, random ones, the mean head, clusters.
 
-All of them replace the heads' W_QK by mixtures M̂ = R M of the heads' own, and look for the W_Q that give M̂ with the
-keys as they are; the keys count as stored. So the coordinates in which rotary positions act stay, too: at R = 1 every
-model comes back, and at other R the model has M̂ at distance 0, turned by the positions as the keys are turned.
+All of them replace the heads' W_QK by mixtures of the heads' own, M̂ = R M, and find the W_Q that give M̂ with the keys
+as they are. The keys count as stored. So the coordinates that rotary positions turn stay: with R = 1 every model comes
+back; with other R the model has M̂ at distance 0, and turns it as it turns the keys.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from permeation.rivals.base import Numbers, Problem, bias_parameters
-from permeation.weights.cluster import Share, k_means
+from permeation.weights.cluster import k_means
 from permeation.weights.forms import circuit_kernel, circuit_rows, gram_kernel
 from permeation.weights.heads import Heads, biases_as_rows, each_layer, gathered
 from permeation.weights.inject import GramInjection
@@ -29,15 +30,15 @@ from permeation.weights.pca import KernelPca, fit_pca
 class GramComponents(Numbers):
     """PCA of the gram form W_Qᵀ W_K, injected as GramInjection does.
 
-    What the gram form does not see of W_Q, its part outside the span of W_K, has to be stored as well, (d_model −
-    d_head) d_head numbers a head. Stored: W_K + n (d_model − d_head) d_head + (K + 1) d_head² + n K + biases, with the
+    The gram form does not see the part of W_Q outside the span of W_K, so that is stored as well: (d_model − d_head)
+    d_head numbers a head. Stored: W_K + n (d_model − d_head) d_head + (K + 1) d_head² + n K + biases, with the
     mean as the + 1. With the mean alone that is n d_head² − d_head² numbers less than the original (92 % are left for
     SmolLM2-135M); from K = (n − 1) d_head² / (d_head² + n) on it is more than the original.
 
     `first_kept`: the heads of the first layer stay as they are, with d_head² numbers each in place of K.
 
     Attributes:
-        injection: what finds W_Q. pca: of all heads. first_kept: as above.
+        injection: finds W_Q. pca: of all heads. first_kept: as above.
     """
 
     injection: GramInjection
@@ -80,19 +81,21 @@ class GramComponents(Numbers):
 class CircuitMixing(Numbers):
     """Mixtures of the circuit forms A = W_Q W_Kᵀ: W̃_Q = Â C W_K (W_Kᵀ C W_K)⁻¹, the best W_Q for Â with these keys.
 
-    Best in ‖S^½ (W̃_Q W_Kᵀ − Â) C^½‖_F, with C = 1 for the plain form. In the score metric C = S̄, the mean over the
-    layers of the second moments of their inputs, biases as one more row: components that live in one common metric
-    need no whiteners to be read back (one a layer would cost d_model² numbers each, more than most budgets).
+    Best in ‖S^½ (W̃_Q W_Kᵀ − Â) C^½‖_F, with C = 1, or in the score metric C = S̄, the mean over the layers of the
+    second moments of their inputs, with biases as one more row: components in one common metric need no whiteners to be
+    read back (one a layer would cost d_model² numbers each, more than most budgets).
+
+    `score`: principal components in the score metric. `random`: random components. `mean`: the mean head alone.
+    `medoid`: k-means, each head with the A of the head nearest to its cluster's mean.
 
     Stored, with d = d_model (+ 1 with bias rows), n heads, and W_K with its biases (and b_Q where it is no row) in
-    each: K components and the mean (K + 1) d² + n K; k centroids k d² + n; k medoids k d d_head + n. A d × d component
-    costs as much as the W_Q of d / d_head heads, so that from about n d_head / d components on it is more than the
-    original.
+    each: K components and the mean (K + 1) d² + n K; k medoids k d d_head + n. A d × d component costs as much as the
+    W_Q of d / d_head heads, so from about n d_head / d components on it is more than the original.
 
     Attributes:
         heads: the untouched weights. rows: the same, in the score metric with their biases as one more row.
-        dual: C W_K (W_Kᵀ C W_K)⁻¹ of every key head. mixing: gives R for a size. cost: gives the numbers of a size,
-            without those of what stays as it is.
+        dual: C W_K (W_Kᵀ C W_K)⁻¹ of every key head. mixing: gives R for a size. cost: the numbers of a size, without
+            those of W_K and the biases.
     """
 
     heads: Heads
@@ -104,11 +107,9 @@ class CircuitMixing(Numbers):
     largest: int
 
     @classmethod
-    def fit(
-        cls, problem: Problem, kind: Literal["components", "random", "mean", "centroid", "medoid"], score: bool = False
-    ) -> CircuitMixing:
-        """Factorise the keys; find the components or the coordinates in which heads are clustered."""
-        heads = problem.heads
+    def fit(cls, problem: Problem, kind: Literal["score", "random", "mean", "medoid"]) -> CircuitMixing:
+        """Factorise the keys; find the components, or the coordinates in which heads are clustered."""
+        heads, score = problem.heads, kind == "score"
         rows = biases_as_rows(heads) if score else heads
         n, (d, d_head) = heads.count, rows.W_Q.shape[2:]
         C = torch.eye(d, dtype=torch.float64)[None]
@@ -118,16 +119,16 @@ class CircuitMixing(Numbers):
         keys = rows.W_K.double().flatten(0, 1)
         projected = keys.mT @ C[0]
         dual = torch.linalg.solve(projected @ keys, projected).mT
-        if kind in ("random", "mean"):  # nothing of what the mean alone is depends on the components
+        if kind in ("random", "mean"):  # the mean alone is the same for all components
             pca = _random_components(n, problem.seed)
         else:
             F = triangular_root(C)
             white = ((each_layer(F, layer.W_Q), each_layer(F, layer.W_K)) for layer in rows.layers())
             pca = fit_pca(circuit_kernel(Heads(*gathered(white, len(heads.W_Q)))), center=True)
-        if kind in ("centroid", "medoid"):
-            mixing = partial(_clusters, pca.coefficients, kind, problem.seed)
-            shared = d * d if kind == "centroid" else d * d_head
-            return cls(heads, rows, dual, mixing, lambda k: k * shared + n, 1, n)
+        if kind == "medoid":
+            points = pca.coefficients.numpy()
+            mixing = partial(_medoids, points, problem.seed)
+            return cls(heads, rows, dual, mixing, lambda k: k * d * d_head + n, 1, n)
         largest = 0 if kind == "mean" else n - 1
         return cls(heads, rows, dual, pca.mixing, lambda k: (k + 1) * d * d + n * k, 0, largest)
 
@@ -151,7 +152,7 @@ class CircuitMixing(Numbers):
 
 
 def _random_components(n: int, seed: int) -> KernelPca:
-    """Components in random directions of the space of heads, uniformly distributed beside the mean."""
+    """Components in uniformly random directions of the space of heads, orthogonal to the mean."""
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(n, n, dtype=torch.float64, generator=generator)
     start[:, 0] = 1
@@ -159,5 +160,5 @@ def _random_components(n: int, seed: int) -> KernelPca:
     return KernelPca(torch.ones(n, dtype=torch.float64), vectors, centred=True)
 
 
-def _clusters(coefficients: Float[Tensor, "n n"], share: Share, seed: int, k: int) -> Float[Tensor, "n n"]:
-    return k_means(coefficients.numpy(), k, seed).mixing(share)
+def _medoids(points: Float[np.ndarray, "n n"], seed: int, k: int) -> Float[Tensor, "n n"]:
+    return k_means(points, k, seed).mixing("medoid")

@@ -1,9 +1,12 @@
-"""W_Q and W_K as integers of a few bits: the yardstick that a decomposition has to beat, and the best of its kind."""
+"""W_Q and W_K as integers of a few bits: the yardstick that a decomposition has to beat.
+
+Ŵ = diag(r) · round(diag(r)⁻¹ W), or with a rotation R of the residual stream: diag(r) Rᵀ · round(R diag(r)⁻¹ W)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,32 +17,37 @@ from permeation.rivals.low_rank import from_layer_matrices, layer_matrices
 from permeation.rivals.rounding import SCALE_BITS, Grid, gptq, stored_scale
 from permeation.weights.heads import Heads
 
+Way = Literal["nearest", "gptq", "rotated"]
+
 
 @dataclass(frozen=True)
 class Integers:
     """Every weight as an integer of b bits on a grid (rounding.Grid); the size is b. Biases stay.
 
-    `rows`: each row of a layer's W is divided by its root mean square before, and multiplied behind. The scales of a
+    `rows`: each row of a layer's W is divided by its root mean square r before, and multiplied after. The scales of a
     folded norm stretch rows, and a step that fits the largest erases the smallest.
 
-    Stored: b bits a number, 16 a scale, an offset, a row and a bias.
+    `rotated`: a random rotation of d_model dimensions before, its inverse after. A control for models that come from a
+    file of few bits: their weights lie on that file's grid, which flatters rounding in the same coordinates.
+
+    Stored: b bits a number, 16 a scale, an offset, a row and a bias. The rotation is drawn from a seed.
 
     Attributes:
-        problem: the untouched weights, and the moments for GPTQ. grid: what shares a scale, and how it is chosen.
-        compensated: whether by GPTQ; else to the nearest. rows: as above.
+        problem: the untouched weights, the moments for GPTQ, the seed. grid: what shares a scale, and how it is chosen.
+        way: to the nearest point, the same after a rotation, or by GPTQ. rows: as above.
     """
 
     problem: Problem
     grid: Grid
-    compensated: bool
+    way: Way
     rows: bool
     smallest: int = 2
     largest: int = 8
 
     @classmethod
-    def fit(cls, problem: Problem, compensated: bool = False, rows: bool = False, **grid: Any) -> Integers:
+    def fit(cls, problem: Problem, way: Way = "nearest", rows: bool = False, **grid: Any) -> Integers:
         """Nothing to fit."""
-        return cls(problem, Grid(**grid), compensated, rows)
+        return cls(problem, Grid(**grid), way, rows)
 
     @property
     def heads(self) -> Heads:
@@ -61,6 +69,14 @@ class Integers:
         W = layer_matrices(layer.heads)[0]
         by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
         divisor = torch.where(by > 0, by, 1)  # a row of zeros, as a norm whose scale is 0 leaves, stays one
-        if self.compensated:
+        if self.way == "gptq":
             return by * gptq(W / divisor, divisor * layer.moments.shrunk[0] * divisor.mT, self.grid, bits)
+        if self.way == "rotated":
+            R = random_rotation(len(W), self.problem.seed)
+            return by * (R.mT @ self.grid.round(R @ (W / divisor), bits))
         return by * self.grid.round(W / divisor, bits)
+
+
+def random_rotation(d: int, seed: int) -> Float[Tensor, "d d"]:
+    """A random orthogonal matrix in float64, by the QR decomposition of Gaussian numbers."""
+    return torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))).Q

@@ -1,4 +1,4 @@
-"""Integers, and a correction of low rank for what they are off."""
+"""Integers, and a correction of low rank for their error: W ≈ Q + P B."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GRID = Grid()
 
 @dataclass(frozen=True)
 class IntegersAndResidual:
-    """W ≈ Q + P B: Q is W at b bits, P B the rank r that is nearest to W − Q in the score metric, layer by layer.
+    """Q is W at b bits, P B the matrix of rank r that is nearest to W − Q in the score metric, layer by layer.
 
-    By the SVD of S^½ (W − Q), as LayerSubspace takes it of W (LQER, Zhang et al. 2024, with the full S). The size is
-    r. Stored: Q as Integers, and r (d_model + m) numbers a layer at 8 bits with a scale a column.
+    By the SVD of S^½ (W − Q), as in LayerSubspace (LQER, Zhang et al. 2024, with the full S). The size is r. Stored: Q
+    as Integers, and r (d_model + m) numbers a layer at 8 bits with a scale a column.
 
     Attributes:
-        integers: what gives Q. bits: b. base: Q, in float32, which holds b bits times two scales of 8 exactly.
+        integers: gives Q. bits: b. base: Q, in float32, which holds b bits times two scales of 8 exactly.
         P, B: at full rank, the leading directions first.
     """
 
@@ -39,7 +39,7 @@ class IntegersAndResidual:
 
     @classmethod
     def fit(cls, problem: Problem, bits: int, **rounding: Any) -> IntegersAndResidual:
-        """Round as Integers.fit is told, then one eigendecomposition a layer."""
+        """Round by `Integers.fit(**rounding)`, then one eigendecomposition a layer."""
         integers = Integers.fit(problem, **rounding)
 
         def parts(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:

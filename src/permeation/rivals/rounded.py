@@ -1,4 +1,4 @@
-"""Factors of a lower rank that are rounded to a few bits, as someone who stores them would."""
+"""Factors of a lower rank, rounded to a few bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from permeation.rivals.base import BITS_PER_NUMBER, Factored, Problem, bias_parameters
+from permeation.rivals.base import BITS_PER_NUMBER, Problem, bias_parameters
+from permeation.rivals.low_rank import Subspace
+from permeation.rivals.registry import Method
 from permeation.rivals.rounding import SCALE_BITS, Grid
 from permeation.weights.heads import Heads
 
@@ -17,26 +19,24 @@ GRID = Grid(clip=True)
 
 @dataclass(frozen=True)
 class RoundedFactors:
-    """A factored rival with every factor rounded to b bits, one scale a column; its sizes are those of the rival.
+    """W ≈ P̂ B̂: every factor of a Subspace rounded to b bits, one scale a column. Its sizes are the Subspace's.
 
-    The factors are plain ones: coordinates that could be fixed to save numbers (base.low_rank_parameters) would make
-    some of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's
-    scale, a bias and, where ranks differ, a rank.
+    The factors are plain ones: coordinates that could be fixed to save numbers (low_rank_parameters) would make some
+    of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's scale, a
+    bias and, where ranks differ, a rank.
 
     Attributes:
         rival: what is rounded. bits: b.
     """
 
-    rival: Factored
+    rival: Subspace
     bits: int
 
     @classmethod
-    def fit(cls, problem: Problem, of: str, bits: int) -> RoundedFactors:
-        """Fit the rival that the registry calls `of`."""
-        from permeation.rivals.registry import METHODS
-
-        rival = METHODS[of].fit(problem)
-        assert isinstance(rival, Factored)
+    def fit(cls, problem: Problem, of: Method, bits: int) -> RoundedFactors:
+        """Fit the method whose factors are rounded."""
+        rival = of.fit(problem)
+        assert isinstance(rival, Subspace)
         return cls(rival, bits)
 
     @property
@@ -56,9 +56,10 @@ class RoundedFactors:
 
     def apply(self, size: int) -> Heads:
         """The product of the rounded factors."""
-        return self.rival.assembled(
-            tuple(round_each(factor, GRID, self.bits) for factor in factors) for factors in self.rival.factors(size)
+        rounded = (
+            (round_each(P, GRID, self.bits), round_each(B_T, GRID, self.bits)) for P, B_T in self.rival.factors(size)
         )
+        return self.rival.assembled(rounded)
 
 
 def round_each(factor: Float[Tensor, "*matrices n rank"], grid: Grid, bits: int) -> Float[Tensor, "*matrices n rank"]:

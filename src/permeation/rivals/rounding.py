@@ -1,7 +1,7 @@
 """Numbers as integers of a few bits: nearest, with clipped scales, or one row after the other as GPTQ does.
 
-What shares a scale is a column of a matrix, or a group of neighbouring rows in it. Of W_Q and W_K the rows are d_model
-and the columns the coordinates of heads.
+A column of a matrix shares a scale, or each group of neighbouring rows in it. Of W_Q and W_K the rows are d_model and
+the columns the coordinates of heads.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 
 SCALE_BITS = 16  # a scale, and an offset, as bfloat16
 CLIPPED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)  # of the range, that `clip` tries
-BLOCK = 64  # rows after which GPTQ turns to those behind them
+BLOCK = 64  # rows that GPTQ finishes before it corrects the rows behind them
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a number can be after rounding: offset + scale · q.
+    """The values that a number can have after rounding: offset + scale · q.
 
     Symmetric: offset 0 and |q| < 2^(b−1), scale = max |w| / (2^(b−1) − 1). With `offset`: q from 0 to 2^b − 1 between
     the least and the largest number. Scales and offsets are rounded to bfloat16 first.
 
     Attributes:
         group: how many rows share a scale; None: all of a column. offset: whether there is one.
-        clip: whether the range is cut to the share of it (CLIPPED) that has the least squared error.
+        clip: cut the range to the share of it (CLIPPED) that has the least squared error.
     """
 
     group: int | None = None
@@ -86,9 +86,9 @@ class Levels:
 def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: Grid, bits: int) -> Tensor:
     """W rounded for a small E ‖(W − Ŵ)ᵀ x‖², with H = E x xᵀ (Frantar, Ashkboos, Hoefler and Alistarh 2023).
 
-    Row after row is rounded to its grid; what it is off is made up for by the rows that are still to come, in the
-    proportion of the Cholesky factor of H⁻¹. A group's scales are taken from its rows as they stand when it begins. In
-    a grid of whole columns the rows go by falling H_ii (act_order), which needs no storage there: they are put back.
+    Row after row is rounded to its grid. The rows still to come make up for its error, in the proportion of the
+    Cholesky factor of H⁻¹. A group's scales are taken from its rows as they stand when it begins. In a grid of whole
+    columns the rows go by falling H_ii (act_order), which needs no storage there.
     """
     whole = grid.group is None
     order = H.diagonal().argsort(descending=True) if whole else torch.arange(len(W))
