@@ -35,7 +35,7 @@ def test_the_rival_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
     back = rival.apply(rival.largest)
     assert all(torch.equal(tensor, heads.tensors()[name]) for name, tensor in back.tensors().items())
-    half = size_within(rival, 16 * original_parameters(heads) / 2)
+    half = size_within(rival, 16 * original_parameters(heads) // 2)
     kept = rival.apply(half)
     assert sum(int((W == 0).sum()) for W in (kept.W_Q, kept.W_K)) == rival.largest - half
 
