@@ -86,7 +86,7 @@ def test_an_article_that_begins_with_a_blank_keeps_its_start() -> None:
 
 
 def test_a_tokenizer_without_offsets_knows_articles(tmp_path: Path) -> None:
-    (tmp_path / "vocab.json").write_text(json.dumps({"<unk>": 0, "a</w>": 1, "b</w>": 2}))
+    (tmp_path / "vocab.json").write_text(json.dumps({"<unk>": 0, "a": 1, "b": 2}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.CTRLTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
     begun = Text.tokenize(tokenizer, "a b a b", [0, 4])

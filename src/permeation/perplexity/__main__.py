@@ -31,7 +31,8 @@ def score(
 ) -> dict[str, float | str | None]:
     """What the command prints."""
     model = load_model(folder, find_device(device))
-    if not 2 <= context <= (longest := longest_context(model.config)):
+    longest = longest_context(model.config)
+    if not 2 <= context <= longest:
         raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
     tokenizer = load_tokenizer(folder)
     read = Text.tokenize(tokenizer, fetch_corpus(str(text)).text, bos=bos_of(tokenizer, "auto"))
