@@ -1,6 +1,5 @@
 """Interventions: identities, and a planted direction that is found."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,71 +15,80 @@ from permeation.meaning.intervene import (
     KINDS,
     MatchedPairs,
     clean_auc,
-    half_depth,
     lean,
     leaning,
-    rank_agreement,
     response_to_shift,
 )
-from permeation.meaning.measure_uses import Shifting, measure_uses
-from permeation.meaning.shifted import read_clean, run_shifted
-from permeation.meaning.uses import Uses, WordUse
+from permeation.meaning.lens import lead_layer
+from permeation.meaning.measure_uses import Shifting, Uses, measure_uses, run_shifted
+from permeation.meaning.runs import read_tail, resume
 from permeation.meaning.words import Prompt
 from permeation.models.families import blocks, final_norm
 from tests.support import tiny
 
-SEQUENCES = [[1, 5, 9, 12, 7], [1, 8, 3, 30, 7], [1, 4, 4, 21, 7]]
-AFTER = 11
+SEQUENCES = [[1, 5, 9, 12, 7, 11], [1, 8, 3, 30, 7, 11], [1, 4, 4, 21, 7, 11]]
 
 
-def test_a_shift_of_nothing_changes_nothing(family: str) -> None:
-    """Nor does transplanting a prompt into itself, which is the same: φ_src − φ_dst = 0."""
+@pytest.mark.parametrize("tail", [1, 2])
+def test_a_tail_that_is_resumed_from_its_own_stream_gives_what_the_whole_prompt_gives(family: str, tail: int) -> None:
     model = tiny.model(family)
-    clean = read_clean(model, SEQUENCES, AFTER, repeats=2)
-    whole = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
-    torch.testing.assert_close(clean.logits, whole, atol=1e-4, rtol=1e-4)
-    for layer in range(1, tiny.LAYERS + 1):
-        logits, end = run_shifted(model, clean, layer, torch.zeros(3, 2, tiny.WIDTH))
-        torch.testing.assert_close(logits, clean.logits[:, None].expand_as(logits), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(end, clean.streams[-1, :, None, 0].expand_as(end), atol=1e-4, rtol=1e-4)
+    run = read_tail(model, SEQUENCES, tail, repeats=2)
+    whole = model(torch.tensor(SEQUENCES)).logits[:, -tail:]
+    torch.testing.assert_close(run.logits, whole, atol=1e-4, rtol=1e-4)
+    for layer in range(tiny.LAYERS + 1):
+        found = resume(model, run, layer)
+        torch.testing.assert_close(found, whole[:, None].expand_as(found), atol=1e-4, rtol=1e-4)
 
 
 def test_a_shift_is_what_a_hook_on_the_whole_prompt_does(family: str) -> None:
     model, layer = tiny.model(family), 2
     shift = torch.randn(3, 1, tiny.WIDTH)
-    found, _ = run_shifted(model, read_clean(model, SEQUENCES, AFTER, repeats=1), layer, shift)
+    found, _ = run_shifted(model, read_tail(model, SEQUENCES, 2, repeats=1), layer, shift)
 
     def push(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return output.index_add(1, torch.tensor([4]), shift)
 
+    plain = model(torch.tensor(SEQUENCES)).logits[:, -2:]
     handle = blocks(model)[layer - 1].register_forward_hook(push)
-    whole = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
+    whole = model(torch.tensor(SEQUENCES)).logits[:, -2:]
     handle.remove()
     torch.testing.assert_close(found[:, 0], whole, atol=1e-4, rtol=1e-4)
-    plain = model(torch.tensor([[*sequence, AFTER] for sequence in SEQUENCES])).logits[:, -2:]
     assert (found[:, 0] - plain).abs().max() > 0.01
 
 
 def test_at_the_last_layer_the_transplant_is_complete(family: str) -> None:
     """The word then predicts what the other prompt does; the token after it, which saw the clean word, is the same."""
     model = tiny.model(family)
-    clean = read_clean(model, SEQUENCES, AFTER, repeats=1)
+    clean = read_tail(model, SEQUENCES, 2, repeats=1)
     stream = clean.streams[-1, :, 0]
-    logits, _ = run_shifted(model, clean, tiny.LAYERS, (stream.roll(1, 0) - stream)[:, None])
+    logits, end = run_shifted(model, clean, tiny.LAYERS, (stream.roll(1, 0) - stream)[:, None])
     torch.testing.assert_close(logits[:, 0, 0], clean.logits.roll(1, 0)[:, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits[:, 0, 1], clean.logits[:, 1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(end[:, 0], stream.roll(1, 0), atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_is_as_it_was_when_a_run_fails(family: str) -> None:
     model = tiny.model(family)
-    clean = read_clean(model, SEQUENCES, AFTER, repeats=1)
-    model.lm_head, head = nn.Identity(), model.get_output_embeddings()
+    clean = read_tail(model, SEQUENCES, 2, repeats=1)
+    head = model.get_output_embeddings()
     model.set_output_embeddings(nn.Linear(3, 3))
     with pytest.raises(RuntimeError):
-        run_shifted(model, clean, 2, torch.zeros(3, 1, tiny.WIDTH))
+        resume(model, clean, 2)
     model.set_output_embeddings(head)
     assert all("forward" not in vars(block) for block in blocks(model))
-    torch.testing.assert_close(read_clean(model, SEQUENCES, AFTER, repeats=1).logits, clean.logits)
+    torch.testing.assert_close(read_tail(model, SEQUENCES, 2, repeats=1).logits, clean.logits)
+
+
+def test_hooks_stand_around_the_tail_alone_and_are_removed() -> None:
+    model = tiny.model("llama")
+    seen: list[torch.Tensor] = []
+
+    def record() -> list[Any]:
+        return [blocks(model)[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))]
+
+    read_tail(model, SEQUENCES, 1, repeats=1, hooks=record)
+    model(torch.tensor(SEQUENCES))
+    assert [len(each[0]) for each in seen] == [1]
 
 
 class TupleBlock(nn.Module):
@@ -175,59 +183,75 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     def toy_norm(model: Any) -> Any:
         return model.base_model.norm if isinstance(model, ToyModel) else final_norm(model)
 
-    monkeypatch.setattr("permeation.meaning.shifted.blocks", toy_blocks)
+    for module in ("runs", "measure_uses"):
+        monkeypatch.setattr(f"permeation.meaning.{module}.blocks", toy_blocks)
     monkeypatch.setattr("permeation.meaning.residuals.final_norm", toy_norm)
 
 
-def toy_uses(seed: int = 0) -> Uses:
-    torch.manual_seed(seed)
+def toy_uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
+    torch.manual_seed(0)
     model = ToyModel()
-    activations, sequences = toy_activations(model)
-    seen: list[int] = []
-    uses = measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1, 2], 0.9, 4, seen.append)
-    assert sum(seen) == 2 * 2 * 5 * 2  # words, senses, prompts, layers
-    return uses
+    activations, sequences = toy_activations(model, per_sense)
+    return measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1, 2], least_auc, run)
 
 
 def test_a_planted_direction_is_found() -> None:
     uses = toy_uses()
-    assert uses.measurable == ["one", "two"]
+    assert list(uses.words) == ["one", "two"]
     for kind in ("one_direction", "transplant"):
-        np.testing.assert_allclose(uses.response(kind, "next_token"), 1, atol=0.15)
+        np.testing.assert_allclose(uses.response(kind), 1, atol=0.15)
         assert (uses.response(kind, "one_later") == 0).all()  # nothing attends to the word
-    np.testing.assert_allclose(uses.response("transplant", "next_token")[:, -1], 1, atol=1e-5)
-    np.testing.assert_allclose(uses.response("erasure", "next_token"), 0.5, atol=0.15)
+    np.testing.assert_allclose(uses.response("transplant")[:, -1], 1, atol=1e-5)
+    np.testing.assert_allclose(uses.response("erasure"), 0.5, atol=0.15)
     for kind in CONTROLS:
-        assert np.abs(uses.response(kind, "next_token")).max() < 0.5
-    summary = uses.summary(0.9, 20, 0)
-    assert summary["half_depth"]["one_direction"] == summary["half_depth"]["transplant"] == 0.5
+        assert np.abs(uses.response(kind)).max() < 0.5
+    summary = uses.summary(20, 0)
+    assert summary["onset"]["value"] == summary["second_rise"]["value"] == 0.5
+    assert summary["plateau"]["value"] is None
     assert summary["response"] == pytest.approx({"1": 1, "2": 1}, abs=0.15)
+    assert summary["one_direction_share"] == pytest.approx({"1": 1, "2": 1}, abs=0.15)
+    assert summary["middle"]["erasure"] == pytest.approx(summary["middle"]["one_direction"] / 2, abs=0.1)
     assert {row["panel"] for row in uses.depth_rows()} == {"one", "two"}
     assert {row["word"] for row in uses.rows()} == {"one", "two", "mean"}
 
 
-def test_words_are_measured_one_by_one_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = toy_uses()
-    monkeypatch.setattr("permeation.meaning.measure_uses.MEMORY", 1)
-    for word, use in toy_uses().words.items():
-        np.testing.assert_allclose(use.response, together.words[word].response, atol=1e-5)
+def test_where_no_words_senses_differ_in_the_next_token_nothing_is_shifted() -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError
 
-
-def test_a_distribution_that_is_not_finite_is_an_error() -> None:
-    torch.manual_seed(0)
-    model = ToyModel()
-    activations, sequences = toy_activations(model)
-    model.head.weight[0] = torch.inf
-    with pytest.raises(PermeationError, match="the next-token distributions hold values that are not finite"):
-        measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1], 0.9, 4, lambda _: None)
+    uses = toy_uses(least_auc=1.1, run=never)
+    assert uses.summary(5, 0) == {"words": 0, "unmeasurable_words": ["one", "two"]}
+    assert {(row["word"], row["value"]) for row in uses.rows()} == {("mean", None)}
+    assert {row["series"] for row in uses.depth_rows()} == {"auc", "g"}
 
 
 def test_a_list_without_pairs_is_an_error() -> None:
-    torch.manual_seed(0)
-    model = ToyModel()
-    activations, sequences = toy_activations(model, per_sense=2)
     with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
-        measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1], 0.9, 4, lambda _: None)
+        toy_uses(per_sense=2)
+
+
+def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
+    """The third word never rises a second time; medians over words; the plateau is the mean between the two."""
+    curves = [[0.1, 0.6, 0.6, 0.9], [0.2, 0.5, 0.5, 1.0], [0.0, 0.1, 0.4, 0.5]]
+    R = np.zeros((3, 4, len(KINDS), 3))
+    R[:, :, KINDS.index("one_direction"), 0] = curves
+    R[:, :, KINDS.index("transplant"), 0] = 1
+    R[0, 0, KINDS.index("random"), 0] = 0.3
+    uses = Uses([2, 4, 6, 8], 8, dict(zip("abc", R, strict=True)), [], {}, {})
+    found = uses.summary(200, 0)
+    assert found["onset"] == {"value": 0.5, "low": 0.5, "high": 0.75}
+    assert found["second_rise"] == {"value": 1, "low": 1, "high": None}
+    assert found["plateau"]["value"] == pytest.approx((0.6 + 0.5 + 0.25) / 3)
+    assert found["plateau"]["low"] == pytest.approx((0.5 + 0.25 + 0.25) / 3)
+    assert found["control_max"] == pytest.approx(0.1)
+    assert found["middle"] == {"layer": 6, "one_direction": pytest.approx(0.5), "erasure": 0}
+    late = Uses([8], 8, {"late": np.zeros((1, len(KINDS), 3))}, [], {}, {}).summary(5, 0)
+    assert late["onset"]["value"] is late["onset"]["high"] is late["plateau"]["value"] is None
+    assert late["one_direction_share"] == {}
+
+
+def test_the_lens_leads_from_where_the_last_token_does() -> None:
+    assert lead_layer(np.array([[1, 2, 3, 3], [3, 1, 3, 1], [2, 2, 2, 2]])).tolist() == [2, 3, 0]
 
 
 def pairs(rng: np.random.Generator) -> MatchedPairs:
@@ -276,33 +300,3 @@ def test_a_response_counts_from_nothing_to_all() -> None:
     clean = np.array([1.0, 3.0, -1.0, -3.0])
     shifted = np.stack([clean, -clean, 0 * clean], axis=1)
     np.testing.assert_allclose(response_to_shift(clean, shifted), [0, 1, 0.5])
-
-
-def test_half_depth_is_the_first_that_reaches_it() -> None:
-    assert half_depth([2, 4, 6], np.array([0.1, 0.6, 0.4]), 8) == 0.5
-    assert half_depth([2, 4, 6], np.array([0.1, 0.2, 0.4]), 8) is None
-
-
-def test_rank_agreement_needs_two_words_that_differ() -> None:
-    first = {"a": 0.1, "b": 0.2, "c": 0.3, "d": None}
-    assert rank_agreement(first, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}) == pytest.approx(1)
-    assert rank_agreement(first, {"c": 3.0, "d": 1.0}) is None
-    assert rank_agreement(first, {"a": 1.0, "b": 1.0, "c": 1.0}) is None
-
-
-def test_words_that_cannot_be_measured_are_named() -> None:
-    uses = Uses([1, 2], 2, {"dull": WordUse(0.6, np.zeros((2, len(KINDS), 3)))}, 0.9, {"dull": np.ones(3)}, {})
-    assert uses.summary(0.9, 5, 0) == {"words": 0, "unmeasurable_words": ["dull"]}
-    assert {(row["word"], row["value"]) for row in uses.rows()} == {("mean", None)}
-    assert uses.depth_rows() == []
-    graded = replace(uses, g={"dull": np.ones(3)})
-    assert {row["series"] for row in graded.depth_rows()} == {"auc", "g"}
-
-
-def test_a_word_that_never_reaches_half_counts_as_beyond_the_last_layer() -> None:
-    response = np.zeros((2, len(KINDS), 3))
-    uses = Uses([1, 2], 2, {"late": WordUse(1.0, response)}, 0.9, {"late": np.ones(3)}, {})
-    half = uses.summary(0.9, 5, 0)["half_depth"]
-    assert half["one_direction"] is half["one_direction_high"] is half["g"] is None
-    assert half["decoded"] == 0
-    assert uses.depth_rows() == []

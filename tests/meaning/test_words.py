@@ -1,4 +1,4 @@
-"""data/words.yaml keeps its rules, and a file that breaks one is told which word and which prompt."""
+"""The shipped words files keep their rules, and a file that breaks one is told every word and prompt that does."""
 
 import re
 import unicodedata
@@ -11,46 +11,42 @@ import pytest
 import yaml
 
 from permeation.frame.errors import PermeationError
+from permeation.meaning.activations import direction_pairs, weaknesses
 from permeation.meaning.words import CONDITIONS, SENSES, Word, read_words, select
+from tests.conftest import PROJECT
 from tests.support.tiny import WORDS_FILE
 
-NINE = ["bank", "bat", "crane", "spring", "rock", "match", "light", "pitcher", "bass"]
-SHIPPED = read_words(WORDS_FILE)
+SHIPPED, FURTHER = read_words(WORDS_FILE), read_words(PROJECT / "data" / "words-confirm.yaml")
+SIZES = dict.fromkeys([each.word for each in SHIPPED], (12, 10)) | {each.word: (8, 3) for each in FURTHER}
 
 
-def test_the_nine_words_are_there_with_two_senses_each() -> None:
-    assert [entry.word for entry in SHIPPED] == NINE
-    assert all(len(set(entry.senses.values())) == 2 for entry in SHIPPED)
+def test_the_words_are_nine_and_36_further_ones() -> None:
+    assert " ".join(entry.word for entry in SHIPPED) == "bank bat crane spring rock match light pitcher bass"
+    assert len(SIZES) == 45
+    for words in (SHIPPED, FURTHER):
+        prompts = [prompt for entry in words for prompt in entry.prompts]
+        assert set(weaknesses(prompts).values()) == {0}
+        assert {word: len(pairs) for word, pairs in direction_pairs(prompts).items()} == {
+            entry.word: SIZES[entry.word][0] for entry in words
+        }
 
 
-@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
-def test_every_list_has_its_length(entry: Word) -> None:
+@pytest.mark.parametrize("entry", [*SHIPPED, *FURTHER], ids=list(SIZES))
+def test_a_word_has_its_prompts(entry: Word) -> None:
+    """All lists have their length; the word ends each prompt and stands nowhere else; twins end alike."""
+    assert len(set(entry.senses.values())) == 2
     count = Counter((p.role, p.label) for p in entry.prompts)
-    assert all(count["direction", sense] >= 8 for sense in SENSES)
-    assert all(count["gradient", sense] == 10 for sense in SENSES)
+    direction, gradient = SIZES[entry.word]
+    assert all(count["direction", sense] == direction and count["gradient", sense] == gradient for sense in SENSES)
     assert all(count["condition", condition] >= 1 for condition in CONDITIONS)
-
-
-@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
-def test_the_word_ends_its_prompt_and_stands_nowhere_else(entry: Word) -> None:
     for prompt in entry.prompts:
         tokens = re.findall(r"[a-z]+", prompt.text.lower())
         assert tokens[-1] == entry.word
         assert tokens.count(entry.word) == 1
         assert len(tokens) >= 5
-
-
-def test_no_prompt_serves_twice() -> None:
-    texts = [" ".join(p.text.lower().split()) for entry in SHIPPED for p in entry.prompts]
-    assert len(set(texts)) == len(texts)
-
-
-@pytest.mark.parametrize("entry", SHIPPED, ids=NINE)
-def test_the_two_senses_end_alike(entry: Word) -> None:
-    """What stands directly before the word must not tell the senses apart."""
-    for role, labels in (("direction", SENSES), ("gradient", SENSES)):
-        a, b = (Counter(p.text.split()[-2] for p in entry.prompts if (p.role, p.label) == (role, s)) for s in labels)
-        assert a == b
+    for role in ("direction", "gradient"):
+        a, b = ([entry.prompts[i].text.split()[-2] for i in select(entry.prompts, entry.word, role, s)] for s in SENSES)
+        assert Counter(a) == Counter(b)
 
 
 def write(tmp_path: Path, change: Callable[[Any], Any]) -> Path:
@@ -71,37 +67,21 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
     ("change", "message"),
     [
         (set_prompt("We like rock music"), "rock.gradient.B[4]: the prompt 'We like rock music' does not end with"),
-        (set_prompt("We like hard rock."), "does not end with the word 'rock'"),
         (set_prompt("We like shamrock"), "does not end with the word 'rock'"),
         (set_prompt("rock"), "is the bare word"),
-        (set_prompt("We like hard\u00a0rock"), "has the blank U+00A0 (no-break space); accepted: single spaces"),
-        (set_prompt("We like\thard rock"), "has the blank U+0009 (no name)"),
         (
-            set_prompt("We like\u200b hard rock"),
-            "has the invisible character U+200B (zero width space); accepted: none",
+            set_prompt("We like hard\u00a0rock"),
+            "'We like hard\\xa0rock' has a blank or a character that cannot be seen",
         ),
-        (set_prompt("We like har\u00add rock"), "has the invisible character U+00AD (soft hyphen)"),
-        (set_prompt("\ufeffWe like hard rock"), "has the invisible character U+FEFF"),
-        (set_prompt("We like\x1b hard rock"), "has the invisible character U+001B (no name)"),
-        (lambda e: {"ro\u200bck": e["rock"]}, "the word 'ro\\u200bck' has the invisible character U+200B"),
-        (set_prompt("We like  hard rock"), "has two spaces in a row"),
-        (set_prompt(" We like hard rock"), "has a space in front"),
+        (set_prompt("We like\u200b hard rock"), "'We like\\u200b hard rock' has a blank or a character that cannot"),
+        (set_prompt("We like  hard rock"), "has a blank or a character that cannot be seen; accepted: single spaces"),
         (set_prompt(None), "rock.gradient.B[4]: found None"),
-        (set_prompt(""), "rock.gradient.B[4]: found ''"),
-        (
-            lambda e: e["rock"]["direction"].update(A=e["rock"]["direction"]["A"][:1]),
-            "rock.direction.A: found 1; accepted: a list of at least 2 prompts",
-        ),
-        (lambda e: e["rock"]["direction"].update(A="one rock"), "rock.direction.A: found str"),
-        (
-            lambda e: e["rock"].__delitem__("direction"),
-            "accepted: a mapping with exactly the keys senses, direction, conditions",
-        ),
-        (lambda e: e["rock"]["conditions"].__delitem__("neutral"), "rock.conditions: found"),
+        (lambda e: e["rock"]["direction"].update(A=["one rock"]), "accepted: a list of at least 2 prompts"),
+        (lambda e: e["rock"].__delitem__("direction"), "accepted: a mapping with exactly the keys senses, direction"),
         (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),
         (lambda e: {True: e["rock"]}, "True is no word"),
         (lambda e: {"hard rock": e["rock"]}, "'hard rock' is no word"),
-        (lambda e: {"mean": e["rock"]}, "the word 'mean' is what the results call the mean over the words"),
+        (lambda e: {"mean": e["rock"]}, "'mean' is no word"),
         (lambda _: {"rock": None}, "rock: found NoneType"),
     ],
 )
@@ -110,10 +90,30 @@ def test_a_broken_file_names_the_word_and_the_prompt(tmp_path: Path, change: Any
         read_words(write(tmp_path, change))
 
 
+def test_all_faults_are_named_at_once_and_a_missing_file_too(tmp_path: Path) -> None:
+    def change(entries: Any) -> None:
+        entries["rock"]["senses"]["A"] = 1
+        entries["bank"] = {**entries["rock"], "gradient": []}
+        set_prompt("We like shamrock")(entries)
+
+    with pytest.raises(PermeationError) as error:
+        read_words(write(tmp_path, change))
+    message = str(error.value)
+    for fault in (
+        "rock.senses.A is 1",
+        "rock.gradient.B[4]: the prompt",
+        "bank.gradient: found list",
+        "bank.direction",
+    ):
+        assert fault in message
+    with pytest.raises(PermeationError, match=r"none.yaml cannot be read: No such file"):
+        read_words(tmp_path / "none.yaml")
+
+
 @pytest.mark.parametrize(("word", "text"), [("はし", "川を渡るために古いはし"), ("橋", "村の人々が木で作った橋")])
 def test_a_language_without_blanks_needs_none(tmp_path: Path, word: str, text: str) -> None:
     both = {"A": [f"{i}{text}" for i in range(3)], "B": [f"{i} {text}" for i in range(3, 6)]}
-    conditions = {name: f"{name}{text}" for name in CONDITIONS}
+    conditions = {name: f"{name}{text}" for name in CONDITIONS}  # each of a single prompt
     entry = {"senses": {"A": "x", "B": "y"}, "direction": both, "conditions": conditions}
     (read,) = read_words(write(tmp_path, lambda _: {word: entry}))
     assert len(read.prompts) == 11
@@ -121,35 +121,9 @@ def test_a_language_without_blanks_needs_none(tmp_path: Path, word: str, text: s
         read_words(write(tmp_path, lambda _: {word: {**entry, "direction": {"A": [word] * 3, "B": both["B"]}}}))
 
 
-def test_the_joiners_of_a_writing_are_part_of_it(tmp_path: Path) -> None:
-    """Persian writes the zero-width non-joiner within words."""
-    path = write(tmp_path, set_prompt("We like kitab\u200cha hard rock"))
-    assert any("\u200c" in prompt.text for entry in read_words(path) for prompt in entry.prompts)
-
-
-def test_a_word_that_stands_twice_is_an_error(tmp_path: Path) -> None:
-    path = write(tmp_path, lambda _: None)
-    path.write_text(path.read_text() * 2)
-    with pytest.raises(PermeationError, match="the key 'rock' stands twice"):
-        read_words(path)
-
-
-def test_a_condition_may_be_a_single_prompt(tmp_path: Path) -> None:
-    entry = read_words(write(tmp_path, lambda e: e["rock"]["conditions"].update(neutral="They saw the rock")))[0]
-    assert [entry.prompts[i].text for i in select(entry.prompts, "rock", "condition", "neutral")] == [
-        "They saw the rock"
-    ]
-
-
-def test_select_keeps_the_order_of_the_labels() -> None:
-    prompts = SHIPPED[0].prompts
-    labels = [prompts[i].label for i in select(prompts, "bank", "gradient", "B", "A")]
-    assert labels == ["B"] * 10 + ["A"] * 10
-
-
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_file_is_read_however_it_is_written(tmp_path: Path, form: Literal["NFC", "NFD"], mark: str, end: str) -> None:
     """The key composed, the prompts in either form."""
     own = yaml.safe_load(WORDS_FILE.read_text())["rock"]

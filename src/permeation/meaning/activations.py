@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,20 +53,14 @@ class Activations:
         return self.at_word[select(self.prompts, word, role, *labels)]
 
 
-def same_text(text: str) -> str:
-    """The text in Unicode's form NFC and with single blanks, the same for two prompts that differ in nothing else."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
     """Which prompts repeat another one, in whatever role; of these a direction prompt is the one that stays."""
     order = sorted(range(len(prompts)), key=lambda i: prompts[i].role != "direction")
     seen: set[str] = set()
     repeated = np.zeros(len(prompts), dtype=bool)
     for i in order:
-        text = same_text(prompts[i].text)
-        repeated[i] = text in seen
-        seen.add(text)
+        repeated[i] = prompts[i].text in seen
+        seen.add(prompts[i].text)
     return repeated
 
 

@@ -9,14 +9,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, special
 
+Number = int | float
+
 
 @dataclass(frozen=True)
 class Law:
     """A family of curves: its formula, the bounds of each parameter, and where fits start."""
 
     curve: Callable[..., np.ndarray]
-    bounds: dict[str, tuple[float, float]]
-    starts: tuple[tuple[float, ...], ...]
+    bounds: dict[str, tuple[Number, Number]]
+    starts: tuple[tuple[Number, ...], ...]
 
 
 LAWS = {

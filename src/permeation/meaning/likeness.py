@@ -10,19 +10,17 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Likeness:
-    """Two sets of curves on one grid of depths, compared.
+    """Pearson correlation over the depths, and root mean square difference in units of g, of two sets of curves.
 
-    Attributes:
-        correlation, rmse: Pearson correlation over the grid, and root mean square difference (units of g).
-        correlation_low, …: the middle 95 % of a bootstrap over words; None for a single word's curve.
+    _low and _high are the middle 95 % of a bootstrap over words; None for a single word's curve.
     """
 
     correlation: float
     rmse: float
-    correlation_low: float | None
-    correlation_high: float | None
-    rmse_low: float | None
-    rmse_high: float | None
+    correlation_low: float | None = None
+    correlation_high: float | None = None
+    rmse_low: float | None = None
+    rmse_high: float | None = None
 
 
 def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarray, "words points"]:
@@ -48,7 +46,7 @@ def rmse(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws poi
 
 def compare_curves(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> Likeness:
     """One word's curve in two models."""
-    return Likeness(float(correlation(x, y)), float(rmse(x, y)), None, None, None, None)
+    return Likeness(float(correlation(x, y)), float(rmse(x, y)))
 
 
 def compare_means(

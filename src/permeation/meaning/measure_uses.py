@@ -148,7 +148,8 @@ class Uses:
 
     def response(self, kind: str, outcome: str = "next_token") -> Float[np.ndarray, "words layers"]:
         """R of the words."""
-        return np.array([R[:, KINDS.index(kind), OUTCOMES.index(outcome)] for R in self.words.values()])
+        found = [R[:, KINDS.index(kind), OUTCOMES.index(outcome)] for R in self.words.values()]
+        return np.reshape(found, (-1, len(self.layers)))
 
     def summary(self, resamples: int, seed: int) -> dict[str, Any]:
         """The headline figures; without words their number and names only.
@@ -211,7 +212,7 @@ class Uses:
 
     def depth_rows(self) -> list[dict[str, Any]]:
         """AUC, g and R of one direction on one axis, for plots/depths.json."""
-        used = dict(zip(self.words, self.response("one_direction"), strict=True)) if self.words else {}
+        used = dict(zip(self.words, self.response("one_direction"), strict=True))
         every, rows = range(self.last + 1), []
         for word in (each for each in self.auc if each in self.g):
             rows += self._curve(word, "auc", every, self.auc[word])

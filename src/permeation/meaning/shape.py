@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from permeation.frame.seeds import named_generator
 from permeation.meaning import bootstrap
-from permeation.meaning.factors import Factors, WordResiduals, factorise_words, largest, slope
+from permeation.meaning.factors import Factors, WordResiduals, factorise_words, largest
 from permeation.meaning.laws import F_LAWS, G_LAWS, LawFit, fit_law, fit_laws
 
 ROUNDING = 1e-6  # of a cosine of float32 residuals
@@ -26,41 +27,27 @@ INTERVALS = (
 )
 
 
-@dataclass(frozen=True)
-class Response:
-    """σ(l) ≈ slope(l) · h + intercept(l), least squares over one word's gradient prompts, per layer.
+def line_rows(
+    h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"], threshold: float
+) -> Iterator[dict[str, Any]]:
+    """σ(l) ≈ f(l) · h + intercept(l) by least squares, a row a layer.
 
-    Attributes:
-        slope: f(l). standard_error: of the slope. r_squared: share of σ's variance explained; 0 where σ does not vary.
-        h_star: the smallest |h| at which σ leaves the line by more than a share of σ's range at that layer; infinite
-            where no prompt's does. A σ that varies by rounding alone leaves it nowhere.
+    r_squared: the share of σ's variance explained. h_star: the smallest |h| at which σ leaves the line by more than
+    `threshold` of σ's range at that layer; null where no prompt's does. A σ that varies by rounding alone follows
+    nothing and leaves nothing.
     """
-
-    slope: Float[np.ndarray, "layers"]
-    intercept: Float[np.ndarray, "layers"]
-    r_squared: Float[np.ndarray, "layers"]
-    standard_error: Float[np.ndarray, "layers"]
-    h_star: Float[np.ndarray, "layers"]
-
-    @classmethod
-    def fit(
-        cls, h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"], threshold: float
-    ) -> Response:
-        """The line; `threshold` is the share of σ's range at which it counts as broken."""
-        f = slope(h, sigma)
-        intercept = sigma.mean(axis=0) - f * h.mean()
-        missed = sigma - np.outer(h, f) - intercept
-        square, total = np.square(h - h.mean()).sum(), np.square(sigma - sigma.mean(axis=0)).sum(axis=0)
-        explained = f**2 * square
-        span = np.ptp(sigma, axis=0)
-        broken = np.abs(missed) > np.where(span > ROUNDING, threshold * span, np.inf)
-        return cls(
-            slope=f,
-            intercept=intercept,
-            r_squared=np.divide(explained, total, out=np.zeros_like(total), where=span > ROUNDING),
-            standard_error=np.sqrt(np.maximum(total - explained, 0) / (len(h) - 2) / square),
-            h_star=np.where(broken, np.abs(h)[:, None], np.inf).min(axis=0),
-        )
+    for x, values in zip(np.linspace(0, 1, sigma.shape[1]), sigma.T, strict=True):
+        fit, span = stats.linregress(h, values), np.ptp(values)
+        broken = np.abs(values - fit.slope * h - fit.intercept) > threshold * span
+        moves = bool(span > ROUNDING)
+        yield {
+            "depth": x,
+            "f": fit.slope,
+            "standard_error": fit.stderr if moves else 0.0,
+            "r_squared": fit.rvalue**2 if moves else 0.0,
+            "intercept": fit.intercept,
+            "h_star": float(np.abs(h[broken]).min()) if moves and broken.any() else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -68,13 +55,15 @@ class Shape:
     """The words' factors and what describes their shape.
 
     Attributes:
+        lines: h and σ of each word's gradient prompts. threshold: of `line_rows`.
         real: the factors of all words. resampled: those of resampled prompts and words.
         laws: fitted to the mean g without the last `exclude_final` layers, and to the mean f without the last; best
             first.
         beta: the exponent of each word's f, fitted by a x^β without the last layer.
     """
 
-    responses: Mapping[str, Response]
+    lines: Mapping[str, tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_ layers"]]]
+    threshold: float
     real: Factors
     resampled: Factors
     laws: Mapping[str, Sequence[LawFit]]
@@ -95,7 +84,7 @@ class Shape:
         resampled = self.resampled.statistics(self.exclude_final)
         for name in (each for each in INTERVALS if each in resampled):
             found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(resampled[name]))
-        f_max = dict(zip(self.responses, largest(self.real.f).tolist(), strict=True))
+        f_max = dict(zip(self.lines, largest(self.real.f).tolist(), strict=True))
         ends = [choose(f_max, key=lambda word: f_max[word]) for choose in (min, max)]
         bounds = [
             dict(zip(f_max, bound.tolist(), strict=True)) for bound in bootstrap.interval(largest(self.resampled.f))
@@ -111,7 +100,7 @@ class Shape:
 
     def g_rows(self) -> list[dict[str, Any]]:
         """g per word and layer, and their mean, for plots/g.json."""
-        curves = [("word", word, g) for word, g in zip(self.responses, self.real.g, strict=True)]
+        curves = [("word", word, g) for word, g in zip(self.lines, self.real.g, strict=True)]
         return [
             {"kind": kind, "word": word, "depth": x, "g": y}
             for kind, word, g in [*curves, ("mean", "mean", self.real.mean_g)]
@@ -119,15 +108,8 @@ class Shape:
         ]
 
     def response_rows(self) -> list[dict[str, Any]]:
-        """f with its standard error, R², intercept and h* (null: nothing breaks the line), for plots/response.json."""
-        return [
-            {"word": word, "depth": x, "f": f, "standard_error": error, "r_squared": r2, "intercept": intercept}
-            | {"h_star": None if np.isinf(h) else h}
-            for word, r in self.responses.items()
-            for x, f, error, r2, intercept, h in zip(
-                self.depth, r.slope, r.standard_error, r.r_squared, r.intercept, r.h_star, strict=True
-            )
-        ]
+        """`line_rows` of each word, for plots/response.json."""
+        return [{"word": word, **row} for word, line in self.lines.items() for row in line_rows(*line, self.threshold)]
 
     def law_rows(self) -> list[dict[str, Any]]:
         """The fitted laws at the points they were fitted to, best first, for plots/fits.json."""
@@ -145,18 +127,16 @@ def fit_shape(
 ) -> Shape:
     """Factorise the words' σ, resample it, and fit the laws.
 
-    field: how h is made. threshold: of `Response.fit`.
+    field: how h is made. threshold: of `line_rows`.
     Raises PermeationError where too few layers are left for the exponent of g.
     """
     real = factorise_words(words, field)
     real.statistics(exclude_final)  # raises before the resamples are made
-    graded = [word.split(word.sigma())[0] for word in words.values()]
     depth = np.linspace(0, 1, real.f.shape[-1])
     inner = slice(len(depth) - exclude_final)
     return Shape(
-        responses={
-            word: Response.fit(h, sigma, threshold) for word, h, sigma in zip(words, real.h, graded, strict=True)
-        },
+        lines={word: (h, each.split(each.sigma())[0]) for (word, each), h in zip(words.items(), real.h, strict=True)},
+        threshold=threshold,
         real=real,
         resampled=bootstrap.resample(words, field, resamples, named_generator(seed, "bootstrap")),
         laws={

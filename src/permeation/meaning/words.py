@@ -92,10 +92,13 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
             if not isinstance(texts, list) or len(texts) < least:
                 faults.append(f"{where} is {texts!r:.60}; accepted: a list of at least {least} prompts")
                 continue
-            texts = [unicodedata.normalize("NFC", text) if isinstance(text, str) else text for text in texts]
-            faults += [f"{where}[{i}]: {fault}" for i, text in enumerate(texts) if (fault := _fault(word, text))]
-            prompts += [Prompt(word, text, role, label, rank) for rank, text in enumerate(texts)]
-    return Word(word, senses, tuple(prompts))
+            for rank, text in enumerate(texts):
+                text = unicodedata.normalize("NFC", text) if isinstance(text, str) else text
+                if fault := _fault(word, text):
+                    faults.append(f"{where}[{rank}]: {fault}")
+                else:
+                    prompts.append(Prompt(word, text, role, label, rank))
+    return Word(word, {sense: str(name) for sense, name in senses.items()}, tuple(prompts))
 
 
 def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: tuple[str, ...] = ()) -> Any:
