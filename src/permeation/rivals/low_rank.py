@@ -6,133 +6,92 @@ alone, so it is exact for rotary models too: positions act on W̃ᵀ x, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
 import torch
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from permeation.rivals.base import Numbers, Problem, bias_parameters
-from permeation.rivals.score_error import squared_score_error
 from permeation.weights.heads import Heads, gathered
 from permeation.weights.moments import triangular_root
-
-RANKS = 24  # ranks at which the score error is computed, to divide ranks among the layers
 
 
 class Subspace(Numbers):
     """For rivals that are a product P B in each layer."""
 
     heads: Heads  # the untouched weights
-    rank_numbers = 0  # numbers that say which rank each layer has; none where all have the same
-
-    @property
-    def smallest(self) -> int:
-        """One dimension."""
-        return 1
+    smallest = 1  # dimensions
 
     @property
     def largest(self) -> int:
-        """As of Rival."""
+        """Full rank."""
         raise NotImplementedError
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """P and Bᵀ of one layer after the other. Columns that are not kept are 0."""
+        """P and Bᵀ of one layer after the other."""
         raise NotImplementedError
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
-        """How many numbers the kept columns of all factors have, and how many columns these are."""
+        """How many numbers all factors have, and how many columns."""
         raise NotImplementedError
 
-    def apply(self, size: int) -> Heads:
-        """The products of the factors."""
-        return self.assembled(self.factors(size))
-
-    def assembled(self, factors: Iterable[tuple[Tensor, Tensor]]) -> Heads:
-        """The weights from P and Bᵀ of every layer."""
-        return from_layer_matrices((P @ B_T.mT for P, B_T in factors), self.heads)
+    def apply(self, size: int, change: Callable[[Tensor], Tensor] = lambda factor: factor) -> Heads:
+        """The products of the factors, each changed before."""
+        return from_layer_matrices((change(P) @ change(B_T).mT for P, B_T in self.factors(size)), self.heads)
 
 
 @dataclass(frozen=True)
 class LayerSubspace(Subspace):
-    """Every layer reads through an r-dimensional subspace of its own.
+    """Every layer reads through an r-dimensional subspace of its own; r is the size.
 
     By the SVD of S^½ W: of all matrices of rank r, P B has the least E ‖(W − P B)ᵀ x‖² (Eckart and Young). Stored:
     Σ_layers [r (d_model + m − r) + min(r, d_model − r)] + biases; at r = min(d_model, m) the model is back. Half of
     d_model is more than half of the storage: of SmolLM2's 576 × 768 numbers a layer, r = 288 keeps 69 %.
 
-    `equal`: size r is the rank of all layers. `greedy`: size t is the sum of the ranks, divided among the layers so
-    that the mean squared error of all attention scores (score_error) falls fastest; each layer's rank is one more
-    number.
-
     Attributes:
         heads: the untouched weights. P, B: at full rank, the leading directions first.
-        gain: by how much a direction lets the error fall, never more than the one before it.
-        greedy: keep the directions of largest gain in all layers, instead of as many of each.
     """
 
     heads: Heads
     P: Float[Tensor, "layers d_model rank"]
     B: Float[Tensor, "layers rank columns"]
-    gain: Float[Tensor, "layers rank"]
-    greedy: bool
 
     @classmethod
-    def fit(cls, problem: Problem, metric: Literal["score", "random"] = "score", greedy: bool = False) -> LayerSubspace:
+    def fit(cls, problem: Problem, metric: Literal["score", "random"] = "score") -> LayerSubspace:
         """One eigendecomposition a layer; `random`: a uniformly random subspace, and B the least-squares fit to W."""
         generator = torch.Generator().manual_seed(problem.seed)
 
-        def directions(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:
+        def directions(layer: Problem) -> tuple[Tensor, Tensor]:
             W = layer_matrices(layer.heads)
             if metric == "score":
-                P, B = leading_directions(W, layer.moments.shrunk)
-            else:
-                P = torch.linalg.qr(torch.randn(1, W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
-                B = P.mT @ W
-            return P, B, gains(layer, P, B) if greedy else torch.ones_like(P[:, 0])
+                return leading_directions(W, layer.moments.shrunk)
+            P = torch.linalg.qr(torch.randn(1, W.shape[1], W.shape[1], dtype=W.dtype, generator=generator)).Q
+            return P, P.mT @ W
 
-        P, B, gain = gathered(map(directions, problem.layers()), len(problem.heads.W_Q))
-        return cls(problem.heads, P, B, gain, greedy)
+        return cls(problem.heads, *gathered(map(directions, problem.layers()), len(problem.heads.W_Q)))
 
     @property
     def largest(self) -> int:
-        """The rank of W; greedy: the sum of all ranks."""
-        return self.gain.numel() if self.greedy else self.P.shape[2]
-
-    @property
-    def rank_numbers(self) -> int:  # type: ignore[override]
-        """A number a layer, where greedy."""
-        return len(self.P) if self.greedy else 0
+        """The rank of W."""
+        return self.P.shape[2]
 
     def stored_parameters(self, size: int) -> int:
-        rows, columns = self.P.shape[1], self.B.shape[2]
-        ranks = [int(rank) for rank in self._kept(size).sum(1)]
-        total = sum(low_rank_parameters(rows, columns, rank) for rank in ranks)
-        return total + self.rank_numbers + bias_parameters(self.heads)
+        layers, d_model, _ = self.P.shape
+        return layers * low_rank_parameters(d_model, self.B.shape[2], size) + bias_parameters(self.heads)
 
     def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """P and Bᵀ of each layer, their columns 0 beyond the layer's rank."""
-        kept = self._kept(size)
-        most = int(kept.sum(1).max())
-        for P, B, each in zip(self.P.split(1), self.B.split(1), kept[:, None, :most].split(1), strict=True):
-            yield P[:, :, :most] * each, B[:, :most].mT * each
+        """The first columns of P and Bᵀ of each layer."""
+        for P, B in zip(self.P.split(1), self.B.split(1), strict=True):
+            yield P[:, :, :size], B[:, :size].mT
 
     def factor_sizes(self, size: int) -> tuple[int, int]:
-        """Σ ranks (d_model + m) numbers in 2 Σ ranks columns."""
-        ranks = size if self.greedy else size * len(self.P)
+        """layers r (d_model + m) numbers in layers 2 r columns."""
+        ranks = size * len(self.P)
         return ranks * (self.P.shape[1] + self.B.shape[2]), 2 * ranks
-
-    def _kept(self, size: int) -> Float[Tensor, "layers rank"]:
-        """1 where a direction is kept: the first `size` of each layer, or (greedy) those of largest gain."""
-        if not self.greedy:
-            return (torch.arange(self.gain.shape[1]) < size).to(self.gain).expand_as(self.gain)
-        kept = torch.zeros_like(self.gain).flatten()
-        kept[self.gain.flatten().argsort(descending=True, stable=True)[:size]] = 1
-        return kept.view_as(self.gain)
 
 
 @dataclass(frozen=True)
@@ -226,22 +185,6 @@ def leading_directions(
 def unwhitened(F: Float[Tensor, "layers d d"], U: Float[Tensor, "layers d k"]) -> Float[Tensor, "layers d k"]:
     """F⁻¹ U of triangular F."""
     return torch.linalg.solve_triangular(F, U, upper=True)
-
-
-def gains(
-    layer: Problem, P: Float[Tensor, "1 d_model rank"], B: Float[Tensor, "1 rank columns"]
-) -> Float[Tensor, "1 rank"]:
-    """By how much each direction lets a layer's squared score error fall, spread evenly between RANKS computed ranks.
-
-    Made falling from direction to direction (isotonic regression), so that a layer's first directions are kept first.
-    """
-    full = P.shape[2]
-    ranks = [0, *sorted({round(full * i / RANKS) for i in range(1, RANKS + 1)} - {0})]
-    products = ([P[:, :, :rank] @ B[:, :rank]] for rank in ranks)
-    errors = torch.stack([squared_score_error(layer, from_layer_matrices(W, layer.heads)) for W in products])
-    steps = torch.tensor(ranks).diff()
-    falls = (-errors.diff() / steps).repeat_interleave(steps)
-    return torch.from_numpy(isotonic_regression(falls.numpy(), increasing=False).x.copy())[None]
 
 
 def low_rank_parameters(rows: int, columns: int, rank: int) -> int:

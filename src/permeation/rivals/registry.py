@@ -57,7 +57,6 @@ METHODS: dict[str, Method] = {
     # Low rank.
     "layer_subspace_score_6bit": _rounded(Method(LAYER), 6),
     "layer_subspace_score_8bit": _rounded(Method(LAYER), 8),
-    "layer_ranks_score_6bit": _rounded(Method(LAYER, {"greedy": True}), 6),
     "subspace_of_2_score_6bit": _rounded(Method(SHARED, {"layers": 2}), 6),
     "model_subspace_score_6bit": _rounded(Method(SHARED), 6),
     # Heads that share.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,8 +23,8 @@ class RoundedFactors:
     """W ≈ P̂ B̂: every factor of a Subspace rounded to b bits, one scale a column. Its sizes are the Subspace's.
 
     The factors are plain ones: coordinates that could be fixed to save numbers (low_rank_parameters) would make some
-    of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's scale, a
-    bias and, where ranks differ, a rank.
+    of the others large, and large numbers round badly. Stored: b bits a number of the factors, 16 a column's scale and
+    a bias.
 
     Attributes:
         rival: what is rounded. bits: b.
@@ -51,17 +52,13 @@ class RoundedFactors:
 
     def stored_bits(self, size: int) -> int:
         numbers, columns = self.rival.factor_sizes(size)
-        others = bias_parameters(self.rival.heads) + self.rival.rank_numbers
-        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * others
+        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * bias_parameters(self.rival.heads)
 
     def apply(self, size: int) -> Heads:
         """The product of the rounded factors."""
-        rounded = (
-            (round_each(P, GRID, self.bits), round_each(B_T, GRID, self.bits)) for P, B_T in self.rival.factors(size)
-        )
-        return self.rival.assembled(rounded)
+        return self.rival.apply(size, partial(round_each, grid=GRID, bits=self.bits))
 
 
-def round_each(factor: Float[Tensor, "*matrices n rank"], grid: Grid, bits: int) -> Float[Tensor, "*matrices n rank"]:
-    """Matrices rounded one by one."""
-    return torch.stack([grid.round(matrix, bits) for matrix in factor.flatten(0, -3)]).view(factor.shape)
+def round_each(factor: Float[Tensor, "layers n rank"], grid: Grid, bits: int) -> Float[Tensor, "layers n rank"]:
+    """Each layer's factor, rounded."""
+    return torch.stack([grid.round(matrix, bits) for matrix in factor])
