@@ -1,11 +1,10 @@
 """Hold the published claims against what both axes found: metrics/claims.json, plots/claims/, report.html."""
 
-from permeation.frame.tables import whole_folder
+from permeation.frame.tables import whole_folder, write_json
 from permeation.report.axes import HEADS
 from permeation.report.claims import forest_rows, read_claims
 from permeation.report.draw import save
 from permeation.report.figures import draw
-from permeation.report.gather import write_metrics
 from permeation.report.page import write_page
 from permeation.report.results import Place, Results, plain
 from permeation.stage import Stage, run
@@ -13,15 +12,15 @@ from permeation.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Write metrics/claims.json, plots/claims/claims.png and the page under the output folder."""
-    parameters = plain(stage.config)
-    results = Results.read(Place("metrics", stage.root), parameters)
+    results = Results.read(Place("metrics", stage.root), plain(stage.config))
     default = {name: content for name, content in results.metrics.items() if name not in HEADS.files}
-    claims = read_claims(stage.project, default, results.model["name"])
-    write_metrics(stage.root, {"claims": {name: claim.record() for name, claim in claims.items()}})
+    claims = read_claims(stage.project, default, results.run["model"]["name"])
+    records = {name: claim.record() for name, claim in claims.items()}
+    write_json(stage.root / "metrics" / "claims.json", records)
     with whole_folder(stage.root / "plots" / "claims") as folder:
         if figure := draw("claims", forest_rows(claims.values()), {}):
             save(figure, folder / "claims.png")
-    write_page(stage.root, stage.project, parameters)
+    write_page(results, stage.project)
 
 
 if __name__ == "__main__":

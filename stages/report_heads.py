@@ -3,7 +3,7 @@
 from permeation.report.axes import HEADS
 from permeation.report.gather import write_axis
 from permeation.report.page import write_page
-from permeation.report.results import plain
+from permeation.report.results import Place, Results, plain
 from permeation.stage import Stage, run
 
 
@@ -11,7 +11,7 @@ def main(stage: Stage) -> None:
     """Write the axis' metrics/*.json, plots/heads/ and the page under the output folder."""
     parameters = plain(stage.config)
     write_axis(HEADS, stage.root, stage.input, parameters, str(stage.device))
-    write_page(stage.root, stage.project, parameters)
+    write_page(Results.read(Place("report", stage.root), parameters), stage.project)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import permeation
+from permeation import settings
 from permeation.frame.errors import PermeationError
-
-if TYPE_CHECKING:
-    from permeation.report.results import Place
+from permeation.frame.tables import parse_yaml, write_json
+from permeation.report.results import Place, Results, plain
 
 PROJECT = Path()
 REVISION = "git commit, branch or tag, DVC experiment, folder with results, or workspace"
@@ -23,41 +23,31 @@ REVISION = "git commit, branch or tag, DVC experiment, folder with results, or w
 def main() -> None:
     """Entry point; exits 1 with one line where something is missing."""
     parser = argparse.ArgumentParser(prog="permeation", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    summary = commands.add_parser("summary", help="what a run found; default: the last one in this folder")
-    summary.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=REVISION)
-    summary.add_argument("--markdown", action="store_true", help="as Markdown")
+    commands = parser.add_subparsers(required=True, dest="command")
+    one = commands.add_parser("summary", help="what a run found; default: the last one in this folder")
+    one.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=REVISION)
+    one.add_argument("--markdown", action="store_true", help="as Markdown")
     commands.add_parser("page", help="write report.html, the page of the last run in this folder")
     commands.add_parser("experiments", help="what each experiment varied, beside its headline figures")
-    compare = commands.add_parser(
-        "compare", help="headline figures of revisions side by side, and how alike their g is"
-    )
-    compare.add_argument("revisions", metavar="REV", nargs="+", help=REVISION)
-    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    compare.add_argument("--output", metavar="DIR", type=Path, help="also write compare.json and compare.png here")
+    many = commands.add_parser("compare", help="headline figures of revisions side by side, and how alike their g is")
+    many.add_argument("revisions", metavar="REV", nargs="+", help=REVISION)
+    many.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    many.add_argument("--output", metavar="DIR", type=Path, help="also write compare.json and compare.png here")
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # pragma: no branch (tests catch what is printed)
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
+    here, used = Path("src/permeation"), Path(permeation.__file__).parent
+    if here.is_dir() and not here.samefile(used):  # an environment that was copied with its folder
+        sys.exit(f"permeation: this environment runs the code in {used}, not the one here; make setup mends that")
+    run = {"summary": _summary, "page": _page, "experiments": _experiments, "compare": _compare}
     try:
-        _check_checkout()
-        sys.stdout.write(globals()[f"_{arguments.command}"](arguments))
+        sys.stdout.write(run[arguments.command](arguments))
     except PermeationError as error:
         sys.exit(f"permeation: {error}")
 
 
-def _check_checkout() -> None:
-    """An environment that was copied with its folder runs the code of the folder in which it was made."""
-    here, used = Path("src/permeation"), Path(permeation.__file__).parent
-    if here.is_dir() and not here.samefile(used):
-        raise PermeationError(f"this environment runs the code in {used}, not the one here; make setup mends that")
-
-
 def parameters_at(place: Place) -> Mapping[str, Any] | None:
     """The checked params.yaml at a place; None where there is none."""
-    from permeation import settings
-    from permeation.frame.tables import parse_yaml
-    from permeation.report.results import plain
-
     if (content := place.read("params.yaml")) is None:
         return None
     try:
@@ -66,42 +56,39 @@ def parameters_at(place: Place) -> Mapping[str, Any] | None:
         raise PermeationError(f"{place.name}: {error}") from error
 
 
+def results_of(name: str) -> Results:
+    """What can be shown at the place of that name."""
+    place = Place.find(PROJECT, name)
+    return Results.read(place, parameters_at(place))
+
+
 def _summary(arguments: argparse.Namespace) -> str:
     from permeation.report import findings
-    from permeation.report.results import Place, Results
 
-    place = Place.find(PROJECT, arguments.revision)
-    results = Results.read(place, parameters_at(place))
-    return (findings.markdown if arguments.markdown else findings.summary)(PROJECT, results)
+    return (findings.markdown if arguments.markdown else findings.summary)(PROJECT, results_of(arguments.revision))
 
 
 def _page(_: argparse.Namespace) -> str:
     from permeation.report.page import write_page
-    from permeation.report.results import Place
 
-    return f"{write_page(PROJECT, PROJECT, parameters_at(Place('workspace', PROJECT))).resolve().as_uri()}\n"
+    return f"{write_page(results_of('workspace'), PROJECT).resolve().as_uri()}\n"
 
 
 def _experiments(_: argparse.Namespace) -> str:
-    from permeation.report import experiments
+    from permeation.report.experiments import table
 
-    return experiments.table(PROJECT, parameters_at)
+    return table(PROJECT, parameters_at)
 
 
 def _compare(arguments: argparse.Namespace) -> str:
-    from permeation.frame.tables import write_json
-    from permeation.report import revisions
-    from permeation.report.draw import save
-    from permeation.report.figures import draw
-    from permeation.report.results import Place, Results
+    from permeation.report import draw, figures, revisions
 
-    places = [Place.find(PROJECT, name) for name in arguments.revisions]
-    found = [revisions.Revision.of(Results.read(place, parameters_at(place))) for place in places]
+    found = [results_of(name) for name in arguments.revisions]
     alike = revisions.compare_g(found, seed=0)
-    records = {"headlines": {each.name: each.headlines for each in found}, "g": alike}
-    if arguments.output is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.output / "compare.json", records)
-        if figure := draw("compare", revisions.curve_rows(found), {}):
-            save(figure, arguments.output / "compare.png")
+    records = {"headlines": {each.place.name: revisions.headlines_of(each) for each in found}, "g": alike}
+    if (folder := arguments.output) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "compare.json", records)
+        if figure := figures.draw("compare", revisions.curve_rows(found), {}):
+            draw.save(figure, folder / "compare.png")
     return json.dumps(records, indent=2) + "\n" if arguments.json else revisions.table(found, alike)

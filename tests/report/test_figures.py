@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from permeation.report.draw import _scale
 from permeation.report.figures import FIGURES, FLOOR, draw
 from permeation.report.page import write_page
+from permeation.report.results import Place, Results
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
 from tests.support.sample_tables import sample_tables
@@ -94,7 +95,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_is_whole_and_asks_no_network(run: Path) -> None:
-    content = write_page(run, PROJECT, PARAMETERS).read_text()
+    content = write_page(Results.read(Place("run", run), PARAMETERS), PROJECT).read_text()
     tags = Tags()
     tags.feed(content)
     assert not tags.open
@@ -106,7 +107,7 @@ def test_the_page_is_whole_and_asks_no_network(run: Path) -> None:
 
 
 def test_the_page_shows_the_axes_that_match(run: Path) -> None:
-    content = write_page(run, PROJECT, PARAMETERS | {"words": "other.yaml"}).read_text()
+    content = write_page(Results.read(Place("run", run), PARAMETERS | {"words": "other.yaml"}), PROJECT).read_text()
     assert "params.yaml has another words" in content
     assert "Do the heads share a small subspace?" in content
     assert "Is the response over depth" not in content

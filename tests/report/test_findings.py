@@ -8,22 +8,27 @@ import pytest
 
 from permeation.frame.tables import read_json, write_json
 from permeation.report import findings
-from permeation.report.head_findings import kept_sense, which_heads
-from permeation.report.meaning_findings import meaning_of_words, one_curve, what_g_is, when_it_is_used
 from permeation.report.results import Place, Results
-from permeation.report.sections import WIDTH, Section, columns, interval, number
-from permeation.report.weight_findings import rebuilt_heads, where_it_lives
+from permeation.report.sections import WIDTH, Section, columns, fill, interval, number
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
+
+Metrics = Callable[..., dict[str, Any]]
 
 
 def first(section: Section) -> str:
     return section.findings[0]
 
 
+def ask(part: str, metrics: dict[str, Any]) -> Section:
+    """The section of the question with these words in it."""
+    (question,) = (each for each in findings.QUESTIONS if part in each.title)
+    return question.section(metrics)
+
+
 def test_every_section_is_there_and_begins_with_an_answer(results: Results) -> None:
     found = findings.sections(PROJECT, results)
-    assert len(found) == len(findings.SECTIONS) + 2
+    assert len(found) == len(findings.QUESTIONS) + 2
     for section in found:
         assert section.title.endswith("?")
         assert first(section).split(":")[0] in ("Yes", "No", "Open")
@@ -62,60 +67,70 @@ def test_settings_that_change_no_result_are_not_compared(run: Path) -> None:
     assert not Results.read(Place("run", run), PARAMETERS | {"device": "cuda"}).refused
 
 
-@pytest.mark.parametrize(("p", "answer"), [(0.0005, "No: every word has a curve of its own"), (0.3, "Open: ")])
-def test_whether_words_share_a_curve_hangs_on_the_test(metrics: Callable[..., Any], p: float, answer: str) -> None:
-    g = metrics("g")["g"]
-    assert first(one_curve(g | {"reliability": g["reliability"] | {"p": p}})).startswith(answer)
-
-
-def test_a_run_of_one_word_says_so(metrics: Callable[..., Any]) -> None:
-    g = {key: value for key, value in metrics("g", f_max={"bank": 0.3})["g"].items() if key != "reliability"}
-    g |= {"word_correlation_mean": None, "predicted": None}
-    assert first(one_curve(g)) == "Open: with 1 word g cannot be compared between words."
-    assert first(what_g_is(g)).startswith("Open: 1 word")
-
-
-def test_prompts_that_weaken_a_result_are_counted(metrics: Callable[..., Any]) -> None:
-    files = metrics("sigma", few_direction_prompts=2)
-    said = meaning_of_words(files["sigma"], files["g"], files["decode"]).findings[-1]
-    assert said.startswith("Of 3 words 2 with fewer than 8 direction prompts")
-
-
-def test_without_an_onset_the_model_does_not_use_the_sense(metrics: Callable[..., Any]) -> None:
-    never = metrics("intervene", onset={"value": None, "low": None, "high": None})["intervene"]
-    assert first(when_it_is_used(never)).startswith("No: ")
-    assert first(when_it_is_used(never | {"words": 0})).startswith("Open: ")
-
-
-def test_the_first_k_that_keeps_the_model_is_named(metrics: Callable[..., Any]) -> None:
-    table = metrics("perplexity")["perplexity"]
-    assert first(rebuilt_heads(table)).startswith("Yes: K = 8 is the first of 3")
-    none = table | {"ratio": {"1": 300.0, "all": 1.0}}
-    assert "No: of 1 choice" in first(rebuilt_heads(none | dict.fromkeys(("ratio_low", "ratio_high"), none["ratio"])))
-
-
-def test_where_the_function_is_hangs_on_the_bands(metrics: Callable[..., Any]) -> None:
-    table = metrics("perplexity")["perplexity"]
-    assert first(where_it_lives(table)).startswith("Yes: ")
-    assert first(where_it_lives(table | {"band_ratio": {"1-6": 1.2, "7-12": 40.0}})).startswith("No: ")
-
-
-def test_heads_that_are_not_told_from_chance_bring_nothing(metrics: Callable[..., Any]) -> None:
-    roles = metrics("head_roles")["head_roles"]
-    assert first(which_heads(roles)).startswith("Yes: of 24 heads 2")
-    none = roles["heads"] | {"exchange": 0}
-    assert first(which_heads(roles | {"heads": none, "agreement": None})).startswith("No: of 24 heads 0")
-
-
 @pytest.mark.parametrize(
-    ("low", "high", "answer"), [(0.96, 1.0, "No"), (0.8, 0.9, "Yes"), (0.9, 1.0, "Open")], ids=["kept", "lost", "open"]
+    ("p", "answer"),
+    [(0.0005, "No: every word has a curve of its own: halves"), (0.3, "Open: the words' curves are not told apart")],
 )
+def test_whether_words_share_a_curve_hangs_on_the_test(metrics: Metrics, p: float, answer: str) -> None:
+    halves = metrics("g")["g"]["reliability"] | {"p": p}
+    said = first(ask("same for all words", metrics("g", reliability=halves)))
+    assert said.startswith(answer)
+    assert f"(p = {number(p)}); a half finds its own word among 3 in 75 %" in said
+
+
+def test_a_run_of_one_word_says_so(metrics: Metrics) -> None:
+    alone = metrics("g", reliability=None, predicted=None, word_correlation_mean=None)
+    for part in ("same for all words", "predict g"):
+        assert first(ask(part, alone)) == "Open: a word needs another one to be compared with."
+    assert not any("shuffled senses by" in said for said in ask("same for all words", alone).findings)
+
+
+def test_without_an_onset_the_model_does_not_use_the_sense(metrics: Metrics) -> None:
+    never = metrics("intervene", onset={"value": None, "low": None, "high": None})
+    assert first(ask("use the sense", never)).startswith("No: ")
+    none = metrics("intervene", words=0, onset=None)
+    assert first(ask("use the sense", none)) == "Open: no word's senses differ enough in the next token."
+    assert "depth 0.5 [0.3, 0.6] on" in first(ask("use the sense", metrics("intervene")))
+
+
+def test_the_best_k_decides(metrics: Metrics) -> None:
+    table = metrics("perplexity")["perplexity"]
+    assert first(ask("keep its perplexity", metrics("perplexity"))).startswith("Yes: of 3 choices")
+    poor = metrics("perplexity", ratio=table["ratio"] | {"8": 2.0})
+    assert "No: of 3 choices of K short of all the best, K = 8, multiplies the perplexity by 2;" in first(
+        ask("keep its perplexity", poor)
+    )
+    none = metrics("perplexity", **{name: {"all": 1.0} for name in ("ratio", "ratio_low", "ratio_high")})
+    assert first(ask("keep its perplexity", none)).startswith("Open: ")
+
+
+def test_where_the_function_is_hangs_on_the_bands(metrics: Metrics) -> None:
+    assert first(ask("large variance", metrics("perplexity"))).startswith("Yes: ")
+    turned = metrics("perplexity", band_ratio={"1-6": 1.2, "7-12": 40.0})
+    assert first(ask("large variance", turned)).startswith("No: ")
+
+
+def test_heads_that_are_not_told_from_chance_bring_nothing(metrics: Metrics) -> None:
+    roles = metrics("head_roles")["head_roles"]
+    assert first(ask("few heads", metrics("head_roles"))).startswith("Yes: of 24 heads 2")
+    none = metrics("head_roles", heads=roles["heads"] | {"exchange": 0}, agreement=None)
+    assert first(ask("few heads", none)).startswith("No: of 24 heads 0")
+
+
+@pytest.mark.parametrize(("low", "high", "answer"), [(0.96, 1.0, "No"), (0.8, 0.9, "Yes"), (0.9, 1.0, "Open")])
 def test_whether_the_sense_goes_first_hangs_on_the_interval(
-    metrics: Callable[..., Any], low: float, high: float, answer: str
+    metrics: Metrics, low: float, high: float, answer: str
 ) -> None:
-    compressed = metrics("compressed")["compressed"]
-    gap = compressed["gap"] | {"least_within_5": compressed["gap"]["least_within_5"] | {"low": low, "high": high}}
-    assert first(kept_sense(compressed | {"gap": gap})).startswith(f"{answer}: ")
+    gap = metrics("compressed")["compressed"]["gap"]
+    gap = gap | {"least_within_5": gap["least_within_5"] | {"low": low, "high": high}}
+    assert first(ask("Does compression", metrics("compressed", gap=gap))).startswith(f"{answer}: ")
+
+
+def test_a_template_is_filled_or_left_out() -> None:
+    figures = {"g": {"x": 0.123456, "x_low": 0.1, "x_high": 0.2, "n": 1234, "law": "two_stage", "some": ["a", "b"]}}
+    template = "{g.x} {g.x:i} {g.x:%} {g.n} {g.law} {g.some}"
+    assert fill(template, figures) == "0.123 0.123 [0.1, 0.2] 12.3 % 1,234 two stage a, b"
+    assert fill("{g.x} {g.y}", figures) is None
 
 
 def test_numbers_have_three_digits() -> None:

@@ -13,29 +13,33 @@ class Axis:
 
     Attributes:
         name: its folder under plots/, and the name of its headlines, metrics/<name>.json.
-        remedy: the command that brings it up to date.
         stages: the stages that it gathers, in order.
         files: the metrics files that their summaries make up.
         parameters: the top-level keys of params.yaml that they depend on.
         headlines: <metrics file>.<key>; * stands for any key. `dvc metrics diff` prints these and no others.
+        on_demand: run by a pipeline of its own, <name>/dvc.yaml.
     """
 
     name: str
-    remedy: str
     stages: Sequence[str]
     files: Sequence[str]
     parameters: Sequence[str]
     headlines: Sequence[str]
+    on_demand: bool = False
 
     @property
     def run(self) -> str:
         """The metrics file that says with what the axis was run: model, text, parameters, device, versions."""
         return f"{self.name}_run"
 
+    @property
+    def remedy(self) -> str:
+        """The command that brings the axis up to date."""
+        return f"dvc repro {self.name}/dvc.yaml" if self.on_demand else f"dvc repro report_{self.name}"
+
 
 MEANING = Axis(
     "meaning",
-    "dvc repro report_meaning",
     stages=("extract_activations", "compute_sigma", "fit_g", "controls", "intervene"),
     files=("sigma", "g", "decode", "intervene"),
     parameters=(
@@ -43,18 +47,15 @@ MEANING = Axis(
         *("decode", "intervene"),
     ),
     headlines=(
-        *("sigma.n_words", "sigma.order_tau", "sigma.ordered_words", "g.reliability.within", "g.reliability.between"),
-        *("g.reliability.corrected", "g.reliability.identified", "g.reliability.p", "g.word_correlation_mean"),
-        *("g.null_correlation_mean", "g.rank.word_correlation_mean", "g.rank.null_correlation_mean"),
-        *("g.predicted.own", "g.decomposition_r2", "g.decomposition_r2_drift_out", "g.alpha", "g.peak_depth"),
-        *("g.final_drop", "g.best_model", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth"),
-        *("intervene.words", "intervene.onset.value", "intervene.plateau.value"),
-        *("intervene.second_rise.value", "intervene.control_max"),
+        *("sigma.n_words", "sigma.order_tau", "g.reliability.within", "g.reliability.between", "g.reliability.p"),
+        *("g.word_correlation_mean", "g.null_correlation_mean", "g.rank.word_correlation_mean"),
+        *("g.rank.null_correlation_mean", "g.decomposition_r2_drift_out", "g.alpha", "g.peak_depth", "g.final_drop"),
+        *("g.best_model", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth", "intervene.words"),
+        *("intervene.onset.value", "intervene.plateau.value", "intervene.control_max"),
     ),
 )
 WEIGHTS = Axis(
     "weights",
-    "dvc repro report_weights",
     stages=("pca", "baseline", "reconstruct", "cluster", "rivals"),
     files=("pca", "perplexity", "clusters", "rivals"),
     parameters=(
@@ -71,7 +72,6 @@ WEIGHTS = Axis(
 # Both axes meet in the heads, which are run on demand (docs/heads.md).
 HEADS = Axis(
     "heads",
-    "dvc repro heads/dvc.yaml",
     stages=("heads",),
     files=("head_roles", "compressed"),
     parameters=(
@@ -80,13 +80,11 @@ HEADS = Axis(
     ),
     headlines=(
         *("head_roles.words", "head_roles.heads.exchange", "head_roles.heads.within_sense"),
-        *("head_roles.heads.random", "head_roles.largest.share", "head_roles.top.share", "head_roles.half"),
-        *("head_roles.agreement.value", "head_roles.agreement.null", "head_roles.agreement.reliability"),
-        *("head_roles.costly", "head_roles.beside.exchange.norm_score.value"),
-        *("head_roles.beside.exchange.low_variance_gram.value", "head_roles.beside.exchange.attention.value"),
-        *("compressed.models", "compressed.gap.least_within_5.kept"),
-        *("compressed.gap.most_beyond_25.kept", "compressed.gap.rank"),
+        *("head_roles.largest.share", "head_roles.top.share", "head_roles.half", "head_roles.agreement.value"),
+        *("head_roles.beside.exchange.low_variance_gram.value", "compressed.models"),
+        *("compressed.gap.least_within_5.kept", "compressed.gap.most_beyond_25.kept"),
     ),
+    on_demand=True,
 )
 AXES = (MEANING, WEIGHTS, HEADS)
 

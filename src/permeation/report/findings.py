@@ -1,7 +1,6 @@
 """What a run found: the sections that the terminal, the page and Markdown show.
 
-A section is a function of the metrics files that it names, and is left out where one of them is missing. For new
-findings, add a function to SECTIONS of their axis.
+For new findings, add a `Question` to QUESTIONS of their axis.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from permeation.report import claims, head_findings, meaning_findings, weight_fi
 from permeation.report.results import Results
 from permeation.report.sections import WIDTH, Section
 
-SECTIONS = (*meaning_findings.SECTIONS, *weight_findings.SECTIONS, *head_findings.SECTIONS)
+QUESTIONS = (*meaning_findings.QUESTIONS, *weight_findings.QUESTIONS, *head_findings.QUESTIONS)
 MORE = "Look at: report.html, plots/*/*.png, dvc plots show. Vary it: dvc exp run -S model=gpt2-medium"
 
 
 def checked_claims(project: Path, results: Results) -> dict[str, claims.Claim]:
     """The published claims of the project, checked with what is shown."""
-    return claims.read_claims(project, results.metrics, results.model["name"])
+    return claims.read_claims(project, results.metrics, results.run["model"]["name"])
 
 
 def sections(project: Path, results: Results) -> list[Section]:
-    """The claims, then the sections whose metrics are there."""
-    metrics = results.metrics
-    found = [write(*(metrics[name] for name in needs)) for needs, write in SECTIONS if metrics.keys() >= set(needs)]
+    """The claims, then the questions whose metrics are there."""
+    asked = [each for each in QUESTIONS if results.metrics.keys() >= set(each.needs)]
+    found = [question.section(results.metrics) for question in asked]
     return [*claims.sections(checked_claims(project, results).values()), *found]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, whole_folder, write_json, write_rows
-from permeation.report.axes import MEANING, Axis, headlines
+from permeation.report.axes import Axis, headlines
 from permeation.report.draw import save
 from permeation.report.figures import draw
 
@@ -61,7 +61,7 @@ def write_axis(
     for stage in axis.stages:
         files = merged(files, read_json(inputs(stage) / "summary.json"))
     about = {"model": read_json(inputs("model") / "model.json")}
-    if axis is not MEANING:
+    if "corpus" in axis.parameters:
         about["corpus"] = read_json(inputs("baseline") / "corpus.json")
     recorded = {key: parameters[key] for key in axis.parameters}
     files = rounded(files)
@@ -74,11 +74,6 @@ def write_axis(
             write_rows(folder / table.name, rows := rounded(read_json(table)))
             if (figure := draw(table.stem, rows, senses)) is not None:
                 save(figure, folder / f"{table.stem}.png")
-    write_metrics(root, files)
-
-
-def write_metrics(root: Path, files: Mapping[str, Any]) -> None:
-    """Write metrics files by name."""
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
         write_json(root / "metrics" / f"{name}.json", content)

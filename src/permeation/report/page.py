@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from permeation.report.claims import forest_rows
 from permeation.report.draw import save
 from permeation.report.figures import FIGURES, draw
 from permeation.report.findings import checked_claims, sections
-from permeation.report.results import Place, Results, git
+from permeation.report.results import Results, git
 
 SCALE = 0.6  # CSS pixels per pixel of a figure, so that all figures' labels have the page's own size
 
 
-def write_page(root: Path, project: Path, parameters: Mapping[str, Any] | None) -> Path:
-    """Write root/report.html, of the axes whose results are of these parameters; gives its path."""
-    results = Results.read(Place("report", root), parameters)
+def write_page(results: Results, project: Path) -> Path:
+    """Write report.html beside the results; gives its path."""
+    root = results.place.folder
     pictures = [path for axis in results.runs for path in sorted((root / "plots" / axis).glob("*.png"))]
     images = {path.stem: image(path.read_bytes(), f"plots/{path.parent.name}/{path.stem}.json") for path in pictures}
     if figure := draw("claims", forest_rows(checked_claims(project, results).values()), {}):
@@ -34,7 +33,7 @@ def write_page(root: Path, project: Path, parameters: Mapping[str, Any] | None) 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
     content = environment.get_template("report.html.jinja").render(
         results=results,
-        run=next(iter(results.runs.values())),
+        run=results.run,
         parameters=flat(results.parameters),
         written=f"{datetime.now(UTC):%Y-%m-%d}, {commit(project)}",
         sections=found,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from permeation.frame.errors import PermeationError
-from permeation.report.axes import AXES, HEADS
+from permeation.report.axes import AXES
 
 WORKSPACE = "workspace"
 
@@ -106,13 +106,12 @@ class Results:
     def read(cls, place: Place, parameters: Mapping[str, Any] | None) -> Results:
         """Read what can be shown at a place; raises PermeationError where nothing can.
 
-        Args:
-            parameters: the params.yaml that the results have to be of; None for a folder without one.
+        parameters: the params.yaml that the results have to be of; None for a folder without one.
         """
         found = cls(place)
         for axis in AXES:
             if (run := place.json(f"metrics/{axis.run}.json")) is None:
-                if axis is not HEADS:
+                if not axis.on_demand:
                     found.refused[axis.name] = f"No results of {axis.name} (metrics/{axis.run}.json). {axis.remedy}"
                 continue
             recorded = run["parameters"]
@@ -130,20 +129,10 @@ class Results:
             raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
         return found
 
-    def _first(self, key: str) -> Any:
-        return next((run[key] for run in self.runs.values() if key in run), None)
-
     @property
-    def model(self) -> dict[str, Any]:
-        """The model's facts."""
-        found: dict[str, Any] = self._first("model")
-        return found
-
-    @property
-    def corpus(self) -> dict[str, Any] | None:
-        """The text's facts, where an axis that has a text is shown."""
-        found: dict[str, Any] | None = self._first("corpus")
-        return found
+    def run(self) -> dict[str, Any]:
+        """What the axes that are shown have in common: model, device, versions; `corpus` where an axis has a text."""
+        return {key: value for run in reversed(self.runs.values()) for key, value in run.items()}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -153,14 +142,15 @@ class Results:
     @property
     def about(self) -> str:
         """Model, text and words in one line; a quick run says so."""
-        words, quick = self.parameters.get("words"), self.parameters.get("quick")
-        text = f" on {self.corpus['name']}" if self.corpus else ""
-        return f"{'QUICK RUN: ' if quick else ''}{self.model['name']}{text}{f', words of {words}' if words else ''}"
+        words, model = self.parameters.get("words"), self.run["model"]
+        text = f" on {self.run['corpus']['name']}" if "corpus" in self.run else ""
+        quick = "QUICK RUN: " if self.parameters["quick"] else ""
+        return f"{quick}{model['name']}{text}{f', words of {words}' if words else ''}"
 
     @property
     def sizes(self) -> str:
         """The model's sizes in one line."""
-        model = self.model
+        model = self.run["model"]
         return (
             f"{model['n_layers']} layers of {model['n_heads']} heads, d_model {model['d_model']}, "
             f"{model['n_parameters'] / 1e6:,.0f} million parameters"

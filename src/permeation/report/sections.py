@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import string
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from permeation.report.axes import look_up
+
 Metrics = Mapping[str, Any]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 WIDTH = 80  # columns of a terminal
 
 
@@ -42,32 +46,83 @@ class Section:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Question:
+    """A section before it is filled with a run's metrics.
+
+    Attributes:
+        needs: the metrics files without which it is left out.
+        answer: True is Yes, False is No, None is Open.
+        sentences: templates for `fill`. The first follows the answer; others are left out where a figure is missing.
+        open: follows `Open` where the first sentence misses a figure.
+        facts: further figures for the sentences, as {here.key}.
+        table: its header and rows.
+    """
+
+    title: str
+    needs: Sequence[str]
+    answer: Callable[[Metrics], bool | None]
+    sentences: Sequence[str]
+    open: str = "it was not measured."
+    facts: Callable[[Metrics], Metrics] = lambda _: {}
+    table: Callable[[Metrics], Table] = lambda _: ((), ())
+    figures: Sequence[str] = ()
+
+    def section(self, metrics: Metrics) -> Section:
+        """The section of these metrics."""
+        first, *rest = (fill(sentence, {**metrics, "here": self.facts(metrics)}) for sentence in self.sentences)
+        word = "Open" if first is None else {True: "Yes", False: "No", None: "Open"}[self.answer(metrics)]
+        said = [f"{word}: {first or self.open}", *(each for each in rest if each)]
+        return Section(self.title, said, *self.table(metrics), self.figures)
+
+
+class _Filler(string.Formatter):
+    """Formats {file.key} as a number, {file.key:%} as a share, {file.key:i} with its interval."""
+
+    def get_field(self, name: str, _: Any, kwargs: Any) -> Any:
+        value = look_up(kwargs, name)
+        if value in (None, []) or (isinstance(value, Mapping) and value.get("value", value) is None):
+            raise LookupError(name)
+        return (value, *(look_up(kwargs, f"{name}_{end}") for end in ("low", "high"))), name
+
+    def format_field(self, value: Any, spec: str) -> str:
+        figure, low, high = value
+        if isinstance(figure, Mapping):  # a figure with its interval
+            return measured(figure)
+        if isinstance(figure, str | list):
+            return figure.replace("_", " ") if isinstance(figure, str) else ", ".join(figure)
+        return {"": number, "%": share, "i": lambda x: interval(x, low, high)}[spec](figure)
+
+
+def fill(template: str, metrics: Metrics) -> str | None:
+    """A sentence with figures of the metrics in it; None where one of them is missing."""
+    try:
+        return _Filler().vformat(template, (), metrics)
+    except LookupError:
+        return None
+
+
 def number(value: float | int | None) -> str:
     """A number with three significant digits; a dash where there is none."""
-    if value is None:
-        return "–"
+    if value is None or isinstance(value, int):
+        return "–" if value is None else f"{value:,}"
     return f"{value:z.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def interval(value: float | int | None, low: float | int | None, high: float | int | None) -> str:
     """A number with its 95 % interval, where it has one."""
-    ends = "" if value is None or low is None or high is None else f" [{number(low)}, {number(high)}]"
-    return number(value) + ends
+    return number(value) + ("" if low is None or high is None else f" [{number(low)}, {number(high)}]")
 
 
-def measured(figures: Metrics | None, name: str = "value") -> str:
-    """A figure with its interval from a mapping with `low` and `high`."""
-    return "–" if figures is None else interval(figures[name], figures["low"], figures["high"])
+def measured(figures: Metrics) -> str:
+    """A figure with its interval, from a mapping with value (share, kept), low and high."""
+    value = next(figures[name] for name in ("value", "share", "kept") if name in figures)
+    return interval(value, figures["low"], figures["high"])
 
 
 def share(value: float | int) -> str:
     """A share in per cent."""
-    return f"{number(100 * value)} %"
-
-
-def counted(count: int, name: str) -> str:
-    """A number and what it counts, as `1 word` or `2 words`."""
-    return f"{count} {name}{'' if count == 1 else 's'}"
+    return f"{number(100.0 * value)} %"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,141 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from permeation.report.labels import label
-from permeation.report.sections import Metrics, Section, counted, interval, number, share
+from permeation.report.sections import Metrics, Question, Table, interval, number
 
-RATIOS = ("ratio", "first layer kept")  # the columns of `_ratios`
 KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 SMALL = 32  # components, as published
+ENDS = ("", "_low", "_high")
 
 
-def shared_subspace(pca: Metrics) -> Section:
-    """How many components the heads' W_QK take."""
-    forms = {"gram": pca} | {name: part for name, part in pca.items() if _is_spectrum(part)}
-    tables: dict[str, Any] = {label(name): form["components_for_variance"] for name, form in forms.items()}
+def _spectra(metrics: Metrics) -> Table:
+    pca = metrics["pca"]
+    parts = {
+        name: part for name, part in pca.items() if isinstance(part, Mapping) and "components_for_variance" in part
+    }
+    tables = {label(name): part["components_for_variance"] for name, part in ({"gram": pca} | parts).items()}
     tables |= {f"{label(name)}, at random": table for name, table in pca.get("null", {}).items()}
-    shares, heads = pca["components_for_variance"], pca["n_heads"]
-    needed, random = shares["90"], pca.get("null", {}).get("gram", {}).get("90")
-    return Section(
-        "Do the heads share a small subspace?",
-        [
-            f"{'Yes' if needed <= SMALL < heads else 'No'}: 90 % of the variance of W_QK over {heads} heads take "
-            f"{needed} components in gram form, {share(needed / heads)} of the number of heads; heads of the same "
-            f"sizes in random directions take {number(random)}.",
-            f"The first component explains {share(pca['explained_variance_ratio']['1'])}.",
-        ],
-        ("components for", *(f"{name} %" for name in shares)),
-        [(name, *(str(table[s]) for s in shares)) for name, table in tables.items()],
-        ("spectrum", "heads"),
-    )
+    shares = pca["components_for_variance"]
+    rows = [(name, *(str(table[share]) for share in shares)) for name, table in tables.items()]
+    return ("components for", *(f"{share} %" for share in shares)), rows
 
 
-def rebuilt_heads(perplexity: Metrics) -> Section:
-    """What rebuilding W_QK from K components costs."""
-    baseline = perplexity["baseline"]
-    return Section(
-        "Does a model keep its perplexity with heads rebuilt from a few components?",
-        [
-            _cheapest(perplexity, "K"),
-            f"The untouched model has a perplexity of {number(baseline['perplexity'])} on {baseline['tokens']:,} "
-            f"tokens in {baseline['windows']} windows. A ratio is over that; its interval is of the paired windows.",
-        ],
-        ("K", *RATIOS),
-        _ratios(perplexity),
-        ("perplexity",),
-    )
-
-
-def where_it_lives(perplexity: Metrics) -> Section:
-    """Which layers and which components the function is in."""
-    layers, bands = perplexity["layer_ratio"], perplexity["band_ratio"]
-    kept = perplexity["first_layer_kept"]["band_ratio"]
-    first, last = next(iter(bands)), next(reversed(bands))
-    worst, mildest = (choose(layers, key=layers.__getitem__) for choose in (max, min))
-    return Section(
-        "Is the function in the components of large variance?",
-        [
-            f"{'Yes' if bands[first] > bands[last] else 'No'}: to drop the components of most variance, {first}, "
-            f"multiplies the perplexity by {number(bands[first])}, to drop those of least, {last}, by "
-            f"{number(bands[last])}; where the first layer keeps its own, by {number(kept[first])} and "
-            f"{number(kept[last])}.",
-            f"Of {counted(len(layers), 'layer')} rebuilt one at a time from {perplexity['layer_components']} "
-            f"components, layer {worst} costs most (ratio {number(layers[worst])}) and layer {mildest} least "
-            f"({number(layers[mildest])}).",
-        ],
-        ("components dropped", "perplexity ratio", "first layer kept"),
-        [(band, number(ratio), number(kept[band])) for band, ratio in bands.items()],
-        ("layers", "bands"),
-    )
-
-
-def shared_heads(clusters: Metrics) -> Section:
-    """What sharing one W_QK among the heads of a cluster costs."""
-    replaced = clusters["replaced_heads"]
-    return Section(
-        "Can heads share one W_QK?",
-        [_cheapest(clusters, "k")],
-        ("k", *RATIOS, "heads replaced"),
-        [(*row, str(replaced.get(row[0], "–"))) for row in _ratios(clusters)],
-        ("clusters",),
-    )
-
-
-def bits_needed(rivals: Metrics) -> Section:
-    """How few bits W_Q and W_K can be stored in, and by which method."""
-    bits, best = rivals["bits_at_1_05"], rivals["best"]
-    bounds = [rivals[f"bits_at_1_05_{end}"] for end in ("low", "high")]
-    methods = counted(len(bits), "method")
-    fewest = interval(*(rivals.get(f"best_bits{end}") for end in ("", "_low", "_high")))
-    return Section(
-        "Can attention be stored in few bits?",
-        [
-            f"Yes: of {methods} {best} takes the fewest bits at 5 % more perplexity, {fewest} for each number of W_Q "
-            "and W_K in place of 16."
-            if best
-            else f"Open: no size of {methods} is within 5 % of the perplexity beside one that is not.",
-            f"W_Q and W_K are {share(rivals['share_of_model'])} of the model's numbers; the others stay as they are.",
-        ],
-        ("method", "bits at 5 % more, 95 % interval"),
-        [(method, interval(bits[method], *(each[method] for each in bounds))) for method in bits],
-        ("pareto",),
-    )
-
-
-def _is_spectrum(part: Any) -> bool:
-    return isinstance(part, Mapping) and "components_for_variance" in part
-
-
-def _ratios(table: Metrics) -> list[tuple[str, ...]]:
+def _ratios(table: Metrics, name: str) -> Table:
     """A row per K: the ratio with its interval, of all layers and of all but the first."""
-    ends = ("ratio", "ratio_low", "ratio_high")
     parts = (table, table["first_layer_kept"])
-    return [(key, *(interval(*(part[end][key] for end in ends)) for part in parts)) for key in table["ratio"]]
+    rows = [(key, *(interval(*(part[f"ratio{end}"][key] for end in ENDS)) for part in parts)) for key in table["ratio"]]
+    return (name, "perplexity ratio", "first layer kept"), rows
 
 
-def _cheapest(table: Metrics, name: str) -> str:
-    """The first entry of the list that keeps the model, or how far the best one is from it."""
-    partial = {key: ratio for key, ratio in table["ratio"].items() if key != "all" and ratio is not None}
-    if not partial:
-        return f"Open: no {name} short of all was measured."
-    kept = next((key for key, ratio in partial.items() if ratio <= KEPT), None)
-    if kept is not None:
-        return f"Yes: {name} = {kept} is the first of {len(partial)} to stay within 5 % of the perplexity."
-    best = min(partial, key=partial.__getitem__)
-    return (
-        f"No: of {len(partial)} choices ({name} = {', '.join(partial)}) none stays within 5 % of the perplexity; the "
-        f"best, {name} = {best}, multiplies it by {number(partial[best])}."
-    )
+def _best(table: Metrics) -> Metrics:
+    """The entry short of all that costs least, and how many were measured."""
+    ratios = {key: ratio for key, ratio in table["ratio"].items() if key != "all" and ratio is not None}
+    best = min(ratios, key=ratios.__getitem__, default=None)
+    return {"tried": len(ratios), "best": best, "ratio": ratios.get(best)}
 
 
-# The metrics files that each needs, in the order of the page.
-SECTIONS: Sequence[tuple[Sequence[str], Callable[..., Section]]] = (
-    (("pca",), shared_subspace),
-    (("perplexity",), rebuilt_heads),
-    (("perplexity",), where_it_lives),
-    (("clusters",), shared_heads),
-    (("rivals",), bits_needed),
+def _bands(metrics: Metrics) -> Table:
+    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
+    rows = [(band, number(ratio), number(kept[band])) for band, ratio in bands.items()]
+    return ("components dropped", "perplexity ratio", "first layer kept"), rows
+
+
+def _ends(metrics: Metrics) -> Metrics:
+    """The bands of most and of least variance, and what dropping each costs."""
+    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
+    first, *_, last = bands
+    found = {"first": first, "last": last, "most": bands[first], "least": bands[last]}
+    return found | {
+        "most_kept": kept[first],
+        "least_kept": kept[last],
+        "layers": len(metrics["perplexity"]["layer_ratio"]),
+    }
+
+
+def _bits(metrics: Metrics) -> Table:
+    bounds = [metrics["rivals"][f"bits_at_1_05{end}"] for end in ENDS]
+    return ("method", "bits at 5 % more"), [
+        (method, interval(*(each[method] for each in bounds))) for method in bounds[0]
+    ]
+
+
+QUESTIONS = (
+    Question(
+        "Do the heads share a small subspace?",
+        ("pca",),
+        lambda metrics: metrics["pca"]["components_for_variance"]["90"] <= SMALL < metrics["pca"]["n_heads"],
+        (
+            "90 % of the variance of W_QK over {pca.n_heads} heads take {pca.components_for_variance.90} components in "
+            "gram form; heads of the same sizes in random directions take {pca.null.gram.90}.",
+            "The first component explains {pca.explained_variance_ratio.1:%}.",
+        ),
+        table=_spectra,
+        figures=("spectrum", "heads"),
+    ),
+    Question(
+        "Does a model keep its perplexity with heads rebuilt from a few components?",
+        ("perplexity",),
+        lambda metrics: _best(metrics["perplexity"])["ratio"] <= KEPT,
+        (
+            "of {here.tried} choices of K short of all the best, K = {here.best}, multiplies the perplexity by "
+            "{here.ratio}; 5 % more is the limit.",
+            "The untouched model has a perplexity of {perplexity.baseline.perplexity} on {perplexity.baseline.tokens} "
+            "tokens in {perplexity.baseline.windows} windows. A ratio is over that; its interval is of the paired "
+            "windows.",
+        ),
+        facts=lambda metrics: _best(metrics["perplexity"]),
+        table=lambda metrics: _ratios(metrics["perplexity"], "K"),
+        figures=("perplexity",),
+    ),
+    Question(
+        "Is the function in the components of large variance?",
+        ("perplexity",),
+        lambda metrics: _ends(metrics)["most"] > _ends(metrics)["least"],
+        (
+            "to drop the components of most variance, {here.first}, multiplies the perplexity by {here.most}, to drop "
+            "those of least, {here.last}, by {here.least}; where the first layer keeps its own, by {here.most_kept} "
+            "and {here.least_kept}.",
+            "{here.layers} layers were rebuilt one at a time from {perplexity.layer_components} components.",
+        ),
+        facts=_ends,
+        table=_bands,
+        figures=("layers", "bands"),
+    ),
+    Question(
+        "Can heads share one W_QK?",
+        ("clusters",),
+        lambda metrics: _best(metrics["clusters"])["ratio"] <= KEPT,
+        (
+            "of {here.tried} numbers of clusters the best, k = {here.best}, multiplies the perplexity by {here.ratio}; "
+            "5 % more is the limit.",
+        ),
+        facts=lambda metrics: _best(metrics["clusters"]),
+        table=lambda metrics: _ratios(metrics["clusters"], "k"),
+        figures=("clusters",),
+    ),
+    Question(
+        "Can attention be stored in few bits?",
+        ("rivals",),
+        lambda _: True,
+        (
+            "{rivals.best} takes the fewest bits at 5 % more perplexity, {rivals.best_bits:i} for each number of W_Q "
+            "and W_K in place of 16.",
+            "W_Q and W_K are {rivals.share_of_model:%} of the model's numbers; the others stay as they are.",
+        ),
+        open="no method has a size within 5 % of the perplexity beside one that is not.",
+        table=_bits,
+        figures=("pareto",),
+    ),
 )
