@@ -190,6 +190,18 @@ class Compressed:
 
 
 @section
+class Universal:
+    models: Literal["made"] | Annotated[tuple[Text, ...], LIST, Field(min_length=2)]
+    scratch_seeds: Count
+    scratch_steps: Windows
+    adapter_seeds: Count
+    shuffled_seeds: Count
+    adapter_steps: Windows
+    components: Annotated[tuple[Count, ...], LIST, Field(min_length=1), RISING]
+    tokens: Windows
+
+
+@section
 class Config:
     """The whole of params.yaml; what each key means stands there."""
 
@@ -217,6 +229,7 @@ class Config:
     rivals: Rivals
     heads: Heads
     compressed: Compressed
+    universal: Universal
 
 
 def load(path: Path, **overrides: Any) -> Config:
