@@ -145,8 +145,9 @@ def _accepted(rule: str, value: Any) -> tuple[float, float]:
         return value * (1 - TOLERANCE), value * (1 + TOLERANCE)
     if rule == "between":
         return float(value[0]), float(value[1])
-    least = -math.inf if rule in ("at_most", "apart") else float(value)
-    return least, float(value) if rule == "at_most" else math.inf
+    if rule == "apart":  # compares the figures with each other
+        return math.inf, math.inf
+    return (-math.inf, float(value)) if rule == "at_most" else (float(value), math.inf)
 
 
 def _verdict(found: Sequence[Figure], rule: str, accepted: tuple[float, float]) -> str:
