@@ -227,11 +227,11 @@ class Forest(Spec):
         for y, row in enumerate(rows):
             null, ends = row["null"][:1] if row["null"] else (), row["accepted"]
             scale = _scale([*(x for each in row["found"] for x in each), *null, *ends])
-            bar = {"color": GREEN, "alpha": 0.45, "linewidth": 7, "solid_capstyle": "butt"}
-            axis.plot([scale(x) for x in ends], [y, y], **bar, label="accepted")
+            look: Any = {"color": GREEN, "alpha": 0.45, "linewidth": 7, "solid_capstyle": "butt"}
+            axis.plot([scale(x) for x in ends], [y, y], **look, label="accepted")
             for value, low, high in ([scale(x) for x in each] for each in row["found"]):
-                ends_of_bar = [[value - low], [high - value]]
-                axis.errorbar(value, y, xerr=ends_of_bar, fmt="o", color=BLUE, label="found, 95 %")
+                bar = [[value - low], [high - value]]
+                axis.errorbar(value, y, xerr=bar, fmt="o", color=BLUE, label="found, 95 %")
             axis.plot([scale(x) for x in null], [y] * len(null), "D", color=ORANGE, mfc="white", label="null model")
             axis.text(1.06, y, row["text"], va="center", fontsize=8)
         axis.set_yticks(range(len(rows)), [textwrap.fill(row["claim"], 52) for row in rows])
