@@ -10,27 +10,22 @@ from permeation.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write data/controls/: summary.json, plots/nulls.json, plots/controls.json, plots/decoding.json."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
-    resamples = config.bootstrap.resamples
-    controls = run_controls(
+    found = run_controls(
         activations,
         layer_index(config.sigma.direction_layer, activations.at_word.shape[1]),
         config.response.field,
         config.g.exclude_final,
         config.nulls.draws,
         config.nulls.permutations,
-        resamples,
+        config.bootstrap.resamples,
+        config.decode.threshold,
         config.seed,
     )
-    decoded = controls.decoded
-    summary = {
-        "g": controls.summary(resamples, config.seed),
-        "decode": {name: each.summary(config.decode.threshold) for name, each in decoded.items()},
-    }
     with stage.output() as folder:
-        write_json(folder / "summary.json", summary)
-        write_rows(folder / "plots" / "nulls.json", controls.null_rows())
-        write_rows(folder / "plots" / "controls.json", controls.rows())
-        write_rows(folder / "plots" / "decoding.json", [row for each in decoded.values() for row in each.rows()])
+        write_json(folder / "summary.json", {"g": found.g, "decode": found.decode})
+        write_rows(folder / "plots" / "nulls.json", found.nulls)
+        write_rows(folder / "plots" / "controls.json", found.controls)
+        write_rows(folder / "plots" / "decoding.json", found.decoding)
 
 
 if __name__ == "__main__":

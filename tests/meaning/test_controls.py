@@ -8,6 +8,7 @@ import pytest
 from permeation.meaning.activations import Activations, direction_pairs, graded_words, unrepeated, weaknesses
 from permeation.meaning.controls import OF_FINAL_ALONE, PRIMARY, SECONDARY, holm, permutation_p, run_controls
 from permeation.meaning.factors import WordResiduals
+from permeation.meaning.nulls import NULLS
 from permeation.meaning.reliability import agreement, identified, measure_reliability, own_and_others, predicted_shape
 from permeation.meaning.words import Prompt
 from tests.meaning.planted import LAYERS, TWO, WIDTH, planted, word_prompts
@@ -108,12 +109,12 @@ def test_the_prediction_is_the_path_of_the_contrast() -> None:
 @pytest.mark.parametrize("field", ["final", "rank"])
 def test_controls_tell_a_planted_sense_from_none(field: str) -> None:
     activations = planted(TWO, sense=4.0)
-    controls = run_controls(activations, LAYERS - 1, field, 1, draws=20, permutations=99, resamples=10, seed=0)
-    found = controls.summary(10, 0)
+    controls = run_controls(activations, LAYERS - 1, field, 1, 20, 99, 10, 0.9, seed=0)
+    found = controls.g
     tested = {
         f"{h}.{name}" for h in ("rank", "final") for name in SECONDARY if h == "final" or name not in OF_FINAL_ALONE
     }
-    assert set(found["p"]) == {PRIMARY, *tested, *(f"auc.{name}" for name in controls.decoded)}
+    assert set(found["p"]) == {PRIMARY, *tested, *(f"auc.{name}" for name in controls.decode)}
     assert found["p"]["rank.f_max_mean"] == pytest.approx(15 / 100)  # the smallest there is, over 99 shuffles, by Holm
     assert found["rank"]["word_correlation_mean"] > found["rank"]["null_correlation_mean"]
     assert found["rank"]["p_f_max_mean"] == found["p"]["rank.f_max_mean"]
@@ -121,17 +122,16 @@ def test_controls_tell_a_planted_sense_from_none(field: str) -> None:
     assert {name: found[name] for name in nulls} == {name: found[field][name] for name in nulls}  # of one h
     assert found["predicted"]["own"] >= found["predicted_correlation_min"] > 0.9
     assert found["auc_at_word"]["4"] > 0.9 > found["auc_before"]["4"]
-    assert {row["panel"] for row in controls.rows()} == {"g", "auc"}
-    assert {row["panel"] for row in controls.null_rows()} == {"words", *controls.nulls}
+    assert {row["panel"] for row in controls.controls} == {"g", "auc"}
+    assert {row["panel"] for row in controls.nulls} == {"words", *NULLS}
 
 
 def test_one_word_alone_has_no_correlation_and_no_primary_test() -> None:
-    controls = run_controls(planted(word_prompts("one"), sense=4.0), LAYERS - 1, "final", 1, 5, 9, 5, 0)
-    found = controls.summary(5, 0)
+    found = run_controls(planted(word_prompts("one"), sense=4.0), LAYERS - 1, "final", 1, 5, 9, 5, 0.9, seed=0).g
     assert found["null_correlation_mean"] is found["before"]["rank_correlation_mean"] is None
     assert not {PRIMARY, "rank.word_correlation_mean"} & set(found["p"])
     assert "reliability" not in found
-    assert "another_word" not in controls.nulls
+    assert "another_word" not in found["null"]
 
 
 def test_activations_come_back_as_they_were_written(tmp_path: Path) -> None:

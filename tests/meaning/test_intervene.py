@@ -1,6 +1,5 @@
 """Interventions: identities, and a planted direction that is found."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from permeation.meaning.intervene import (
 )
 from permeation.meaning.lens import lead_layer
 from permeation.meaning.measure_uses import Shifting, Uses, measure_uses, run_shifted
+from permeation.meaning.residuals import residuals_at
 from permeation.meaning.runs import read_tail, resume
 from permeation.meaning.words import Prompt
-from permeation.models.families import blocks, final_norm
+from permeation.models.families import blocks
 from tests.support import tiny
 
 SEQUENCES = [[1, 5, 9, 12, 7, 11], [1, 8, 3, 30, 7, 11], [1, 4, 4, 21, 7, 11]]
@@ -91,143 +91,61 @@ def test_hooks_stand_around_the_tail_alone_and_are_removed() -> None:
     assert [len(each[0]) for each in seen] == [1]
 
 
-class TupleBlock(nn.Module):
-    """A block of a family that returns a tuple."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, stream: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return stream + torch.tanh(stream @ self.weight), None
-
-
-class Cache:
-    """Keys and values of a model without attention."""
-
-    def __init__(self) -> None:
-        self.layers: list[Any] = []
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self.repeats = repeats
-
-
-class ToyTrunk(nn.Module):
-    """An embedding and two blocks without attention."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        weights = 0.1 * torch.randn(2, width, width)
-        weights[:, 1:, 0] = 0  # nothing else turns into the first number
-        self.layers = nn.ModuleList(TupleBlock(weight) for weight in weights)
-        self.norm = nn.LayerNorm(width)
-        self.embed = 0.1 * torch.randn(50, width)
-
-    def forward(self, tokens: torch.Tensor, **_: Any) -> Any:
-        stream = self.embed[tokens]
-        for block in self.layers:
-            stream = block(stream)[0]
-        return SimpleNamespace(last_hidden_state=stream, past_key_values=Cache())
-
-
-class ToyModel(nn.Module):
-    """Two blocks without attention; the first two tokens of the vocabulary have logits ± the stream's first number.
-
-    From layer 2 on the first number is the only one that is read.
-    """
-
-    device = torch.device("cpu")
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.base_model = ToyTrunk(width)
-        unembed = torch.zeros(4, width)
-        unembed[0, 0], unembed[1, 0] = 2, -2
-        self.head = SimpleNamespace(weight=unembed)
-
-    def get_output_embeddings(self) -> Any:
-        return self.head
-
-    def forward(self, tokens: torch.Tensor, **_: Any) -> Any:
-        read = self.base_model(tokens)
-        return SimpleNamespace(logits=read.last_hidden_state @ self.head.weight.T, past_key_values=read.past_key_values)
-
-
-def toy_activations(model: ToyModel, per_sense: int = 5) -> tuple[Activations, list[list[int]]]:
-    """Two words; the last token of each prompt is one of its own, whose sense is in the first number of its stream."""
-    rng = np.random.default_rng(0)
+def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
+    """Two words in a random model; each prompt ends in a token of its own, and these differ by sense along one axis."""
+    rng, model = torch.Generator().manual_seed(0), tiny.model("llama")
+    axis = torch.randn(tiny.WIDTH, generator=rng)
     roles = [("direction", sense, rank) for sense in "AB" for rank in range(per_sense)]
     roles += [("gradient", sense, rank) for sense in "AB" for rank in range(2)]
     roles += [("condition", f"strong_{sense}", 0) for sense in "AB"]
     prompts, sequences = [], []
     for word in ("one", "two"):
-        for role, sense_label, rank in roles:
-            token = len(prompts) + 1
-            model.base_model.embed[token, 0] = (1 if sense_label.endswith("A") else -1) * (1 + 0.2 * rng.normal())
-            prompts.append(Prompt(word, f"{role} {sense_label} {rank} {word}", role, sense_label, rank))
-            sequences.append([0, 0, token])
-    streams = [model.base_model.embed[[s[-1] for s in sequences]]]
-    for block in model.base_model.layers:
-        streams.append(block(streams[-1])[0])
-    at_word = torch.stack(streams, dim=1).numpy()
-    return Activations(tuple(prompts), at_word, at_word), sequences
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TransformerLens describes no toy: where its blocks and its last norm are is said here."""
-
-    def toy_blocks(model: Any) -> Any:
-        return model.base_model.layers if isinstance(model, ToyModel) else blocks(model)
-
-    def toy_norm(model: Any) -> Any:
-        return model.base_model.norm if isinstance(model, ToyModel) else final_norm(model)
-
-    for module in ("runs", "measure_uses"):
-        monkeypatch.setattr(f"permeation.meaning.{module}.blocks", toy_blocks)
-    monkeypatch.setattr("permeation.meaning.residuals.final_norm", toy_norm)
-
-
-def toy_uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
-    torch.manual_seed(0)
-    model = ToyModel()
-    activations, sequences = toy_activations(model, per_sense)
-    return measure_uses(Shifting(lambda: model, 3, sequences, activations, 2, 0), [1, 2], least_auc, run)
+        for role, label, rank in roles:
+            token = len(prompts) + 20
+            noise = 0.1 * torch.randn(tiny.WIDTH, generator=rng)
+            model.get_input_embeddings().weight[token] = noise + (axis if label.endswith("A") else -axis)
+            prompts.append(Prompt(word, f"{role} {label} {rank} {word}", role, label, rank))
+            sequences.append([2, 3 + rank, token] if rank % 2 else [2, token])
+    at_word = np.empty((len(prompts), tiny.LAYERS + 1, tiny.WIDTH), np.float32)
+    for batch, stream in residuals_at(model, sequences, [[len(each) - 1] for each in sequences], 8):
+        at_word[batch] = stream[:, 0]
+    activations = Activations(tuple(prompts), at_word, at_word)
+    shifting = Shifting(lambda: model, 11, sequences, activations, tiny.LAYERS, 0)
+    return measure_uses(shifting, range(1, tiny.LAYERS + 1), least_auc, run)
 
 
 def test_a_planted_direction_is_found() -> None:
-    uses = toy_uses()
-    assert list(uses.words) == ["one", "two"]
-    for kind in ("one_direction", "transplant"):
-        np.testing.assert_allclose(uses.response(kind), 1, atol=0.15)
-        assert (uses.response(kind, "one_later") == 0).all()  # nothing attends to the word
-    np.testing.assert_allclose(uses.response("transplant")[:, -1], 1, atol=1e-5)
-    np.testing.assert_allclose(uses.response("erasure"), 0.5, atol=0.15)
+    found = uses()
+    assert list(found.words) == ["one", "two"]
+    whole, one, erased = (found.response(kind) for kind in ("transplant", "one_direction", "erasure"))
+    np.testing.assert_allclose(whole[:, -1], 1, atol=1e-4)
+    np.testing.assert_allclose(found.response("transplant", "sigma")[:, -1], 1, atol=1e-4)
+    np.testing.assert_allclose(found.response("transplant", "one_later")[:, -1], 0, atol=1e-4)
+    np.testing.assert_allclose(one, whole, atol=0.15)
+    np.testing.assert_allclose(erased, 0.5, atol=0.3)
     for kind in CONTROLS:
-        assert np.abs(uses.response(kind)).max() < 0.5
-    summary = uses.summary(20, 0)
-    assert summary["onset"]["value"] == summary["second_rise"]["value"] == 0.5
-    assert summary["plateau"]["value"] is None
-    assert summary["response"] == pytest.approx({"1": 1, "2": 1}, abs=0.15)
-    assert summary["one_direction_share"] == pytest.approx({"1": 1, "2": 1}, abs=0.15)
-    assert summary["middle"]["erasure"] == pytest.approx(summary["middle"]["one_direction"] / 2, abs=0.1)
-    assert {row["panel"] for row in uses.depth_rows()} == {"one", "two"}
-    assert {row["word"] for row in uses.rows()} == {"one", "two", "mean"}
+        assert np.abs(found.response(kind)).max() < 0.5
+    summary = found.summary(20, 0)
+    assert summary["onset"]["value"] == pytest.approx(1 / 3)
+    assert summary["one_direction_share"] == pytest.approx(dict.fromkeys("123", 1), abs=0.15)
+    assert summary["middle"]["layer"] == 2
+    assert {row["panel"] for row in found.depth_rows()} == {"one", "two"}
+    assert {row["word"] for row in found.rows()} == {"one", "two", "mean"}
 
 
 def test_where_no_words_senses_differ_in_the_next_token_nothing_is_shifted() -> None:
     def never(*_: Any) -> Any:
         raise AssertionError
 
-    uses = toy_uses(least_auc=1.1, run=never)
-    assert uses.summary(5, 0) == {"words": 0, "unmeasurable_words": ["one", "two"]}
-    assert {(row["word"], row["value"]) for row in uses.rows()} == {("mean", None)}
-    assert {row["series"] for row in uses.depth_rows()} == {"auc", "g"}
+    found = uses(least_auc=1.1, run=never)
+    assert found.summary(5, 0) == {"words": 0, "unmeasurable_words": ["one", "two"]}
+    assert {(row["word"], row["value"]) for row in found.rows()} == {("mean", None)}
+    assert {row["series"] for row in found.depth_rows()} == {"auc", "g"}
 
 
 def test_a_list_without_pairs_is_an_error() -> None:
     with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
-        toy_uses(per_sense=2)
+        uses(per_sense=2)
 
 
 def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
@@ -237,8 +155,7 @@ def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
     R[:, :, KINDS.index("one_direction"), 0] = curves
     R[:, :, KINDS.index("transplant"), 0] = 1
     R[0, 0, KINDS.index("random"), 0] = 0.3
-    uses = Uses([2, 4, 6, 8], 8, dict(zip("abc", R, strict=True)), [], {}, {})
-    found = uses.summary(200, 0)
+    found = Uses([2, 4, 6, 8], 8, dict(zip("abc", R, strict=True)), [], {}, {}).summary(200, 0)
     assert found["onset"] == {"value": 0.5, "low": 0.5, "high": 0.75}
     assert found["second_rise"] == {"value": 1, "low": 1, "high": None}
     assert found["plateau"]["value"] == pytest.approx((0.6 + 0.5 + 0.25) / 3)

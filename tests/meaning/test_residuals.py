@@ -1,7 +1,6 @@
 """Residual streams are those of plain transformers and of a bridge; prompts as tokens, and what these have to share."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,22 +90,6 @@ def test_the_token_before_the_word_is_the_last_of_the_prompt_without_it(prepend_
     sequences = tokenize(tiny.tokenizer(), PROMPTS, prepend_bos)
     places = before_word(tiny.tokenizer(), [prompt(text) for text in PROMPTS], sequences)
     assert places == [len(sequence) - 2 for sequence in sequences]
-
-
-class InPieces:
-    """A tokenizer whose last two characters are tokens of their own, and that merges the blank before them away."""
-
-    def __call__(self, texts: Any, add_special_tokens: bool) -> Any:
-        assert not add_special_tokens
-        single = isinstance(texts, str)
-        ids = [[hash(text[:-2]), *map(ord, text[-2:])] for text in ([texts] if single else texts)]
-        return SimpleNamespace(input_ids=ids[0] if single else ids)
-
-
-def test_a_prompt_without_a_token_before_its_word_is_an_error() -> None:
-    texts = ["a bank", "the bank"]
-    with pytest.raises(PermeationError, match="'a bank' has no token in front of 'bank'"):
-        before_word(InPieces(), [prompt(text) for text in texts], InPieces()(texts, add_special_tokens=False).input_ids)
 
 
 def test_a_position_is_read_where_it_is(checkpoint: Path) -> None:
