@@ -1,7 +1,7 @@
 """How few bits a method needs: the smallest size whose perplexity ratio is at most 1.05, found by bisection.
 
     enough = the smallest measured size with ratio ≤ 1.05;  short = the largest measured size below it
-    measure (short + enough) // 2 until the two are neighbours, or at most CLOSE bits a number apart
+    measure (short + enough) // 2, at most STEPS times, until the two are neighbours or CLOSE bits a number apart
 
 docs/weights.md, The frontier.
 """
@@ -16,6 +16,7 @@ from permeation.rivals.base import Rival, sizes_near
 from permeation.weights.replace import Measured
 
 CLOSE = 0.1  # bits a number
+STEPS = 4  # of a wide gap, a sixteenth is left: the intervals of the ratios there are wider than that
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -25,8 +26,9 @@ def measure_method(
 ) -> list[Measured]:
     """Measure the sizes nearest to the budgets, in bits, then those that the bisection asks for; by rising size."""
     runs = measure(sizes_near(rival, budgets))
-    while (size := next_size([run.row for run in runs], rival.smallest)) is not None:
-        runs += measure([size])
+    for _ in range(STEPS):
+        size = next_size([run.row for run in runs], rival.smallest)
+        runs += [] if size is None else measure([size])
     return sorted(runs, key=lambda run: run.row["size"])
 
 
