@@ -1,7 +1,7 @@
 """Hold the published claims against what both axes found: metrics/claims.json, plots/claims/, report.html."""
 
 from permeation.frame.tables import whole_folder, write_json
-from permeation.report.axes import HEADS
+from permeation.report.axes import AXES
 from permeation.report.claims import forest_rows, read_claims
 from permeation.report.draw import save
 from permeation.report.figures import draw
@@ -13,7 +13,8 @@ from permeation.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write metrics/claims.json, plots/claims/claims.png and the page under the output folder."""
     results = Results.read(Place("metrics", stage.root), plain(stage.config))
-    default = {name: content for name, content in results.metrics.items() if name not in HEADS.files}
+    on_demand = {name for axis in AXES if axis.on_demand for name in axis.files}
+    default = {name: content for name, content in results.metrics.items() if name not in on_demand}
     claims = read_claims(stage.project, default, results.run["model"]["name"])
     records = {name: claim.record() for name, claim in claims.items()}
     write_json(stage.root / "metrics" / "claims.json", records)
