@@ -8,7 +8,7 @@ import yaml
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.report.axes import AXES, HEADS, MEANING, WEIGHTS, Axis, flat, headlines
+from permeation.report.axes import AXES, HEADS, MEANING, MODELS, WEIGHTS, Axis, flat, headlines
 from permeation.report.gather import merged, rounded, versions, write_axis
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
@@ -79,7 +79,7 @@ def test_an_axis_names_the_parameters_that_its_stages_depend_on(axis: Axis) -> N
     """Those of its stages in dvc.yaml, and of the stages behind these."""
     stages = {
         name: stage
-        for file in ("dvc.yaml", "heads/dvc.yaml")
+        for file in ("dvc.yaml", "heads/dvc.yaml", "models/dvc.yaml")
         for name, stage in yaml.safe_load((PROJECT / file).read_text())["stages"].items()
     }
     writer = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
@@ -98,4 +98,5 @@ def test_the_sample_has_every_stage_and_figure_of_an_axis(reported: Path) -> Non
         *MEANING.stages,
         *WEIGHTS.stages,
         *HEADS.stages,
+        *MODELS.stages,
     }

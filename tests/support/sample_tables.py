@@ -34,6 +34,7 @@ def write_stages(root: Path, seed: int = 0) -> Path:
         "cluster": (("clusters",), ("clusters", "heads")),
         "rivals": (("rivals",), ("pareto",)),
         "heads": (("head_roles", "compressed"), ("head_roles", "compressed")),
+        "compare_models": (("universal",), ("spectra", "left_out")),
     }
     for stage, (files, plots) in written.items():
         folder = root / "data" / stage
@@ -131,6 +132,20 @@ def sample_tables(steep: float) -> dict[str, Rows]:
             for method in ("int", "svd")
             for measure in MEASURES
         ],
+        "spectra": [
+            {"models": models, "population": population, "view": f"{view}, mean taken out"}
+            | {"components": 1 << k, "cumulative": (k + 1) / 4}
+            for models in ("scratch", "adapters")
+            for population in ("the models", "rotated")
+            for view in ("stacked", "points")
+            for k in range(4)
+        ],
+        "left_out": [
+            _ratio({"models": models, "curve": curve, "components": k}, 1 + 2 / (1 + k))
+            for models in ("scratch", "adapters")
+            for curve in ("mean", "mean and K")
+            for k in (0, 1, 16)
+        ],
     }
 
 
@@ -145,6 +160,9 @@ def sample_metrics() -> dict[str, Any]:
     beside = chance | {"low": 0.02, "high": 0.22, "within_layers": chance}
     kept = {"method": "int8 8", "kept": 0.97, "low": 0.96, "high": 1.01, "ratio": 1.02}
     halves = {"within": 0.99, "between": 0.95, "corrected": 0.96, "identified": 0.75, "chance": 1 / 3, "p": 0.0005}
+    group = {"components_for_variance": {"90": chance | {"low": 10, "high": 30}}, "null": {"rotated": 80.0}}
+    group |= {f"ratio{end}": {"mean": {"0": 3.0}, "mean_and_K": {"16": 1.2}} for end in ("", "_low", "_high")}
+    loss = {"before": 7.7, "after": 5.2, "learned": 8}
     p = ("rank.word_correlation_mean", "final.word_correlation_mean", "final.decomposition_r2_drift_out")
     return {
         "sigma": {"n_words": 3, "ordered_words": 2, "order_tau": 0.8, "collapse_variance": 1.2}
@@ -178,6 +196,8 @@ def sample_metrics() -> dict[str, Any]:
         | {"beside": {"exchange": {"low_variance_gram": beside, "attention_word": beside, "cluster": chance}}},
         "compressed": {"models": 4, "untouched": dict.fromkeys(MEASURES, 0.4)}
         | {name: {"least_within_5": kept, "most_beyond_25": None, "rank": -0.5} for name in MEASURES},
+        "universal": {"held_out": {"scratch": {"wiki": loss}}, "scratch": group, "adapters": group}
+        | {f"components_90{end}": {"scratch": 20.0, "adapters": 24.0} for end in ("", "_low", "_high")},
     }
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from permeation.frame.errors import PermeationError
-from permeation.universal.align import align, fold_all_norms
+from permeation.universal.align import align, can_be_aligned, fold_all_norms
 from permeation.universal.stack import matrices
 from permeation.universal.subspace import random_frame
 
@@ -90,7 +89,6 @@ def test_aligning_changes_no_function(tied: bool) -> None:
     assert after > before + 50  # the matrices lie nearer to the reference's
 
 
-def test_a_family_of_another_shape_is_refused() -> None:
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2))
-    with pytest.raises(PermeationError, match="gpt2 cannot be aligned"):
-        fold_all_norms(model)
+def test_only_models_of_llamas_shape_are_aligned() -> None:
+    assert can_be_aligned(llama(0))
+    assert not can_be_aligned(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)))

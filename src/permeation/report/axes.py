@@ -1,4 +1,4 @@
-"""The two axes, and where they meet: their stages, metrics files, parameters and headline figures."""
+"""The two axes, where they meet, and models together: their stages, metrics files, parameters and headline figures."""
 
 from __future__ import annotations
 
@@ -86,7 +86,20 @@ HEADS = Axis(
     ),
     on_demand=True,
 )
-AXES = (MEANING, WEIGHTS, HEADS)
+# Models of one shape, on demand (docs/models-together.md).
+MODELS = Axis(
+    "models",
+    stages=("compare_models",),
+    files=("universal",),
+    parameters=("quick", "model", "corpus", "seed", "perplexity", "universal"),
+    headlines=(
+        *("universal.components_90.*", "universal.null_90.*", "universal.untrained_over_trained.*"),
+        *("universal.mean_over_mean_and_k.*", "universal.scratch.ratio.mean_and_K.*"),
+        *("universal.adapters.ratio.mean_and_K.*", "universal.models.ratio.mean_and_K.*"),
+    ),
+    on_demand=True,
+)
+AXES = (MEANING, WEIGHTS, HEADS, MODELS)
 
 # Of a list (K, k, methods) so many entries are headlines, spread over it: `dvc metrics diff` has to fit a screen.
 SPREAD = 5

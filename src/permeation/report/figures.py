@@ -173,6 +173,22 @@ FIGURES: dict[str, Spec] = {
         log=False,
         prepare=lambda rows: [row for row in rows if row["kept"] is not None],
     ),
+    "spectra": Points(
+        "How much of the variance of one matrix over models K components explain, mean taken out, mean over matrices. "
+        "A small shared subspace is a curve that is at 1 almost at once, and above those of the null models.",
+        *("share of variance", "models", "population", "components", "principal components K", "cumulative"),
+        y_ends=("cumulative", "cumulative"),
+        joined=True,
+        log=False,
+        prepare=lambda rows: [row for row in rows if row["view"] == "stacked, mean taken out"],
+    ),
+    "left_out": Points(
+        "What it costs to replace a model's weights by what the other models' mean and K components make of them; 1, "
+        "the dashed line, costs nothing. Own K is the limit: no K directions do better.",
+        *("perplexity ratio", "models", "curve", "components", "principal components K"),
+        joined=True,
+        prepare=lambda rows: [row for row in rows if row["components"]],
+    ),
     "compare": Lines(
         "g of each run; a run without a panel's word is the mean of its own words, over the band of all of them.",
         *("g = f / f_max", "word", "revision", "g"),

@@ -8,11 +8,12 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from permeation.report import claims, head_findings, meaning_findings, weight_findings
+from permeation.report import claims, head_findings, meaning_findings, model_findings, weight_findings
 from permeation.report.results import Results
 from permeation.report.sections import WIDTH, Section
 
-QUESTIONS = (*meaning_findings.QUESTIONS, *weight_findings.QUESTIONS, *head_findings.QUESTIONS)
+AXES = (meaning_findings, weight_findings, head_findings, model_findings)
+QUESTIONS = tuple(question for axis in AXES for question in axis.QUESTIONS)
 MORE = "Look at: report.html, plots/*/*.png, dvc plots show. Vary it: dvc exp run -S model=gpt2-medium"
 
 

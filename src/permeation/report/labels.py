@@ -39,6 +39,11 @@ LABELS = {
     "separation": "separation of σ",
     "gap": "what follows",
     "response": "R, one direction",
+    # models together
+    "scratch": "from scratch",
+    "scratch_aligned": "from scratch, aligned",
+    "adapters": "adapters (LoRA)",
+    "shuffled": "adapters, shuffled targets",
     # verdicts
     "null_too": "holds, null too",
     "not_measurable": "not measured",

@@ -23,11 +23,8 @@ from jaxtyping import Complex, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
 from permeation.universal.stack import Member
-
-FAMILIES = ("llama", "mistral")
 
 
 def aligned(members: Sequence[Member], folder: Path) -> list[Member]:
@@ -44,12 +41,15 @@ def aligned(members: Sequence[Member], folder: Path) -> list[Member]:
     return found
 
 
+def can_be_aligned(model: Any) -> bool:
+    """Whether the model is of Llama's shape, without biases."""
+    biased = any(name.endswith("bias") for name, _ in model.named_parameters())
+    return model.config.model_type in ("llama", "mistral") and not biased
+
+
 @torch.no_grad()
 def fold_all_norms(model: Any) -> None:
     """Fold every norm's scale into what reads behind it; the unembedding is no longer the embedding then."""
-    family = model.config.model_type
-    if family not in FAMILIES or any(name.endswith("bias") for name, _ in model.named_parameters()):
-        raise PermeationError(f"a {family} cannot be aligned; accepted: {', '.join(FAMILIES)}, without biases")
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
     model.config.tie_word_embeddings = False
     pairs = [(model.model.norm, [model.lm_head])]

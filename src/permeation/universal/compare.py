@@ -125,3 +125,15 @@ def ratio_summary(lost: Losses, counts: Iterable[int]) -> dict[str, Any]:
     return summary | {
         "mean_over_mean_and_k": {"value": against.value, "low": against.low, "high": against.high, "k": K}
     }
+
+
+def by_claim(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures that claims are about, of all groups: each with its ends, and the null model's."""
+    figures: dict[str, dict[str, Any]] = {}
+    for group, summary in groups.items():
+        found = {name: summary[name] for name in ("mean_over_mean_and_k", "untrained_over_trained") if name in summary}
+        for name, figure in (found | {"components_90": summary["components_for_variance"]["90"]}).items():
+            for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                figures.setdefault(f"{name}{end}", {})[group] = figure[key]
+        figures.setdefault("null_90", {})[group] = summary["null"][ROTATED]
+    return figures

@@ -8,40 +8,36 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_seed
 from permeation.frame.tables import read_json
 from permeation.models.hub import snapshot
 from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.windows import Text, bos_of
-from permeation.universal.align import aligned
+from permeation.universal.align import aligned, can_be_aligned
 from permeation.universal.compare import UNTRAINED, Group
 from permeation.universal.stack import Member
 
 
-def made_groups(folder: Path, base: Path, tokens: int) -> list[Group]:
-    """The models from scratch and the adapters in a folder that `train` filled; `base` is what the adapters change."""
-    texts = load_file(folder / "held_out.safetensors")
-    made: dict[str, dict[int, list[Member]]] = {}  # by series and steps
-    for name in read_json(folder / "summary.json")["names"]:
-        series, _, of = name.partition("/")
-        for path in (folder / name).glob("checkpoint-*"):
-            member = Member(of, path, None if series == "scratch" else base)
-            made.setdefault(series, {}).setdefault(int(path.name.rpartition("-")[2]), []).append(member)
+def made_groups(folder: Path, base: Path, scratch_steps: int, adapter_steps: int, tokens: int) -> list[Group]:
+    """The models from scratch and the adapters of `base` that `train` wrote into a folder."""
+    texts, names = load_file(folder / "held_out.safetensors"), read_json(folder / "summary.json")["names"]
 
-    def group(series: str, others: dict[str, list[Member]]) -> Group:
-        members = made[series][max(made[series])]
+    def made(series: str, steps: int) -> list[Member]:
+        found = [(name.partition("/")[2], folder / name) for name in names if name.startswith(series)]
+        origin = None if series == "scratch" else base
+        return [Member(name, path / f"checkpoint-{steps}", origin) for name, path in found]
+
+    def group(series: str, members: list[Member], others: dict[str, list[Member]]) -> Group:
         windows = [texts[f"{series}.{each.name.rpartition('-')[0]}"] for each in members]
         return Group(series, members, [each[: tokens // each.shape[1]] for each in windows], others)
 
-    (half, earlier), (_, last) = sorted(made["scratch"].items())
-    (shuffled,), (adapters,) = made["shuffled"].values(), made["adapters"].values()
-    names = {each.name for each in shuffled}
-    as_many = [each for each in adapters if each.name in names]
+    half, whole = made("scratch", scratch_steps // 2), made("scratch", scratch_steps)
+    adapters, shuffled = made("adapters", adapter_steps), made("shuffled", adapter_steps)
+    as_many = [each for each in adapters if each.name in {other.name for other in shuffled}]
     return [
-        group("scratch", {f"after {half} steps": earlier, UNTRAINED: without_training(last)}),
-        group("adapters", {"shuffled targets": shuffled, f"{len(as_many)} of the models": as_many}),
+        group("scratch", whole, {f"after {scratch_steps // 2} steps": half, UNTRAINED: without_training(whole)}),
+        group("adapters", adapters, {"shuffled targets": shuffled, f"{len(as_many)} of the models": as_many}),
     ]
 
 
@@ -75,12 +71,10 @@ def without_training(members: Sequence[Member]) -> list[Member]:
 
 
 def aligned_group(group: Group, folder: Path) -> Group | None:
-    """The same models, aligned to the first of them (permeation.universal.align); None where that is not possible."""
-    if any(each.base for each in group.members):
+    """The same models aligned to the first of them, and untrained ones; None for adapters and other shapes."""
+    if UNTRAINED not in group.others or not can_be_aligned(group.members[0].load()):
         return None
-    try:
-        members = aligned(group.members, folder / "models")
-    except PermeationError:
-        return None
-    untrained = aligned(group.others[UNTRAINED], folder / "untrained")
+    members, untrained = (
+        aligned(each, folder / str(i)) for i, each in enumerate((group.members, group.others[UNTRAINED]))
+    )
     return replace(group, name=f"{group.name}_aligned", members=members, others={UNTRAINED: untrained})

@@ -8,8 +8,8 @@ With D = X − M, V the stacked components of the others, U those of D alone, R 
     mean and random K    M + s D R_K R_Kᵀ       s: of the same energy as D V_K V_Kᵀ
     mean and own K       M + D U_K U_Kᵀ         the limit: no K directions of the inputs do better
 
-All matrices of the model are replaced at once. An adapter's X is its update. The ratio is of perplexities, to the model
-as it was; its interval is over models.
+All matrices of the model are replaced at once. An adapter's X is its update: with K = 0 alone it is the base model. The
+ratio is of perplexities, to the model as it was; its interval is over models.
 """
 
 from __future__ import annotations
@@ -58,15 +58,11 @@ class Left:
 
     def rebuilt(self, curve: str, K: int) -> Float[Tensor, "outputs inputs"]:
         """What stands in place of X."""
-        shared, random, own = (self.D @ frame[:, :K] @ frame[:, :K].T for frame in (self.V, self.R, self.U))
-        random *= shared.norm() / random.norm().clamp(min=1e-300)
-        return {
-            MEAN: self.M,
-            SHARED: self.M + shared,
-            ALONE: shared,
-            RANDOM: self.M + random,
-            OWN: self.M + own,
-        }[curve]
+        frame = {MEAN: self.V[:, :0], SHARED: self.V, ALONE: self.V, RANDOM: self.R, OWN: self.U}[curve][:, :K]
+        part = self.D @ frame @ frame.T
+        if curve == RANDOM:
+            part *= (self.D @ self.V[:, :K]).norm() / part.norm().clamp(min=1e-300)
+        return part if curve == ALONE else self.M + part
 
 
 @contextmanager
@@ -118,7 +114,7 @@ class LeaveOneOut:
         untouched = nll()
         rows: list[dict[str, Any]] = [{"curve": "untouched", "components": 0, "nll": untouched}]
         curves = ((curve, K) for curve in (SHARED, ALONE, RANDOM, OWN) for K in self.counts)
-        for curve, K in ((MEAN, 0), *curves):
+        for curve, K in ((MEAN, 0), (ALONE, 0), *curves):
             with added(places, {key: left.rebuilt(curve, K) - left.D - left.M for key, left in lefts.items()}):
                 rows.append({"curve": curve, "components": K, "nll": nll() - untouched})
         return rows
