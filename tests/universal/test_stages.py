@@ -77,7 +77,7 @@ def test_a_list_of_models(small: tuple[Path, Config], monkeypatch: pytest.Monkey
     call_stage("make_models", config, other)
     call_stage("compare_models", config, other)
     found = read_json(other / "data" / "compare_models" / "summary.json")["universal"]
-    assert found.keys() == {"models"}  # GPT-2's shape is not aligned
+    assert "models_aligned" not in found  # GPT-2's shape is not aligned
     assert found["models"]["ratio"]["mean"]["0"] == pytest.approx(1, abs=1e-5)  # the three are the same model
     assert found["models"]["null"]["untrained"] > 0
     monkeypatch.chdir(root)

@@ -89,7 +89,7 @@ def test_updates_filtered_by_their_inputs_lie_where_the_inputs_lie() -> None:
     E = random_frame(20, 2, generator(5))
     S = E @ E.T
     X = torch.randn(8, 30, 20, generator=generator(), dtype=torch.float64)
-    null = filtered(X, S, generator(6))
+    null = filtered(X, S)
     assert components_for(spectra(null)["stacked, mean taken out"], 1 - 1e-9) == 2
     torch.testing.assert_close(null.norm(dim=(1, 2)), X.norm(dim=(1, 2)))
     assert on_inputs(null, S)[1] == pytest.approx(1)

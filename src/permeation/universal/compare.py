@@ -49,9 +49,9 @@ def find_spectra(group: Group, stack: Stack, folder: Path, seed: int, device: st
     found: Found = {name: {} for name in (OWN, ROTATED, FILTERED, INPUTS)}
     for key in each(stack.shapes, f"spectra, {group.name}", len(stack.shapes)):
         X, generator = stack[key], torch.Generator().manual_seed(named_seed(seed, f"{group.name}, {key}"))
-        found[OWN][key] = spectra(X)
-        found[ROTATED][key] = spectra(independent(X, generator))
-        found[FILTERED][key] = spectra(filtered(X, moments[key], generator))
+        rotated = independent(X, generator)
+        for name, matrices in ((OWN, X), (ROTATED, rotated), (FILTERED, filtered(rotated, moments[key]))):
+            found[name][key] = spectra(matrices)
         found[INPUTS][key] = {PUBLISHED: on_inputs(X, moments[key])}
     for name, members in group.others.items():
         other = Stack.read(members, folder / name)

@@ -70,15 +70,15 @@ def independent(
 
 
 def filtered(
-    X: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"], generator: torch.Generator
+    rotated: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
 ) -> Float[Tensor, "models outputs inputs"]:
-    """Null model: X_i R_i S^½ of norm ‖X_i‖, with S = E x xᵀ of what the layer reads.
+    """Null model: X_i R_i S^½ of norm ‖X_i‖, from X_i R_i and S = E x xᵀ of what the layer reads.
 
     A gradient is Σ δ xᵀ: an update lies where the inputs lie, whatever is learned.
     """
     values, vectors = torch.linalg.eigh(S)
-    null = independent(X, generator) @ (vectors * values.clamp(min=0).sqrt() @ vectors.T)
-    wanted, found = (torch.linalg.matrix_norm(each.double(), keepdim=True) for each in (X, null))
+    null = rotated @ (vectors * values.clamp(min=0).sqrt() @ vectors.T)
+    wanted, found = (torch.linalg.matrix_norm(each, keepdim=True) for each in (rotated, null))
     return null * (wanted / found.clamp(min=1e-300))
 
 
