@@ -10,7 +10,7 @@ from permeation.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write data/controls/: summary.json, plots/nulls.json, plots/controls.json, plots/decoding.json."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
-    found = run_controls(
+    found, tables = run_controls(
         activations,
         layer_index(config.sigma.direction_layer, activations.at_word.shape[1]),
         config.response.field,
@@ -22,10 +22,9 @@ def main(stage: Stage) -> None:
         config.seed,
     )
     with stage.output() as folder:
-        write_json(folder / "summary.json", {"g": found.g, "decode": found.decode})
-        write_rows(folder / "plots" / "nulls.json", found.nulls)
-        write_rows(folder / "plots" / "controls.json", found.controls)
-        write_rows(folder / "plots" / "decoding.json", found.decoding)
+        write_json(folder / "summary.json", found)
+        for name, rows in tables.items():
+            write_rows(folder / "plots" / f"{name}.json", rows)
 
 
 if __name__ == "__main__":

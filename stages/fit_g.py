@@ -12,7 +12,7 @@ def main(stage: Stage) -> None:
     """Write data/fit_g/: summary.json, plots/g.json, plots/response.json, plots/fits.json."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     words = word_residuals(activations, layer_index(config.sigma.direction_layer, activations.at_word.shape[1]))
-    shape = fit_shape(
+    found, tables = fit_shape(
         words,
         config.response.field,
         config.response.threshold,
@@ -21,10 +21,9 @@ def main(stage: Stage) -> None:
         config.seed,
     )
     with stage.output() as folder:
-        write_json(folder / "summary.json", {"g": shape.summary()})
-        write_rows(folder / "plots" / "g.json", shape.g_rows())
-        write_rows(folder / "plots" / "response.json", shape.response_rows())
-        write_rows(folder / "plots" / "fits.json", shape.law_rows())
+        write_json(folder / "summary.json", {"g": found})
+        for name, rows in tables.items():
+            write_rows(folder / "plots" / f"{name}.json", rows)
 
 
 if __name__ == "__main__":

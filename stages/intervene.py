@@ -7,7 +7,7 @@ from typing import Any
 from permeation.frame import progress
 from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations
-from permeation.meaning.lens import lead_depths
+from permeation.meaning.lens import lead_depth
 from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.sigma import layer_index
@@ -35,7 +35,6 @@ def main(stage: Stage) -> None:
         folders=(source,),
     )
     conditions = [i for i, prompt in enumerate(activations.prompts) if prompt.role == "condition"]
-    lead = lead_depths(shifting.model, activations.at_word[conditions])
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]
     with stage.engine() as engine:
 
@@ -44,7 +43,8 @@ def main(stage: Stage) -> None:
 
         layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
         uses = measure_uses(shifting, layers, config.intervene.clean_auc, layer_by_layer)
-    summary = uses.summary(config.bootstrap.resamples, config.seed) | lead
+    summary = uses.summary(config.bootstrap.resamples, config.seed)
+    summary["lens_lead_depth"] = lead_depth(shifting.model, activations.at_word[conditions])
     summary["prompts_nats_per_byte"] = nats_per_byte(shifting.model, *own)
     with stage.output() as folder:
         write_json(folder / "summary.json", {"intervene": summary})

@@ -72,26 +72,25 @@ def test_a_half_takes_every_other_prompt_of_each_sense_and_keeps_their_rank() ->
 def test_words_with_curves_of_their_own_are_told_apart_and_words_with_one_curve_are_not(field: str) -> None:
     rng = np.random.default_rng(1)
     own = {str(power): curved(power, rng) for power in (0.3, 0.6, 1.0, 2.0, 4.0, 8.0)}
-    found = measure_reliability(own, field, 200, 0)
-    assert found is not None
-    summary = found.summary(50, 0)
+    summary = measure_reliability(own, field, 200, 50, 0)
+    assert summary is not None
     assert summary["identified"] > 0.9 > summary["between"]
     assert summary["within"] > 0.98
     assert summary["corrected_low"] < summary["corrected"] < 0.9
     assert summary["p"] == pytest.approx(1 / 201, abs=0.02)
-    same = measure_reliability({str(i): curved(2.0, rng) for i in range(6)}, field, 200, 0)
+    same = measure_reliability({str(i): curved(2.0, rng) for i in range(6)}, field, 200, 50, 0)
     assert same is not None
-    assert same.summary(50, 0)["corrected"] == pytest.approx(1, abs=0.01)
-    assert same.p > 0.05
+    assert same["corrected"] == pytest.approx(1, abs=0.01)
+    assert same["p"] > 0.05
 
 
 def test_reliability_is_uniform_where_all_words_have_one_curve() -> None:
     rng = np.random.default_rng(2)
     ps = []
     for _ in range(40):
-        found = measure_reliability({str(i): curved(2.0, rng, noise=0.1) for i in range(6)}, "rank", 59, 0)
+        found = measure_reliability({str(i): curved(2.0, rng, noise=0.1) for i in range(6)}, "rank", 59, 1, 0)
         assert found is not None
-        ps.append(found.p)
+        ps.append(found["p"])
     assert 0.35 < np.mean(ps) < 0.65
 
 
@@ -109,29 +108,31 @@ def test_the_prediction_is_the_path_of_the_contrast() -> None:
 @pytest.mark.parametrize("field", ["final", "rank"])
 def test_controls_tell_a_planted_sense_from_none(field: str) -> None:
     activations = planted(TWO, sense=4.0)
-    controls = run_controls(activations, LAYERS - 1, field, 1, 20, 99, 10, 0.9, seed=0)
-    found = controls.g
+    metrics, tables = run_controls(activations, LAYERS - 1, field, 1, 20, 99, 10, 0.9, seed=0)
+    found = metrics["g"]
     tested = {
         f"{h}.{name}" for h in ("rank", "final") for name in SECONDARY if h == "final" or name not in OF_FINAL_ALONE
     }
-    assert set(found["p"]) == {PRIMARY, *tested, *(f"auc.{name}" for name in controls.decode)}
+    assert set(found["p"]) == {PRIMARY, *tested, *(f"auc.{name}" for name in metrics["decode"])}
     assert found["p"]["rank.f_max_mean"] == pytest.approx(15 / 100)  # the smallest there is, over 99 shuffles, by Holm
     assert found["rank"]["word_correlation_mean"] > found["rank"]["null_correlation_mean"]
     assert found["rank"]["p_f_max_mean"] == found["p"]["rank.f_max_mean"]
     nulls = {name for name in found if name.startswith("null_") and not name.endswith(("_low", "_high"))}
     assert {name: found[name] for name in nulls} == {name: found[field][name] for name in nulls}  # of one h
-    assert found["predicted"]["own"] >= found["predicted_correlation_min"] > 0.9
+    assert found["predicted"]["own"] > 0.9
     assert found["auc_at_word"]["4"] > 0.9 > found["auc_before"]["4"]
-    assert {row["panel"] for row in controls.controls} == {"g", "auc"}
-    assert {row["panel"] for row in controls.nulls} == {"words", *NULLS}
+    assert {row["panel"] for row in tables["controls"]} == {"g", "auc"}
+    assert {row["panel"] for row in tables["nulls"]} == {"words", *NULLS}
 
 
 def test_one_word_alone_has_no_correlation_and_no_primary_test() -> None:
-    found = run_controls(planted(word_prompts("one"), sense=4.0), LAYERS - 1, "final", 1, 5, 9, 5, 0.9, seed=0).g
+    alone = planted(word_prompts("one"), sense=4.0)
+    metrics, tables = run_controls(alone, LAYERS - 1, "final", 1, 5, 9, 5, 0.9, seed=0)
+    found = metrics["g"]
     assert found["null_correlation_mean"] is found["before"]["rank_correlation_mean"] is None
     assert not {PRIMARY, "rank.word_correlation_mean"} & set(found["p"])
     assert "reliability" not in found
-    assert "another_word" not in found["null"]
+    assert "another_word" not in {row["panel"] for row in tables["nulls"]}
 
 
 def test_activations_come_back_as_they_were_written(tmp_path: Path) -> None:

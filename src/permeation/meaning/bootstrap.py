@@ -44,6 +44,15 @@ def resample(words: Mapping[str, WordResiduals], field: str, resamples: int, rng
     return factorise(list(words.values()), sigmas, field, weights, ranks)
 
 
+def exchanges(a: int, b: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draws prompts"]:
+    """Orders of the prompts of A, then B: the two at one place of the lists are exchanged or not, by a coin."""
+    orders = np.tile(np.arange(a + b), (draws, 1))
+    pairs = np.arange(min(a, b))
+    swap = rng.integers(2, size=(draws, len(pairs))).astype(bool)
+    orders[:, pairs], orders[:, a + pairs] = np.where(swap, a + pairs, pairs), np.where(swap, pairs, a + pairs)
+    return orders
+
+
 def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, np.ndarray]:
     """The middle 95 % over the resamples."""
     low, high = np.quantile(values, (0.025, 0.975), axis=0)

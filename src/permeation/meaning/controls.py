@@ -7,7 +7,6 @@ one; the others are corrected for their number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from permeation.frame import progress
 from permeation.meaning.activations import Activations
 from permeation.meaning.bootstrap import interval
 from permeation.meaning.decode import DIRECTIONS, TESTS, decode_words
-from permeation.meaning.factors import FIELDS, Factors, factorise, factorise_words, word_residuals
+from permeation.meaning.factors import FIELDS, factorise, factorise_words, word_residuals
 from permeation.meaning.nulls import NULLS, draw_null
 from permeation.meaning.reliability import (
     agreement,
@@ -26,6 +25,7 @@ from permeation.meaning.reliability import (
     own_and_others,
     predicted_shape,
 )
+from permeation.meaning.rows import curve
 
 SHUFFLE = "senses_shuffled"  # the one null model that is an exact permutation test
 PRIMARY = "reliability"  # that of h = rank
@@ -67,22 +67,6 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p}
 
 
-@dataclass(frozen=True)
-class Controls:
-    """What the controls gave.
-
-    Attributes:
-        g: for metrics/g.json. decode: for metrics/decode.json.
-        nulls, controls, decoding: rows for the tables of these names under plots/.
-    """
-
-    g: Mapping[str, Any]
-    decode: Mapping[str, Any]
-    nulls: list[dict[str, Any]]
-    controls: list[dict[str, Any]]
-    decoding: list[dict[str, Any]]
-
-
 def run_controls(
     activations: Activations,
     layer: int,
@@ -93,8 +77,8 @@ def run_controls(
     resamples: int,
     decoded_at: float,
     seed: int,
-) -> Controls:
-    """All controls.
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """All controls: the metrics g and decode, and the tables nulls, controls and decoding.
 
     field: response.field. permutations: behind each p-value. draws: of the null models that test nothing. decoded_at:
     the AUC from which on a sense counts as decoded.
@@ -117,7 +101,7 @@ def run_controls(
         name: factorise(parts, draw_null(name, parts, draws, seed), field)
         for name in progress.each(others, "null models", len(others))
     }
-    reliability = {each: measure_reliability(words, each, permutations, seed) for each in FIELDS}
+    reliability = {each: measure_reliability(words, each, permutations, resamples, seed) for each in FIELDS}
     prediction = predicted_shape(activations, layer)
     predicted = np.stack([prediction[word] for word in words])
     C = agreement(predicted, real["final"].g)
@@ -126,13 +110,11 @@ def run_controls(
     for each in FIELDS:
         value, null = (factors[each].statistics(exclude_final) for factors in (real, shuffles))
         tested[each] |= {name: (float(value[name]), null[name]) for name in SECONDARY if name in value}
-    p = p_values(tested, {name: float(each.p[1].min()) for name, each in decoded.items()})
-    p |= {PRIMARY: reliability["rank"].p} if reliability["rank"] else {}
+    p = p_values(tested, {name: each.p for name, each in decoded.items()})
+    p |= {PRIMARY: reliability["rank"]["p"]} if reliability["rank"] else {}
     elsewhere = factorise_words(word_residuals(activations, layer, before=True), "rank").statistics(exclude_final)
     found = {"null_correlation_mean": None} | grouped(tested, field, p)
     found |= {
-        "null": {name: _medians(factors, exclude_final) for name, factors in nulls.items()},
-        "predicted_correlation_min": float(C.diagonal().min()),
         "before": {
             "rank_correlation_mean": float(elsewhere["word_correlation_mean"]) if len(parts) > 1 else None,
             "separation_mean": float(elsewhere["separation_mean"]),
@@ -141,30 +123,23 @@ def run_controls(
         "auc_before": _at_depths(before.mean),
         "p": p,
     }
-    halves = {each: own.summary(resamples, seed) for each, own in reliability.items() if own}
-    if halves:
+    if reliability["rank"] and reliability["final"]:
         fit, of_others = own_and_others(C, np.ones(len(C)))
         found["predicted"] = {"own": float(fit), "others": float(of_others), "identified": identified(C)}
-        found["reliability"] = halves["rank"] | {"final": halves["final"]}
+        found["reliability"] = reliability["rank"] | {"final": reliability["final"]}
     drawn = {name: factors.mean_g for name, factors in nulls.items()}
-    return Controls(
-        g=found,
-        decode={name: each.summary(decoded_at) for name, each in decoded.items()},
-        nulls=_rows(
-            {("words", "g"): (real[field].mean_g,)}
-            | {(name, "g"): (np.median(g, axis=0), *interval(g)) for name, g in drawn.items()}
-        ),
-        controls=_rows(
-            {
-                ("g", "final"): (real["final"].mean_g,),
-                ("g", "rank"): (real["rank"].mean_g, *interval(shuffles["rank"].mean_g)),
-                ("g", "predicted"): (predicted.mean(axis=0),),
-                ("auc", "at_word"): (at_word.mean, *interval(at_word.mean_resampled)),
-                ("auc", "before"): (before.mean, *interval(before.mean_resampled)),
-            }
-        ),
-        decoding=[row for each in decoded.values() for row in each.rows()],
-    )
+    return {"g": found, "decode": {name: each.summary(decoded_at) for name, each in decoded.items()}}, {
+        "nulls": curve("words", "g", real[field].mean_g)
+        + [row for name, g in drawn.items() for row in curve(name, "g", np.median(g, axis=0), *interval(g))],
+        "controls": [
+            *curve("g", "final", real["final"].mean_g),
+            *curve("g", "rank", real["rank"].mean_g, *interval(shuffles["rank"].mean_g)),
+            *curve("g", "predicted", predicted.mean(axis=0)),
+            *curve("auc", "at_word", at_word.mean, *interval(at_word.mean_resampled)),
+            *curve("auc", "before", before.mean, *interval(before.mean_resampled)),
+        ],
+        "decoding": [row for each in decoded.values() for row in each.rows()],
+    }
 
 
 def p_values(tested: Tested, decoding: Mapping[str, float]) -> dict[str, float]:
@@ -196,24 +171,6 @@ def grouped(tested: Tested, field: str, p: Mapping[str, float]) -> dict[str, Any
     return found | groups
 
 
-def _medians(factors: Factors, exclude_final: int) -> dict[str, float]:
-    statistics = factors.statistics(exclude_final)
-    names = ("word_correlation_mean", "decomposition_r2_drift_out")
-    return {name: float(np.median(statistics[name])) for name in names if name in statistics}
-
-
 def _at_depths(auc: Float[np.ndarray, "layers"]) -> dict[str, float]:
     layers = [round(depth * (len(auc) - 1)) for depth in DEPTHS]
     return {str(layer): float(auc[layer]) for layer in layers}
-
-
-def _rows(curves: Mapping[tuple[str, str], tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """A row a layer of each panel's series: its value and, where there are any, its bounds."""
-    rows = []
-    for (panel, series), (values, *bounds) in curves.items():
-        low, high = bounds or [[None] * len(values)] * 2
-        rows += [
-            {"panel": panel, "series": series, "depth": x, "value": y, "low": down, "high": up}
-            for x, y, down, up in zip(np.linspace(0, 1, len(values)), values, low, high, strict=True)
-        ]
-    return rows

@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations, direction_pairs, unrepeated
-from permeation.meaning.bootstrap import interval, resample_words
+from permeation.meaning.bootstrap import exchanges, interval, resample_words
+from permeation.meaning.rows import by_layer
 from permeation.meaning.sigma import contrast, unit
 from permeation.meaning.words import SENSES, select
 
@@ -111,30 +112,19 @@ def _decoding(differences: Any, n_a: int, n_b: int, permutations: int, rng: np.r
 
     differences: gives the table of pairs for some orders of the prompts.
     """
-    orders = np.tile(np.arange(n_a + n_b), (permutations, 1))
-    pairs = np.arange(min(n_a, n_b))
-    swap = rng.integers(2, size=(permutations, len(pairs))).astype(bool)
-    orders[:, pairs], orders[:, n_a + pairs] = (
-        np.where(swap, n_a + pairs, pairs),
-        np.where(swap, pairs, n_a + pairs),
-    )
+    orders = exchanges(n_a, n_b, permutations, rng)
     parts = [orders[start : start + AT_ONCE] for start in range(0, permutations, AT_ONCE)]
     permuted = np.concatenate([wins(differences(part)).mean(axis=(1, 2)) for part in parts])
     (real,) = differences(np.arange(n_a + n_b)[None])
     return Decoding(real, permuted)
 
 
-def p_values(
-    auc: Float[np.ndarray, "layers"], permuted: Float[np.ndarray, "permutations layers"]
-) -> tuple[Float[np.ndarray, "layers"], Float[np.ndarray, "layers"]]:
-    """(1 + permutations with an AUC as large) / (1 + permutations): at the same layer, and at any layer.
+def p_anywhere(auc: Float[np.ndarray, "layers"], permuted: Float[np.ndarray, "permutations layers"]) -> float:
+    """(1 + permutations whose largest AUC over the layers is as large as the real one's) / (1 + permutations).
 
-    The second compares with each permutation's largest AUC over the layers, which holds the chance of one false alarm
-    among all layers to the level.
+    This holds the chance of one false alarm among all layers to the level.
     """
-    at_layer = np.sum(permuted >= auc, axis=0)
-    anywhere = np.sum(permuted.max(axis=1, keepdims=True) >= auc, axis=0)
-    return (1 + at_layer) / (1 + len(permuted)), (1 + anywhere) / (1 + len(permuted))
+    return float((1 + np.sum(permuted.max(axis=1) >= auc.max())) / (1 + len(permuted)))
 
 
 def first_depth(auc: Float[np.ndarray, "layers"], threshold: float) -> float | None:
@@ -160,36 +150,23 @@ class DecodedWords:
     mean_resampled: Float[np.ndarray, "resamples layers"]
 
     @property
-    def name(self) -> str:
-        """Test and direction, as the metrics have them."""
-        return f"{self.test}_{self.direction}"
-
-    @property
     def mean(self) -> Float[np.ndarray, "layers"]:
         """The AUC, mean over words."""
         return np.mean([decoding.auc for decoding in self.words.values()], axis=0)
 
     @property
-    def p(self) -> tuple[Float[np.ndarray, "layers"], Float[np.ndarray, "layers"]]:
-        """The p-values of the mean: at the same layer, and at any."""
-        return p_values(self.mean, np.mean([decoding.permuted for decoding in self.words.values()], axis=0))
+    def p(self) -> float:
+        """Of the largest mean over the layers."""
+        return p_anywhere(self.mean, np.mean([decoding.permuted for decoding in self.words.values()], axis=0))
 
     def rows(self) -> list[dict[str, Any]]:
         """Per word, and for their mean, a row a layer, for plots/decoding.json."""
-        rows = []
-        for word, decoding in self.words.items():
-            ps = p_values(decoding.auc, decoding.permuted)
-            rows += self._layer_rows(word, decoding.auc, *ps, self.resampled[word])
-        return [*rows, *self._layer_rows("mean", self.mean, *self.p, self.mean_resampled)]
-
-    def _layer_rows(
-        self, word: str, auc: np.ndarray, p: np.ndarray, p_any: np.ndarray, drawn: np.ndarray
-    ) -> list[dict[str, Any]]:
-        columns = zip(np.linspace(0, 1, len(auc)), auc, *interval(drawn), p, p_any, strict=True)
+        curves = {word: (each.auc, *interval(self.resampled[word])) for word, each in self.words.items()}
+        names = {"test": self.test, "direction": self.direction}
         return [
-            {"test": self.test, "direction": self.direction, "word": word, "depth": x, "auc": y, "low": low}
-            | {"high": high, "p": at_layer, "p_any": anywhere}
-            for x, y, low, high, at_layer, anywhere in columns
+            row
+            for word, (auc, low, high) in (curves | {"mean": (self.mean, *interval(self.mean_resampled))}).items()
+            for row in by_layer({**names, "word": word}, auc=auc, low=low, high=high)
         ]
 
     def summary(self, threshold: float) -> dict[str, Any]:

@@ -23,10 +23,10 @@ def lead_layer(leader: Int[np.ndarray, "prompts layers"]) -> Int[np.ndarray, "pr
 
 @torch.no_grad()
 @fast_products()
-def lead_depths(model: Any, residual: Float[np.ndarray, "prompts layers d_model"]) -> dict[str, float]:
-    """`lead_layer` over L, for the metrics: its median over prompts, and the smallest."""
+def lead_depth(model: Any, residual: Float[np.ndarray, "prompts layers d_model"]) -> float:
+    """`lead_layer` over L, the median over prompts."""
     norm, head = final_norm(model), readout(model)
     streams = (torch.tensor(each, device=model.device, dtype=model.dtype) for each in residual)
     leader = np.stack([head.logits(norm(stream)).argmax(dim=-1).cpu().numpy() for stream in streams])
     depth = lead_layer(leader) / (residual.shape[1] - 1)
-    return {"lens_lead_depth": float(np.median(depth)), "lens_lead_depth_min": float(depth.min())}
+    return float(np.median(depth))

@@ -29,6 +29,7 @@ from permeation.meaning.intervene import (
     response_to_shift,
 )
 from permeation.meaning.residuals import without_unseen_mean
+from permeation.meaning.rows import curve
 from permeation.meaning.runs import TailRun, read_tail, resume
 from permeation.models.families import blocks, stream_of
 from permeation.models.tokenizer import by_length
@@ -146,6 +147,11 @@ class Uses:
     auc: Mapping[str, Float[np.ndarray, "all_layers"]]
     g: Mapping[str, Float[np.ndarray, "all_layers"]]
 
+    @property
+    def depth(self) -> Float[np.ndarray, "layers"]:
+        """l / L of the layers."""
+        return np.array(self.layers) / self.last
+
     def response(self, kind: str, outcome: str = "next_token") -> Float[np.ndarray, "words layers"]:
         """R of the words."""
         found = [R[:, KINDS.index(kind), OUTCOMES.index(outcome)] for R in self.words.values()]
@@ -166,7 +172,7 @@ class Uses:
         R, whole, erased = (self.response(kind) for kind in ("one_direction", "transplant", "erasure"))
         control_max = float(max(np.abs(self.response(kind).mean(axis=0)).max() for kind in CONTROLS))
         weights = resample_words(len(R), resamples, named_generator(seed, "intervene words"))
-        depths, mean, middle = np.array(self.layers) / self.last, R.mean(axis=0), len(self.layers) // 2
+        depths, mean, middle = self.depth, R.mean(axis=0), len(self.layers) // 2
         onset = self._median_depth(R, max(ONSET, control_max), weights)
         rise = self._median_depth(R, RISE, weights)
         between = (depths >= (onset["value"] or np.inf)) & (depths < (rise["value"] or np.inf))
@@ -206,26 +212,18 @@ class Uses:
             for kind in KINDS:
                 curves: dict[str, Any] = dict(zip(self.words, self.response(kind, outcome), strict=True))
                 mean = np.mean(list(curves.values()), axis=0) if curves else [None] * len(self.layers)
-                for word, curve in {**curves, "mean": mean}.items():
-                    rows += [row | {"word": word} for row in self._curve(outcome, kind, self.layers, curve)]
+                for word, R in {**curves, "mean": mean}.items():
+                    rows += [row | {"word": word} for row in curve(outcome, kind, R, depth=self.depth)]
         return rows
 
     def depth_rows(self) -> list[dict[str, Any]]:
         """AUC, g and R of one direction on one axis, for plots/depths.json."""
-        used = dict(zip(self.words, self.response("one_direction"), strict=True))
-        every, rows = range(self.last + 1), []
+        used, rows = dict(zip(self.words, self.response("one_direction"), strict=True)), []
         for word in (each for each in self.auc if each in self.g):
-            rows += self._curve(word, "auc", every, self.auc[word])
-            rows += self._curve(word, "response", self.layers, used[word]) if word in used else []
-            rows += self._curve(word, "g", every, self.g[word])
+            rows += curve(word, "auc", self.auc[word])
+            rows += curve(word, "response", used[word], depth=self.depth) if word in used else []
+            rows += curve(word, "g", self.g[word])
         return rows
-
-    def _curve(self, panel: str, series: str, layers: Sequence[int], values: Any) -> list[dict[str, Any]]:
-        """A row a layer, as the charts of several panels have them."""
-        return [
-            {"panel": panel, "series": series, "depth": layer / self.last, "value": value, "low": None, "high": None}
-            for layer, value in zip(layers, values, strict=True)
-        ]
 
 
 def _with_interval(values: Float[np.ndarray, "words"] | None, weights: np.ndarray) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from permeation.frame.seeds import named_generator
+from permeation.meaning.bootstrap import exchanges
 from permeation.meaning.factors import WordResiduals
 from permeation.meaning.sigma import order_parameter, unit
 
@@ -26,15 +27,9 @@ def senses_shuffled(words: Sequence[WordResiduals], draws: int, rng: np.random.G
     It does not show σ without meaning: a random part holds a few more prompts of A than of B, or the reverse, and that
     surplus alone turns the normalised contrast towards ± the real one.
     """
-    sigmas = []
-    for word in words:
-        a, b = len(word.sense_a), len(word.sense_b)
-        orders = np.tile(np.arange(a + b), (draws, 1))
-        pairs = np.arange(min(a, b))
-        swap = rng.integers(2, size=(draws, len(pairs))).astype(bool)
-        orders[:, pairs], orders[:, a + pairs] = np.where(swap, a + pairs, pairs), np.where(swap, pairs, a + pairs)
-        sigmas.append(word.sigma(word.directions(word.weights[orders])))
-    return sigmas
+    sizes = [(len(word.sense_a), len(word.sense_b)) for word in words]
+    orders = [exchanges(a, b, draws, rng) for a, b in sizes]
+    return [word.sigma(word.directions(word.weights[order])) for word, order in zip(words, orders, strict=True)]
 
 
 def within_senses(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:

@@ -9,7 +9,6 @@ own word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -55,42 +54,14 @@ def half_curves(words: Mapping[str, WordResiduals], field: str) -> Float[np.ndar
     return np.stack(curves)
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """C of the words that have two halves, and `permuted`: the mean C_ii with the second halves' words permuted."""
-
-    C: Float[np.ndarray, "words words"]
-    permuted: Float[np.ndarray, "permutations"]
-
-    @property
-    def p(self) -> float:
-        """Of `within`, under permutations of which second half belongs to which word."""
-        return float((1 + np.sum(self.permuted >= self.C.diagonal().mean())) / (1 + len(self.permuted)))
-
-    def summary(self, resamples: int, seed: int) -> dict[str, float]:
-        """The figures, with the middle 95 % over resampled words.
-
-        identified: the share of halves whose nearest, among the other halves of all words, is that of their own word.
-        """
-        n = len(self.C)
-        own, others = own_and_others(self.C, np.ones(n))
-        drawn = own_and_others(self.C, resample_words(n, resamples, named_generator(seed, "reliability words")) * 1.0)
-        values = {"within": (own, drawn[0]), "between": (others, drawn[1])}
-        values["corrected"] = (others / own, drawn[1] / drawn[0])
-        found = {name: float(value) for name, (value, _) in values.items()}
-        for name, (_, resampled) in values.items():
-            found[f"{name}_low"], found[f"{name}_high"] = map(float, interval(resampled))
-        return found | {
-            "identified": (identified(self.C) + identified(self.C.T)) / 2,
-            "chance": 1 / n,
-            "p": self.p,
-        }
-
-
 def measure_reliability(
-    words: Mapping[str, WordResiduals], field: str, permutations: int, seed: int
-) -> Reliability | None:
-    """Of the words with two direction and two gradient prompts of each sense or more; None for fewer than two words."""
+    words: Mapping[str, WordResiduals], field: str, permutations: int, resamples: int, seed: int
+) -> dict[str, float] | None:
+    """The figures, with the middle 95 % over resampled words; None for fewer than two words that have two halves.
+
+    identified: the share of halves whose nearest, among the other halves of all words, is that of their own word.
+    p: of `within`, under permutations of which second half belongs to which word.
+    """
     halved = {
         name: word
         for name, word in words.items()
@@ -98,9 +69,30 @@ def measure_reliability(
     }
     if len(halved) < 2:
         return None
-    C = agreement(*half_curves(halved, field))
-    rng, places = named_generator(seed, f"reliability {field}"), np.arange(len(C))
-    return Reliability(C, np.array([C[places, rng.permutation(places)].mean() for _ in range(permutations)]))
+    return summarise(agreement(*half_curves(halved, field)), field, permutations, resamples, seed)
+
+
+def summarise(
+    C: Float[np.ndarray, "words words"], field: str, permutations: int, resamples: int, seed: int
+) -> dict[str, float]:
+    """The figures of C."""
+    n, rng = len(C), named_generator(seed, f"reliability {field}")
+    permuted = np.array([C[np.arange(n), rng.permutation(n)].mean() for _ in range(permutations)])
+    own, others = own_and_others(C, np.ones(n))
+    drawn = own_and_others(C, resample_words(n, resamples, named_generator(seed, "reliability words")) * 1.0)
+    values = {
+        "within": (own, drawn[0]),
+        "between": (others, drawn[1]),
+        "corrected": (others / own, drawn[1] / drawn[0]),
+    }
+    found = {name: float(value) for name, (value, _) in values.items()}
+    for name, (_, resampled) in values.items():
+        found[f"{name}_low"], found[f"{name}_high"] = map(float, interval(resampled))
+    return found | {
+        "identified": (identified(C) + identified(C.T)) / 2,
+        "chance": 1 / n,
+        "p": float((1 + np.sum(permuted >= own)) / (1 + permutations)),
+    }
 
 
 def predicted_shape(activations: Activations, layer: int) -> dict[str, Float[np.ndarray, "layers"]]:

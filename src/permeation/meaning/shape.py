@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from scipy import stats
 
 from permeation.frame.seeds import named_generator
 from permeation.meaning import bootstrap
-from permeation.meaning.factors import Factors, WordResiduals, factorise_words, largest
+from permeation.meaning.factors import WordResiduals, factorise_words, largest
 from permeation.meaning.laws import F_LAWS, G_LAWS, LawFit, fit_law, fit_laws
+from permeation.meaning.rows import by_layer
 
 ROUNDING = 1e-6  # of a cosine of float32 residuals
 # The figures that the metrics have an interval of.
@@ -50,102 +50,50 @@ def line_rows(
         }
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The words' factors and what describes their shape.
-
-    Attributes:
-        lines: h and σ of each word's gradient prompts. threshold: of `line_rows`.
-        real: the factors of all words. resampled: those of resampled prompts and words.
-        laws: fitted to the mean g without the last `exclude_final` layers, and to the mean f without the last; best
-            first.
-        beta: the exponent of each word's f, fitted by a x^β without the last layer.
-    """
-
-    lines: Mapping[str, tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_ layers"]]]
-    threshold: float
-    real: Factors
-    resampled: Factors
-    laws: Mapping[str, Sequence[LawFit]]
-    beta: Mapping[str, float]
-    exclude_final: int
-
-    @property
-    def depth(self) -> Float[np.ndarray, "layers"]:
-        """l / L."""
-        return np.linspace(0, 1, self.real.f.shape[-1])
-
-    def summary(self) -> dict[str, Any]:
-        """The headline figures, those of INTERVALS with the middle 95 % of the bootstrap as <name>_low and <name>_high;
-        of f_max the intervals of the smallest and the largest.
-        """
-        found: dict[str, Any] = {"word_correlation_mean": None, "word_correlation_min": None}
-        found |= {name: float(value) for name, value in self.real.statistics(self.exclude_final).items()}
-        resampled = self.resampled.statistics(self.exclude_final)
-        for name in (each for each in INTERVALS if each in resampled):
-            found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(resampled[name]))
-        f_max = dict(zip(self.lines, largest(self.real.f).tolist(), strict=True))
-        ends = [choose(f_max, key=lambda word: f_max[word]) for choose in (min, max)]
-        bounds = [
-            dict(zip(f_max, bound.tolist(), strict=True)) for bound in bootstrap.interval(largest(self.resampled.f))
-        ]
-        return found | {
-            "best_model": self.laws["g"][0].law,
-            "best_response_model": self.laws["f"][0].law,
-            "beta": {"min": min(self.beta.values()), "max": max(self.beta.values())},
-            "f_max": f_max,
-            "f_max_low": {word: bounds[0][word] for word in ends},
-            "f_max_high": {word: bounds[1][word] for word in ends},
-        }
-
-    def g_rows(self) -> list[dict[str, Any]]:
-        """g per word and layer, and their mean, for plots/g.json."""
-        curves = [("word", word, g) for word, g in zip(self.lines, self.real.g, strict=True)]
-        return [
-            {"kind": kind, "word": word, "depth": x, "g": y}
-            for kind, word, g in [*curves, ("mean", "mean", self.real.mean_g)]
-            for x, y in zip(self.depth, g, strict=True)
-        ]
-
-    def response_rows(self) -> list[dict[str, Any]]:
-        """`line_rows` of each word, for plots/response.json."""
-        return [{"word": word, **row} for word, line in self.lines.items() for row in line_rows(*line, self.threshold)]
-
-    def law_rows(self) -> list[dict[str, Any]]:
-        """The fitted laws at the points they were fitted to, best first, for plots/fits.json."""
-        means = {"g": self.real.mean_g, "f": self.real.f.mean(axis=0)}
-        return [
-            {"target": target, "law": fit.law, "depth": x, "value": y, "fitted": z, "residual": y - z}
-            for target, fits in self.laws.items()
-            for fit in fits
-            for x, y, z in zip(self.depth, means[target], fit.fitted, strict=False)
-        ]
-
-
 def fit_shape(
     words: Mapping[str, WordResiduals], field: str, threshold: float, exclude_final: int, resamples: int, seed: int
-) -> Shape:
-    """Factorise the words' σ, resample it, and fit the laws.
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Factorise the words' σ, resample it, and fit the laws: the metrics, and the tables g, response and fits.
 
-    field: how h is made. threshold: of `line_rows`.
+    field: how h is made. threshold: of `line_rows`. The figures of INTERVALS have the middle 95 % of the bootstrap as
+    <name>_low and <name>_high. Laws are fitted to the mean g without the last `exclude_final` layers, and to the mean f
+    without the last; beta is the exponent of each word's f, fitted by a x^β without the last layer.
     Raises PermeationError where too few layers are left for the exponent of g.
     """
     real = factorise_words(words, field)
-    real.statistics(exclude_final)  # raises before the resamples are made
-    depth = np.linspace(0, 1, real.f.shape[-1])
+    figures = real.statistics(exclude_final)  # raises before the resamples are made
+    resampled = bootstrap.resample(words, field, resamples, named_generator(seed, "bootstrap"))
+    depth, means = np.linspace(0, 1, real.f.shape[-1]), {"g": real.mean_g, "f": real.f.mean(axis=0)}
     inner = slice(len(depth) - exclude_final)
-    return Shape(
-        lines={word: (h, each.split(each.sigma())[0]) for (word, each), h in zip(words.items(), real.h, strict=True)},
-        threshold=threshold,
-        real=real,
-        resampled=bootstrap.resample(words, field, resamples, named_generator(seed, "bootstrap")),
-        laws={
-            "g": fit_laws(depth[inner], real.mean_g[inner], G_LAWS),
-            "f": fit_laws(depth[:-1], real.f.mean(axis=0)[:-1], F_LAWS),
-        },
-        beta={
-            word: fit_law("power", depth[:-1], f[:-1]).parameters["alpha"]
-            for word, f in zip(words, real.f, strict=True)
-        },
-        exclude_final=exclude_final,
-    )
+    laws = {
+        "g": fit_laws(depth[inner], means["g"][inner], G_LAWS),
+        "f": fit_laws(depth[:-1], means["f"][:-1], F_LAWS),
+    }
+    beta = [fit_law("power", depth[:-1], f[:-1]).parameters["alpha"] for f in real.f]
+    found: dict[str, Any] = {"word_correlation_mean": None} | {name: float(each) for name, each in figures.items()}
+    drawn = resampled.statistics(exclude_final)
+    for name in (each for each in INTERVALS if each in drawn):
+        found[f"{name}_low"], found[f"{name}_high"] = map(float, bootstrap.interval(drawn[name]))
+    f_max = largest(real.f)
+    bounds = dict(zip(("f_max_low", "f_max_high"), bootstrap.interval(largest(resampled.f)), strict=True))
+    ends = {list(words)[i]: i for i in (f_max.argmin(), f_max.argmax())}  # these two have their intervals
+    found |= {
+        "best_model": laws["g"][0].law,
+        "best_response_model": laws["f"][0].law,
+        "beta": {"min": min(beta), "max": max(beta)},
+        "f_max": dict(zip(words, f_max.tolist(), strict=True)),
+    } | {name: {word: float(bound[i]) for word, i in ends.items()} for name, bound in bounds.items()}
+    curves = [("word", word, g) for word, g in zip(words, real.g, strict=True)] + [("mean", "mean", means["g"])]
+    lines = {word: (h, each.split(each.sigma())[0]) for (word, each), h in zip(words.items(), real.h, strict=True)}
+    return found, {
+        "g": [row for kind, word, g in curves for row in by_layer({"kind": kind, "word": word}, g=g)],
+        "response": [{"word": word, **row} for word, line in lines.items() for row in line_rows(*line, threshold)],
+        "fits": [row for target, fits in laws.items() for fit in fits for row in law_rows(target, fit, means[target])],
+    }
+
+
+def law_rows(target: str, fit: LawFit, mean: Float[np.ndarray, "layers"]) -> list[dict[str, Any]]:
+    """A fitted law at the layers that it was fitted to, beside what was measured there."""
+    value, depth = mean[: len(fit.fitted)], np.linspace(0, 1, len(mean))[: len(fit.fitted)]
+    names = {"target": target, "law": fit.law}
+    return by_layer(names, depth, value=value, fitted=fit.fitted, residual=value - fit.fitted)

@@ -16,6 +16,7 @@ from scipy import stats
 
 from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations
+from permeation.meaning.rows import by_layer
 from permeation.meaning.words import CONDITIONS, SENSES
 
 
@@ -132,8 +133,8 @@ def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
 def fan_rows(fans: Mapping[str, Fan]) -> list[dict[str, Any]]:
     """A row per word, condition and layer, for plots/sigma.json."""
     return [
-        {"word": word, "condition": condition, "depth": x, "sigma": y}
+        row
         for word, fan in fans.items()
         for condition, sigma in zip(CONDITIONS, fan.sigma, strict=True)
-        for x, y in zip(np.linspace(0, 1, len(sigma)), sigma, strict=True)
+        for row in by_layer({"word": word, "condition": condition}, sigma=sigma)
     ]
