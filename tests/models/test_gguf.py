@@ -235,7 +235,6 @@ def test_a_parallel_residual_has_a_place(parallel: bool) -> None:
         (lambda w: w.add_float32("llama.rope.scaling.attn_factor", 1.5), "says llama.rope.scaling.attn_factor = 1.5"),
         (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(4, np.float32)), "no place .* rope_factors_long"),
         (lambda w: w.add_tensor("rope_freqs.weight", np.ones(9, np.float32)), "cannot be loaded"),
-        (lambda w: w.add_uint16("split.count", 3), "my.gguf: it is a part of a split file; accepted: the whole"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # of transformers, about factors that are too many
@@ -250,7 +249,7 @@ def test_what_a_configuration_implies_needs_no_place() -> None:
     said = {"general.architecture": "x", "x.context_length": 9, "x.attention.head_count_kv": [4, 4]}
     _carry(said | {"x.attention.key_length": 16, "x.feed_forward_length": 256}, bare)
     for key, value in (("attention.key_length", 17), ("attention.head_count_kv", [4, 2]), ("rope.freq_base", 500.0)):
-        with pytest.raises(PermeationError, match=rf"it says x\.{key} = .*, which has no place in bare"):
+        with pytest.raises(PermeationError, match=rf"says x\.{key} = .*, which has no place in bare"):
             _carry(said | {f"x.{key}": value}, bare)
     partial = transformers.StableLmConfig(hidden_size=64, num_attention_heads=4)
     _carry({"general.architecture": "x", "x.rope.dimension_count": 8}, partial)
@@ -269,7 +268,7 @@ def test_a_truncated_file_is_an_error(tmp_path: Path, keep: int) -> None:
 def test_a_file_without_one_of_its_weights_is_an_error_not_random_numbers(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "my.gguf", llama())
     file.write_bytes(file.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"))
-    with pytest.raises(PermeationError, match=r"lacks 1 of its weights.*layers\.1\.mlp\.up_proj"):
+    with pytest.raises(PermeationError, match=r"lacks 1 weights.*layers\.1\.mlp\.up_proj"):
         fetch_model(file, tmp_path)
 
 

