@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from permeation.frame.tables import read_json
-from permeation.universal.stack import untrained
+from permeation.universal.stack import Member
 from tests.support import tiny
 from tests.support.hub import Repository, contents, program, serve
 from tests.support.project import PROJECT
@@ -29,7 +29,7 @@ def test_six_models_of_the_hub(tmp_path: Path) -> None:
     repositories = {}
     for seed in range(5):
         folder = shutil.copytree(base, tmp_path / f"model-{seed}")
-        untrained(base, seed).save_pretrained(folder)
+        Member("", base, seed=seed).load().save_pretrained(folder)
         repositories[f"some/model-{seed}"] = Repository({"main": contents(folder)})
     repositories["some/steps"] = Repository({"main": {}, "step1000": contents(base)})
     names = [*list(repositories)[:-1], "some/steps@step1000"]

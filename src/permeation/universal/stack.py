@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
@@ -31,11 +33,7 @@ Key = tuple[int, str]  # layer and kind of matrix
 
 @dataclass(frozen=True)
 class Member:
-    """One of the models: a checkpoint's folder, or an adapter's with its base; or, with a seed, an untrained one.
-
-    Attributes:
-        name: as people know it. seed: None, or where the random weights of an untrained model of this shape start.
-    """
+    """A checkpoint's folder; an adapter's, with its base; with a seed, an untrained model of a checkpoint's shape."""
 
     name: str
     folder: Path
@@ -45,7 +43,11 @@ class Member:
     def load(self, device: torch.device | str = "cpu") -> Any:
         """The model, an adapter merged into its base."""
         if self.seed is not None:
-            return untrained(self.folder, self.seed).to(device)
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                config = transformers.AutoConfig.from_pretrained(self.folder)
+                model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            return model.eval().requires_grad_(False).to(device)
         if self.base is None:
             return load_model(self.folder, device)
         from peft import PeftModel
@@ -53,16 +55,6 @@ class Member:
         with warnings.catch_warnings(action="ignore"):  # peft asks transformers in an old way
             adapted = PeftModel.from_pretrained(load_model(self.base, device), str(self.folder))
         return adapted.merge_and_unload().eval().requires_grad_(False)
-
-
-def untrained(folder: Path, seed: int) -> Any:
-    """A model of the same shape and initialisation as the checkpoint in a folder, without any training."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
-    return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -89,8 +81,6 @@ class Matrix:
 
 def matrices(model: Any) -> Iterator[Matrix]:
     """All weight matrices of a model's blocks, first block first."""
-    from transformers.pytorch_utils import Conv1D
-
     parts = zip(blocks(model), attention_views(model), attention_outputs(model), strict=True)
     for layer, (block, reads, writes) in enumerate(parts):
         for kind, view in (("W_Q", reads.W_Q), ("W_K", reads.W_K), ("W_V", reads.W_V)):

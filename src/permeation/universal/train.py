@@ -153,7 +153,7 @@ def train(
             **recipe.training,
         )
         trainer = transformers.Trainer(
-            _small(recipe) if scratch else _adapted(recipe, base),
+            _untrained(recipe, base),
             arguments,
             transformers.default_data_collator,
             train_dataset=_pairs(windows[~held], targets),
@@ -197,12 +197,10 @@ def _pairs(inputs: Int[Tensor, "windows context"], targets: Int[Tensor, "windows
     return [{"input_ids": x, "labels": y} for x, y in zip(inputs, targets, strict=True)]
 
 
-def _small(recipe: Recipe) -> Any:
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**recipe.model))
-
-
-def _adapted(recipe: Recipe, base: Path) -> Any:
+def _untrained(recipe: Recipe, base: Path) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    if recipe.base is None:
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**recipe.model))
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **recipe.model))
