@@ -56,7 +56,7 @@ def test_a_citation_in_the_code_names_a_page_and_a_section_that_it_has() -> None
     lost = []
     for path in CODE:
         text = re.sub(r"\s*\n\s*(# )?", " ", path.read_text(encoding="utf-8"))
-        for page, section in re.findall(r"\b((?:docs/)?[A-Za-z]+\.md)\b(?:, (?!docs/)([A-Z][^).;:]+))?", text):
+        for page, section in re.findall(r"\b((?:docs/)?[A-Za-z-]+\.md)\b(?:, (?!docs/)([A-Z][^).;:]+))?", text):
             place = PROJECT / page
             if not place.is_file() or (section and not any(section.startswith(each) for each in headings(place))):
                 lost.append(f"{path.relative_to(PROJECT)}: {page}, {section}")
