@@ -120,21 +120,6 @@ def test_a_folder_comes_as_its_weights_its_tokens_and_nothing_else(
     assert facts["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["my.gguf", "MY.GGUF"])
-def test_a_gguf_file_becomes_a_checkpoint(tmp_path: Path, name: str) -> None:
-    network = llama()
-    write_gguf(tmp_path / name, network)
-    assert fetch_model(tmp_path / name, str(tmp_path / "out")).name == name
-    assert_same(load_model(tmp_path / "out"), network)
-
-
-def test_a_folder_with_pickled_weights_only_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    source = shutil.copytree(checkpoints["llama"], tmp_path / "mine")
-    (source / "model.safetensors").rename(source / "pytorch_model.bin")
-    with pytest.raises(PermeationError, match=r"the model in mine cannot be loaded: .*model\.safetensors"):
-        fetch_model(source, tmp_path / "out")
-
-
 def test_an_adapter_that_would_not_be_applied_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     source = shutil.copytree(checkpoints["llama"], tmp_path / "tuned")
     (source / "adapter_config.json").write_text('{"peft_type": "LORA"}')
@@ -158,13 +143,6 @@ def test_a_model_that_is_not_finite_leaves_nothing_behind(
 def test_an_unknown_model_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(PermeationError, match=f"model is {name!r}"):
         fetch_model(name, tmp_path)
-
-
-def test_a_file_of_a_checkpoint_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(PermeationError, match=r"model is 'model\.safetensors'; accepted: "):
-        fetch_model("model.safetensors", tmp_path)
 
 
 # ---- Texts

@@ -1,7 +1,6 @@
-"""One window of tokens through everything that stands for a model: itself, its folded form, its bridge.
+"""One window of tokens through a model, its folded form and its bridge: all three must compute the same.
 
-What one of the three drops or computes otherwise shows here, before anything is measured (docs/models.md, What is
-checked when a model is fetched).
+What one of them drops shows here, before anything is measured (docs/models.md, What is checked …).
 """
 
 from __future__ import annotations
@@ -22,21 +21,16 @@ from permeation.models.load import load_bridge, load_model
 # such as a scale or a scaling of the positions, moves the stream by more than 1e-4.
 TOLERANCE = 1e-4
 WINDOW = 128
-# What a model makes of the window: its residual stream in front of each block (tokens, d_model), and its logits.
-Trace = dict[str, Tensor]
+Trace = dict[str, Tensor]  # the residual stream in front of each block (1, tokens, d_model), and the logits
 
 
 def checked_geometry(folder: Path | str) -> Geometry:
-    """The sizes of a fetched checkpoint.
-
-    Raises PermeationError where its folded form or its bridge computes something else than the checkpoint. One model
-    is in memory at a time.
-    """
+    """The sizes of a fetched checkpoint; raises PermeationError unless its folded form and bridge compute the same."""
     model = load_model(folder)
     geometry, expected = geometry_of(model), trace(model)
     fold_norms(model)
     compare(trace(model), expected, f"this {geometry.family} with its norms folded")
-    del model
+    del model  # one at a time in memory
     try:
         found = trace_bridge(load_bridge(folder))
     except Exception as error:

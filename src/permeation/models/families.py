@@ -67,9 +67,8 @@ class AttentionViews:
     b_V: Float[Tensor, "kv_heads d_head"] | None
 
 
-# How the rows of a fused projection stand: all queries, then all keys, then all values; or for each key head its
-# queries, then its key, then its value. Each record names the line of transformers' forward pass that it follows;
-# tests/models/test_families.py holds all of them against TransformerLens' own division.
+# Rows of a fused projection: all queries, all keys, all values; or for each key head its queries, its key, its value.
+# Each record names the line of transformers' forward pass that it follows.
 FUSED: dict[str, Literal["stacked", "by key head"]] = {
     "gpt2": "stacked",  # GPT2Attention: self.c_attn(hidden_states).split(self.split_size, dim=2)
     "gpt_neox": "by key head",  # GPTNeoXAttention: .view(*, -1, 3 * self.head_size).chunk(3, dim=-1)
@@ -91,11 +90,7 @@ MIXERS = ("SSMMixerBridge", "SSM2MixerBridge", "GatedDeltaNetBridge")
 
 
 def check_family(config: Any) -> None:
-    """Raise PermeationError, with the reason, unless a model of this configuration can be looked at.
-
-    Attention has to be softmax(q kᵀ) over the past, with q and k linear in what the layer reads, in every block of
-    one decoder that reads text.
-    """
+    """Raise PermeationError unless each block attends by softmax(q kᵀ) over the past, q and k linear in its input."""
     if (reason := _refusal(config)) is not None:
         raise PermeationError(f"the model is of the family {config.model_type!r}, {reason}")
 
@@ -170,20 +165,17 @@ class Readout:
     transform: Callable[[Tensor], Tensor]
 
     def __getitem__(self, rows: slice) -> Readout:
-        """The readout of some of the vocabulary's tokens."""
         return Readout(self.W[rows], None if self.b is None else self.b[rows], self.transform)
 
     def logits(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
-        """The logits of all tokens of the vocabulary."""
         return self.transform(nn.functional.linear(x, self.W, self.b))
 
 
 def readout(model: Any) -> Readout:
     """How a model makes logits of its trunk's output.
 
-    Raises PermeationError for what may make them otherwise: a class that is not one of transformers' own (PeftModel,
-    DataParallel), a family that is not supported, and an output layer that is not a plain nn.Linear (LoRA, quantised)
-    or has hooks. `permeation.models.agreement` compares the logits when a model is fetched.
+    Raises PermeationError for wrappers (PeftModel, DataParallel) and for output layers that are not a plain nn.Linear
+    (LoRA, quantised) or have hooks. `permeation.models.agreement` compares the logits when a model is fetched.
     """
     name = type(model).__name__
     if type(model).__module__.partition(".")[0] != "transformers":
@@ -228,8 +220,9 @@ def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
     adapter = _adapter_of(model)
     parts = adapter.component_mapping["blocks"].submodules
     behind, scale = parts.get("ln1_post"), float(getattr(model.config, "residual_multiplier", 1.0))
+    path = f"{parts['attn'].name}.{parts['attn'].submodules['o'].name}"
     for block in blocks(model):
-        projection = _at(_at(block, parts["attn"].name), parts["attn"].submodules["o"].name)
+        projection = _at(block, path)
         weight = projection.weight.detach()
         W_O = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
         norm = None if behind is None else _at(block, behind.name)

@@ -43,9 +43,8 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
 }
-# These change nothing: the order of rows in Meta's files, how a scaling came about, and constants.
-SILENT = ("tensor_data_layout", "rope.scaling.finetuned")
-CONSTANTS = {
+SILENT = ("tensor_data_layout", "rope.scaling.finetuned")  # these change nothing
+CONSTANTS = {  # nor do these
     "attention.causal": True,
     "attention.sliding_window": 0,
     "rope.scaling.type": "none",

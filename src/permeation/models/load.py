@@ -26,8 +26,7 @@ CONSTANTS = re.compile(r"(attn|attention)\.(bias|masked_bias)$|inv_freq$|positio
 def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
 
-    Raises PermeationError for a family that is not supported, for a damaged file and for weights that are missing, of
-    another shape, without a place in the model or not finite.
+    Raises PermeationError for weights that are missing, of another shape, without a place in the model or not finite.
     """
     name = f"the model in {Path(folder).name}"
     try:

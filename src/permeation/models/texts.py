@@ -25,19 +25,14 @@ WHEEL_CORPORA = {
     )
     for name in ("wiki", "c4", "code", "technical", "tiny", "multilingual")
 }
-WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text and where it came from.
-
-    Attributes:
-        text: all of it. articles: where in it each article starts, in characters; none where the source marks none.
-    """
+    """A text and where it came from."""
 
     text: str
-    articles: tuple[int, ...]
+    articles: tuple[int, ...]  # where each article starts, in characters; none where the source marks none
     origin: Origin
 
 
@@ -45,8 +40,7 @@ def fetch_corpus(name: str | Path) -> Corpus:
     """The text called `name`.
 
     `name` is a key of WHEEL_CORPORA, `wikitext-2`, hub:org/name:config:split:column (the config may be empty), or the
-    path of a file of UTF-8 text. Raises PermeationError for an unknown name, a hub that does not give it, and a file
-    that is missing, empty or not UTF-8.
+    path of a file of UTF-8 text.
     """
     name, path = str(name), Path(name).expanduser()
     if name in WHEEL_CORPORA:
@@ -89,7 +83,7 @@ def _load_wikitext() -> Corpus:
     """
     import datasets
 
-    name, subset = WIKITEXT
+    name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
     with hub.explained(name):
         if hub.commit_of("dataset", name) is None:
             datasets.config.HF_HUB_OFFLINE = True  # it would try for half a minute before it looks into its cache
