@@ -1,14 +1,13 @@
-"""Run every prompt through the model and keep the residual stream at the word that ends it, and before the word."""
+"""Run every prompt through the model and keep the residual stream at the word and beside it, layer by layer."""
 
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from permeation.frame import progress
-from permeation.frame.tables import read_json, write_json
-from permeation.meaning.activations import Activations
-from permeation.meaning.residuals import before_word, residuals_at, tokenize_prompts
-from permeation.meaning.words import read_words
+from permeation.frame.tables import read_json, sha256, write_json
+from permeation.meaning.activations import PLACES, write_activations
+from permeation.meaning.residuals import before_word, mean_embedding, residuals_at, sentence_places, tokenize_prompts
+from permeation.meaning.sentences import read_prompts
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
 from permeation.stage import Stage, run
@@ -16,20 +15,26 @@ from permeation.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: the prompts and their residual stream, per layer; the senses' names."""
-    config, source = stage.config.activations, stage.input("model")
-    words = read_words(Path(stage.place(stage.config.words)))
+    config, source, path = stage.config.activations, stage.input("model"), Path(stage.place(stage.config.words))
+    words, left_out = read_prompts(path)
     prompts = [prompt for entry in words for prompt in entry.prompts]
-    tokenizer, sizes = load_tokenizer(source), read_json(source / "model.json")
+    tokenizer, sizes, model = load_tokenizer(source), read_json(source / "model.json"), load_model(source, stage.device)
     sequences = tokenize_prompts(tokenizer, prompts, config.prepend_bos, sizes["n_ctx"])
-    before = before_word(tokenizer, prompts, sequences)
-    positions = [(len(sequence) - 1, place) for sequence, place in zip(sequences, before, strict=True)]
-    residuals = np.empty((len(prompts), 2, sizes["n_layers"] + 1, sizes["d_model"]), np.float32)
-    batches = residuals_at(load_model(source, stage.device), sequences, positions, config.batch_size)
-    for batch, residual in progress.each(batches, "residual stream", -(-len(prompts) // config.batch_size)):
-        residuals[batch] = residual
+    if left_out:
+        positions = [list(places) for places in sentence_places(tokenizer, prompts, sequences)]
+    else:
+        before = before_word(tokenizer, prompts, sequences)
+        positions = [[len(sequence) - 1, place] for sequence, place in zip(sequences, before, strict=True)]
+    batches = residuals_at(model, sequences, positions, config.batch_size)
+    batches = progress.each(batches, "residual stream", -(-len(prompts) // config.batch_size))
+    context = mean_embedding(model, sequences, [at[1] for at in positions])
+    shape = sizes["n_layers"] + 1, sizes["d_model"]
+    summary: dict[str, Any] = {"senses": {entry.word: dict(entry.senses) for entry in words}}
+    if left_out:
+        summary["sentences"] = {"kept": len(prompts), "left_out": left_out, "sha256": sha256([path])}
     with stage.output() as folder:
-        Activations(tuple(prompts), residuals[:, 0], residuals[:, 1]).write(folder)
-        write_json(folder / "summary.json", {"sigma": {"senses": {entry.word: dict(entry.senses) for entry in words}}})
+        write_activations(folder, prompts, PLACES[: len(positions[0])], shape, batches, context)
+        write_json(folder / "summary.json", {"sigma": summary})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def main(stage: Stage) -> None:
     words = word_residuals(activations, layer_index(config.sigma.direction_layer, activations.at_word.shape[1]))
     found, tables = fit_shape(
         words,
-        config.response.field,
+        "rank" if activations.labelled else config.response.field,
         config.response.threshold,
         config.g.exclude_final,
         config.bootstrap.resamples,

@@ -21,6 +21,10 @@ from permeation.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write data/intervene/: summary.json, plots/intervene.json (R), plots/depths.json (AUC, R and g on one axis)."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
+    if activations.labelled:  # sentences go on behind the word: what follows it is not the model's to choose
+        with stage.output() as folder:
+            write_json(folder / "summary.json", {"intervene": {"words": 0}})
+        return
     n_layers, source = activations.at_word.shape[1], stage.input("model")
     tokenizer, texts = load_tokenizer(source), [prompt.text for prompt in activations.prompts]
     sequences = tokenize(tokenizer, texts, config.activations.prepend_bos)

@@ -1,8 +1,8 @@
-"""What the model made of the prompts: the residual stream at the word and at the token before it, as it is saved."""
+"""What the model made of the prompts: the residual stream at the word and beside it, as it is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,32 +16,44 @@ MANY = 8  # direction prompts of a sense; of fewer a word's direction is shaky
 LEAST = 3  # direction prompts of a sense: a pair left out must leave one of each
 
 
+# Where each sentence is read: the word's last token, the token before the word, two tokens later, the last token. Words
+# files, whose prompts end with the word, have the first two.
+PLACES = ("at_word", "before", "later", "end")
+
+
 @dataclass(frozen=True)
 class Activations:
-    """The prompts and their residual stream.
+    """The prompts and their residual stream after each layer, 0 (the embedding) to L.
 
     Attributes:
         prompts: in the order of the words file.
-        at_word: after each layer, 0 (the embedding) to L, at the last token of the word that ends the prompt.
-        before: the same at the token before the word.
+        at_word: at the last token of the word. before: at the token before the word.
+        later, end: of a table's sentences, two tokens later, and at the last token.
+        context: the mean embedding of the tokens in front of the word, a baseline that has no order.
     """
 
     prompts: tuple[Prompt, ...]
     at_word: Float[np.ndarray, "prompts layers d_model"]
     before: Float[np.ndarray, "prompts layers d_model"]
-
-    def write(self, folder: Path) -> None:
-        """Save as prompts.json, at_word.npy and before.npy."""
-        write_json(folder / "prompts.json", [asdict(prompt) for prompt in self.prompts])
-        np.save(folder / "at_word.npy", self.at_word)
-        np.save(folder / "before.npy", self.before)
+    later: Float[np.ndarray, "prompts layers d_model"] | None = None
+    end: Float[np.ndarray, "prompts layers d_model"] | None = None
+    context: Float[np.ndarray, "prompts 1 d_model"] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Activations:
-        """What `write` saved; the arrays stay on disk until they are used."""
+        """What `write_activations` saved; the arrays stay on disk until they are used."""
         prompts = tuple(Prompt(**entry) for entry in read_json(folder / "prompts.json"))
-        at_word, before = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("at_word", "before"))
-        return cls(prompts, at_word, before)
+        return cls(prompts, **{path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")})
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the prompts are a table's sentences, and h is the label."""
+        return self.prompts[0].start is not None
+
+    def at(self, place: str) -> Float[np.ndarray, "prompts layers d_model"]:
+        """The residual stream at one of PLACES."""
+        found: np.ndarray = getattr(self, place)
+        return found
 
     @property
     def words(self) -> list[str]:
@@ -51,6 +63,25 @@ class Activations:
     def of(self, word: str, role: str, *labels: str) -> Float[np.ndarray, "chosen layers d_model"]:
         """The residual stream at the word of its prompts of one role, label by label."""
         return self.at_word[select(self.prompts, word, role, *labels)]
+
+
+def write_activations(
+    folder: Path,
+    prompts: Sequence[Prompt],
+    places: Sequence[str],
+    shape: tuple[int, int],
+    batches: Iterable[tuple[Sequence[int], Float[np.ndarray, "batch places layers d_model"]]],
+    context: Float[np.ndarray, "prompts 1 d_model"] | None = None,
+) -> None:
+    """Save the prompts and, batch by batch, their streams, layers by d_model, in <place>.npy."""
+    write_json(folder / "prompts.json", [asdict(prompt) for prompt in prompts])
+    size = (len(prompts), *shape)
+    files = [np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, size) for name in places]
+    for batch, streams in batches:
+        for i, file in enumerate(files):
+            file[batch] = streams[:, i]
+    if context is not None:
+        np.save(folder / "context.npy", context)
 
 
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:

@@ -37,7 +37,7 @@ def resample(words: Mapping[str, WordResiduals], field: str, resamples: int, rng
             rng.integers(end - count, end, (resamples, count)) for end, count in zip(ends, word.counts, strict=True)
         ]
         chosen = np.concatenate(drawn, axis=1)
-        sigma = word.sigma(word.directions(times * word.weights))
+        sigma = word.crossed(times * word.weights)
         sigmas.append(np.take_along_axis(sigma, chosen[..., None], axis=-2))
         ranks.append(word.rank[chosen[:, : len(word.rank)]])
     weights = resample_words(len(words), resamples, rng)

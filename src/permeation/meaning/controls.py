@@ -18,6 +18,7 @@ from permeation.meaning.bootstrap import interval
 from permeation.meaning.decode import DIRECTIONS, TESTS, decode_words
 from permeation.meaning.factors import FIELDS, factorise, factorise_words, word_residuals
 from permeation.meaning.nulls import NULLS, draw_null
+from permeation.meaning.readouts import baseline, read_outs
 from permeation.meaning.reliability import (
     agreement,
     identified,
@@ -85,58 +86,73 @@ def run_controls(
     """
     words = word_residuals(activations, layer)
     parts = list(words.values())
-    tests = [(test, along) for test in TESTS for along in DIRECTIONS]
+    # A table's sentences have labels and no gradient: h is the label, and each is tested along the others' contrast.
+    kinds, fields = (("direction",), ("rank",)) if activations.labelled else (TESTS, FIELDS)
+    field = field if field in fields else "rank"
+    tests = [(test, along) for test in kinds for along in DIRECTIONS]
     decoded = {
         f"{test}_{along}": decode_words(activations, layer, test, along, permutations, resamples, seed)
         for test, along in progress.each(tests, "decoding", len(tests))
     }
-    at_word = decoded["gradient_own"]
-    before = decode_words(activations, layer, "gradient", "own", 1, resamples, seed, before=True)
+    places = {
+        "at_word": decoded[f"{kinds[-1]}_own"],
+        "before": decode_words(activations, layer, kinds[-1], "own", 1, resamples, seed, "before"),
+    }
 
-    real = {each: factorise_words(words, each) for each in FIELDS}
+    real = {each: factorise_words(words, each) for each in fields}
     shuffled = draw_null(SHUFFLE, parts, permutations, seed)
-    shuffles = {each: factorise(parts, shuffled, each) for each in FIELDS}
+    shuffles = {each: factorise(parts, shuffled, each) for each in fields}
     others = [name for name in NULLS if name != SHUFFLE and (len(parts) > 1 or name != "another_word")]
     nulls = {SHUFFLE: shuffles[field]} | {
         name: factorise(parts, draw_null(name, parts, draws, seed), field)
         for name in progress.each(others, "null models", len(others))
     }
-    reliability = {each: measure_reliability(words, each, permutations, resamples, seed) for each in FIELDS}
-    prediction = predicted_shape(activations, layer)
-    predicted = np.stack([prediction[word] for word in words])
-    C = agreement(predicted, real["final"].g)
+    reliability = {each: measure_reliability(words, each, permutations, resamples, seed) for each in fields}
 
-    tested: Tested = {each: {} for each in FIELDS}
-    for each in FIELDS:
+    tested: Tested = {each: {} for each in fields}
+    for each in fields:
         value, null = (factors[each].statistics(exclude_final) for factors in (real, shuffles))
         tested[each] |= {name: (float(value[name]), null[name]) for name in SECONDARY if name in value}
     p = p_values(tested, {name: each.p for name, each in decoded.items()})
     p |= {PRIMARY: reliability["rank"]["p"]} if reliability["rank"] else {}
-    elsewhere = factorise_words(word_residuals(activations, layer, before=True), "rank").statistics(exclude_final)
+    elsewhere = factorise_words(word_residuals(activations, layer, "before"), "rank").statistics(exclude_final)
     found = {"null_correlation_mean": None} | grouped(tested, field, p)
     found |= {
         "before": {
             "rank_correlation_mean": float(elsewhere["word_correlation_mean"]) if len(parts) > 1 else None,
             "separation_mean": float(elsewhere["separation_mean"]),
         },
-        "auc_at_word": _at_depths(at_word.mean),
-        "auc_before": _at_depths(before.mean),
+        "auc_at_word": _at_depths(places["at_word"].mean),
+        "auc_before": _at_depths(places["before"].mean),
         "p": p,
     }
-    if reliability["rank"] and reliability["final"]:
-        fit, of_others = own_and_others(C, np.ones(len(C)))
-        found["predicted"] = {"own": float(fit), "others": float(of_others), "identified": identified(C)}
-        found["reliability"] = reliability["rank"] | {"final": reliability["final"]}
+    if reliability["rank"]:
+        found["reliability"] = reliability["rank"] | {each: reliability[each] for each in fields if each != "rank"}
+    decode: dict[str, Any] = {name: each.summary(decoded_at) for name, each in decoded.items()}
+    shapes: dict[str, tuple[np.ndarray, ...]] = {each: (factors.mean_g,) for each, factors in real.items()}
+    shapes["rank"] += interval(shuffles["rank"].mean_g)
+    if activations.labelled:
+        own, found["sentences"], places = read_outs(activations, layer, places["at_word"], decoded_at, resamples, seed)
+        decode["sentences"] = own
+    else:
+        prediction = predicted_shape(activations, layer)
+        predicted = np.stack([prediction[word] for word in words])
+        shapes["predicted"] = (predicted.mean(axis=0),)
+        if reliability["rank"]:
+            C = agreement(predicted, real["final"].g)
+            fit, of_others = own_and_others(C, np.ones(len(C)))
+            found["predicted"] = {"own": float(fit), "others": float(of_others), "identified": identified(C)}
+        if activations.context is not None:
+            decode["context"] = baseline(activations, resamples, seed)
     drawn = {name: factors.mean_g for name, factors in nulls.items()}
-    return {"g": found, "decode": {name: each.summary(decoded_at) for name, each in decoded.items()}}, {
+    return {"g": found, "decode": decode}, {
         "nulls": curve("words", "g", real[field].mean_g)
         + [row for name, g in drawn.items() for row in curve(name, "g", np.median(g, axis=0), *interval(g))],
-        "controls": [
-            *curve("g", "final", real["final"].mean_g),
-            *curve("g", "rank", real["rank"].mean_g, *interval(shuffles["rank"].mean_g)),
-            *curve("g", "predicted", predicted.mean(axis=0)),
-            *curve("auc", "at_word", at_word.mean, *interval(at_word.mean_resampled)),
-            *curve("auc", "before", before.mean, *interval(before.mean_resampled)),
+        "controls": [row for name, values in shapes.items() for row in curve("g", name, *values)]
+        + [
+            row
+            for name, each in places.items()
+            for row in curve("auc", name, each.mean, *interval(each.mean_resampled))
         ],
         "decoding": [row for each in decoded.values() for row in each.rows()],
     }

@@ -78,14 +78,17 @@ def leave_pair_out(
         source[:n].mean(axis=0, dtype=np.float64) - source[n:].mean(axis=0, dtype=np.float64), axis=-1
     )
     scale = np.where(norm > 1e-6 * np.linalg.norm(source, axis=-1).max(), norm, np.inf)
-    kept = (np.arange(n) != np.arange(n)[:, None, None]) & (np.arange(n) != np.arange(n)[:, None])  # [i, j, place]
-    mean = kept / kept.sum(axis=-1, keepdims=True)
-    weights = np.concatenate([mean, -mean], axis=-1)
+    others = ~np.eye(n, dtype=bool)[..., None]  # [i, j, layer]
+    count = np.where(others, n - 2, n - 1)
 
     def differences(orders: Int[np.ndarray, "draws prompts"]) -> Float[np.ndarray, "draws a b layers"]:
         drawn = gram[orders[:, :, None], orders[:, None, :]]
-        score_a = np.einsum("diyl,ijy->dijl", drawn[:, :n], weights)
-        return (score_a - np.einsum("djyl,ijy->dijl", drawn[:, n:], weights)) / scale
+        at_place = drawn[:, :, :n] - drawn[:, :, n:]  # φ_x · (ψ_A − ψ_B) of each place
+        a, b = at_place[:, :n], at_place[:, n:]
+        own_a, own_b = (np.einsum("diil->dil", each) for each in (a, b))
+        score_a = (a.sum(axis=2) - own_a)[:, :, None] - others * a
+        score_b = (b.sum(axis=2) - own_b)[:, None] - others * b.swapaxes(1, 2)
+        return (score_a - score_b) / count / scale
 
     return _decoding(differences, n, n, permutations, rng)
 
@@ -191,14 +194,14 @@ def decode_words(
     permutations: int,
     resamples: int,
     seed: int,
-    before: bool = False,
+    place: str = "at_word",
 ) -> DecodedWords:
     """Decode every word that has prompts for the test; prompts that serve twice are not tested.
 
-    With `before` all is read at the token before the word.
+    place: one of PLACES, or `context`, where all is read.
     Raises PermeationError where no word has prompts for it.
     """
-    residuals = activations.before if before else activations.at_word
+    residuals = activations.at(place)
     at = slice(None) if direction == "own" else slice(layer, layer + 1)
     prompts, pairs = activations.prompts, direction_pairs(activations.prompts)
     found, resampled = {}, {}

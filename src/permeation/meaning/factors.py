@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from permeation.frame.errors import PermeationError
-from permeation.meaning.activations import Activations, graded_words
+from permeation.meaning.activations import Activations, direction_pairs, graded_words
 from permeation.meaning.laws import power_exponent
 from permeation.meaning.sigma import check_contrast, order_parameter, unit
 from permeation.meaning.words import SENSES, select
 
 FIELDS = ("final", "rank")
+FOLDS = 5  # into which the sentences of a table are cut
 
 
 def context_field(
@@ -92,6 +93,18 @@ class WordResiduals:
         """σ of the measured prompts along each direction; by default along ê."""
         return order_parameter(self.measured, self.directions(self.weights) if directions is None else directions)
 
+    def crossed(
+        self, weights: Float[np.ndarray, "*draws direction_prompts"]
+    ) -> Float[np.ndarray, "*draws prompts layers"]:
+        """σ along the direction that these weights of the direction prompts make."""
+        return self.sigma(self.directions(weights))
+
+    def exchanged(
+        self, orders: Int[np.ndarray, "draws direction_prompts"]
+    ) -> Float[np.ndarray, "draws prompts layers"]:
+        """σ with the senses of the direction prompts exchanged."""
+        return self.crossed(self.weights[orders])
+
     def split(self, sigma: Float[np.ndarray, "*draws prompts layers"]) -> list[Float[np.ndarray, "*draws _ layers"]]:
         """σ of the gradient prompts, of strong_A and of strong_B."""
         a, b, strong_a, _ = self.counts
@@ -111,13 +124,59 @@ class WordResiduals:
         )
 
 
-def word_residuals(activations: Activations, layer: int, before: bool = False) -> dict[str, WordResiduals]:
-    """Every graded word's part of the activations, ê from `layer`; with `before`, all at the token before the word.
+@dataclass(frozen=True)
+class Sentences(WordResiduals):
+    """A word's labelled sentences, as many of A as of B: they make ê, and are measured along an ê from other sentences.
+
+    The sentences at places i, i + 5, i + 10, … of the two lists are a fold, measured along the direction of the others.
+    """
+
+    def sigma(
+        self, directions: Float[np.ndarray, "*draws d_model"] | None = None
+    ) -> Float[np.ndarray, "*draws prompts layers"]:
+        """σ of the sentences along each direction; by default each along that of the other folds."""
+        return self.crossed(self.weights) if directions is None else super().sigma(directions)
+
+    def crossed(
+        self, weights: Float[np.ndarray, "*draws direction_prompts"]
+    ) -> Float[np.ndarray, "*draws prompts layers"]:
+        """σ of each fold along the contrast of the other folds' means; the sign of a weight is the sense."""
+        fold = np.tile(np.arange(len(self.sense_a)) % FOLDS, 2)
+        found = np.empty((*weights.shape[:-1], *self.measured.shape[:2]))
+        for each in range(min(FOLDS, len(self.sense_a))):
+            kept = weights * (fold != each)
+            a, b = (np.maximum(sign * kept, 0) for sign in (1, -1))
+            a, b = (side / np.maximum(side.sum(axis=-1, keepdims=True), 1e-12) for side in (a, b))
+            held = fold == each
+            found[..., held, :] = order_parameter(self.measured[held], self.directions(a - b))
+        return found
+
+    def exchanged(
+        self, orders: Int[np.ndarray, "draws direction_prompts"]
+    ) -> Float[np.ndarray, "draws prompts layers"]:
+        """σ with the labels exchanged, in the direction and in h: the sentences in the order of their new labels."""
+        return np.take_along_axis(super().exchanged(orders), orders[..., None], axis=-2)
+
+    def split(self, sigma: Float[np.ndarray, "*draws prompts layers"]) -> list[Float[np.ndarray, "*draws _ layers"]]:
+        """σ of all sentences, of those of A, and of those of B."""
+        return [sigma, *np.split(sigma, 2, axis=-2)]
+
+
+def _sentences(residuals: Any, pairs: Sequence[tuple[int, int]], layer: int) -> Sentences:
+    a, b = (residuals[[pair[sense] for pair in pairs]] for sense in range(2))
+    n = len(pairs)
+    return Sentences(a[:, layer], b[:, layer], np.concatenate([a, b]), (n, n, 0, 0), np.repeat([1.0, -1.0], n))
+
+
+def word_residuals(activations: Activations, layer: int, place: str = "at_word") -> dict[str, WordResiduals]:
+    """Every graded word's part of the activations at one of PLACES, ê from `layer`; of a table, every word's.
 
     Raises PermeationError where no word has a gradient, or one has no contrast.
     """
-    residuals = activations.before if before else activations.at_word
+    residuals = activations.at(place)
     prompts, found = activations.prompts, {}
+    if activations.labelled:
+        return {word: _sentences(residuals, pairs, layer) for word, pairs in direction_pairs(prompts).items()}
     for word in graded_words(prompts):
         measured = [
             *(select(prompts, word, "gradient", sense) for sense in SENSES),

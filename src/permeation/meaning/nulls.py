@@ -29,7 +29,7 @@ def senses_shuffled(words: Sequence[WordResiduals], draws: int, rng: np.random.G
     """
     sizes = [(len(word.sense_a), len(word.sense_b)) for word in words]
     orders = [exchanges(a, b, draws, rng) for a, b in sizes]
-    return [word.sigma(word.directions(word.weights[order])) for word, order in zip(words, orders, strict=True)]
+    return [word.exchanged(order) for word, order in zip(words, orders, strict=True)]
 
 
 def within_senses(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
@@ -44,7 +44,7 @@ def within_senses(words: Sequence[WordResiduals], draws: int, rng: np.random.Gen
             places = rng.permuted(np.tile(np.arange(count), (draws, 1)), axis=1)
             half = count // 2
             halves.append(np.where(places < half, 0.5 / half, -0.5 / (count - half)))
-        sigmas.append(word.sigma(word.directions(np.concatenate(halves, axis=1))))
+        sigmas.append(word.crossed(np.concatenate(halves, axis=1)))
     return sigmas
 
 

@@ -5,6 +5,7 @@ The final norm is not applied. Where a model's norms subtract the mean over d_mo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -100,7 +101,8 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: boo
                 f"{prompt.word}: the prompt {f'{prompt.text[:60]} …'!r} ({prompt.role} {prompt.label}) has {len(ids)} "
                 f"tokens; this model accepts at most {n_ctx}"
             )
-    for word in dict.fromkeys(prompt.word for prompt in prompts):
+    ends = [prompt for prompt in prompts if prompt.start is None]  # in a table the word may stand anywhere
+    for word in dict.fromkeys(prompt.word for prompt in ends):
         tails = {i: _tail(tokenizer, sequences[i], word) for i, prompt in enumerate(prompts) if prompt.word == word}
         usual = Counter(tails.values()).most_common(1)[0][0]
         for i, tail in tails.items():
@@ -142,3 +144,33 @@ def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[S
         if positions[-1] < 0:
             raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
     return positions
+
+
+def sentence_places(
+    tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]
+) -> list[tuple[int, int, int, int]]:
+    """PLACES of a table's sentences: the word's last token, the one before the word, two tokens later, the last.
+
+    The word ends where its letters do, so an inflected word is read whole. Where the sentence ends sooner than two
+    tokens later, its last token stands for that one.
+    """
+    offsets = tokenizer([p.text for p in prompts], add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    found = []
+    for prompt, spans, ids in zip(prompts, offsets, sequences, strict=True):
+        start, front = prompt.start or 0, len(ids) - len(spans)
+        end = start + len(re.match(r"\w*", prompt.text[start:])[0])  # type: ignore[index]  # an empty match is one
+        first = next(i for i, (_, to) in enumerate(spans) if to > start)
+        last = max(i for i, (of, to) in enumerate(spans) if of < end and to > start)
+        at, final = front + last, len(ids) - 1
+        found.append((at, front + first - 1, min(at + 2, final), final))
+    return found
+
+
+@torch.no_grad()
+def mean_embedding(
+    model: Any, sequences: Sequence[Sequence[int]], ends: Sequence[int]
+) -> Float[np.ndarray, "prompts 1 d_model"]:
+    """The mean embedding of each sequence's tokens up to and with the one at its end."""
+    table = model.get_input_embeddings()
+    rows = (torch.tensor(list(ids[: end + 1]), device=model.device) for ids, end in zip(sequences, ends, strict=True))
+    return np.stack([table(row).float().mean(dim=0, keepdim=True).cpu().numpy() for row in rows])

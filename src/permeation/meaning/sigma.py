@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,13 +76,13 @@ def check_contrast(
 
 @dataclass(frozen=True)
 class Fan:
-    """σ of one word's five conditions, strong_A to strong_B, mean over the prompts of each."""
+    """σ of one word's five conditions, strong_A to strong_B, or of its two senses, mean over the prompts of each."""
 
     sigma: Float[np.ndarray, "conditions layers"]
 
     @property
     def separation(self) -> float:
-        """σ(L) of strong_A − σ(L) of strong_B."""
+        """σ(L) of the first − σ(L) of the last."""
         return float(self.sigma[0, -1] - self.sigma[-1, -1])
 
     @property
@@ -130,11 +130,11 @@ def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
     return fans
 
 
-def fan_rows(fans: Mapping[str, Fan]) -> list[dict[str, Any]]:
+def fan_rows(fans: Mapping[str, Fan], conditions: Sequence[str] = CONDITIONS) -> list[dict[str, Any]]:
     """A row per word, condition and layer, for plots/sigma.json."""
     return [
         row
         for word, fan in fans.items()
-        for condition, sigma in zip(CONDITIONS, fan.sigma, strict=True)
+        for condition, sigma in zip(conditions, fan.sigma, strict=True)
         for row in by_layer({"word": word, "condition": condition}, sigma=sigma)
     ]

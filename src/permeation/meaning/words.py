@@ -28,7 +28,7 @@ PARTS: tuple[tuple[str, tuple[str, ...], Role, int], ...] = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A sentence that ends with the word it is about.
+    """A sentence that ends with the word it is about, or, in a table of sentences, has it anywhere.
 
     Attributes:
         word: the ambiguous word.
@@ -36,6 +36,8 @@ class Prompt:
         role: `direction` (makes ê), `condition` or `gradient` (are measured along it).
         label: the sense, A or B; for a condition its name, strong_A … strong_B.
         rank: position in its list, from 0; in a gradient from weak to strong.
+        start: of a table's sentence, the character at which the word starts. same_pos: whether the word's two senses
+            are of one part of speech, where the table says so.
     """
 
     word: str
@@ -43,6 +45,8 @@ class Prompt:
     role: Role
     label: str
     rank: int
+    start: int | None = None
+    same_pos: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,13 @@ class Word:
     prompts: tuple[Prompt, ...]
 
 
-def read_words(path: Path) -> tuple[Word, ...]:
+def read_words(path: Path | str) -> tuple[Word, ...]:
     """Read a words file, in Unicode's composed form (NFC).
 
     Raises PermeationError that names everything that is wrong with it, word by word and prompt by prompt.
     """
     faults: list[str] = []
-    words = tuple(_word(word, entry, faults) for word, entry in read_yaml(path).items())
+    words = tuple(_word(word, entry, faults) for word, entry in read_yaml(Path(path)).items())
     names = [entry.word for entry in words]
     faults += [f"the word {name!r} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     if faults:

@@ -1,0 +1,135 @@
+"""Where a table's sentences give their sense away: by place and depth, beside baselines, and along which components.
+
+Directions always come from other sentences than those that are tested (docs/meaning.md, Tables of sentences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from permeation.frame import progress
+from permeation.frame.seeds import named_generator
+from permeation.meaning.activations import PLACES, Activations, direction_pairs
+from permeation.meaning.bootstrap import interval, resample_words
+from permeation.meaning.decode import DecodedWords, decode_words, first_depth
+from permeation.meaning.factors import factorise_words, word_residuals
+from permeation.meaning.sigma import Fan
+
+HEAD = 0.9  # share of the residual variance beyond which components are the tail
+DRAWS = 1000  # of the null model of the tail
+
+
+def baseline(activations: Activations, resamples: int, seed: int) -> dict[str, float]:
+    """The AUC of the context as a bag of embeddings, with the middle 95 % over words and prompts."""
+    found = decode_words(activations, 0, "direction", "own", 1, resamples, seed, "context")
+    low, high = interval(found.mean_resampled[:, 0])
+    return {"auc": float(found.mean[0]), "auc_low": float(low), "auc_high": float(high)}
+
+
+def sense_fans(activations: Activations, layer: int) -> dict[str, Fan]:
+    """σ of each word's two senses, every sentence along the direction of others."""
+    words = word_residuals(activations, layer)
+    return {
+        word: Fan(np.stack([sense.mean(axis=0) for sense in each.split(each.sigma())[1:]]))
+        for word, each in words.items()
+    }
+
+
+def read_outs(
+    activations: Activations, layer: int, at_word: DecodedWords, decoded_at: float, resamples: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, DecodedWords]]:
+    """The keys `sentences` of metrics/decode.json and metrics/g.json, and what each place decodes to.
+
+    at_word: what the word itself decodes to. decoded_at: the AUC from which on a sense counts as decoded.
+    """
+    others = progress.each(PLACES[1:], "read-outs", len(PLACES) - 1)
+    places = {"at_word": at_word} | {
+        place: decode_words(activations, layer, "direction", "own", 1, resamples, seed, place) for place in others
+    }
+    lengths = np.array([len(prompt.text) for prompt in activations.prompts], np.float64)
+    by_length = np.stack([lengths, np.full_like(lengths, lengths.mean())], axis=-1)[:, None]  # its angle rises with it
+    g = {}
+    for place in PLACES:
+        figures = factorise_words(word_residuals(activations, layer, place), "rank").statistics(0)
+        names = ("word_correlation_mean", "increment_correlation_mean")
+        g[place] = {name: float(figures[name]) for name in names if name in figures}
+    decode = {
+        "places": {place: each.summary(decoded_at) for place, each in places.items()},
+        "baselines": {
+            "before": float(places["before"].mean[0]),
+            "context": baseline(activations, resamples, seed),
+            "length": baseline(replace(activations, context=by_length), resamples, seed),
+        },
+        "same_pos": by_part_of_speech(activations, places, decoded_at),
+        "best_depth": best_depth(at_word, resamples, seed),
+        "tail": {str(each): tail(activations, each, seed) for each in (layer // 2, layer)},
+    }
+    return decode, g, places
+
+
+def by_part_of_speech(
+    activations: Activations, places: Mapping[str, DecodedWords], decoded_at: float
+) -> dict[str, dict[str, Any]]:
+    """AUC, and depth where it is decoded, by place: of words whose senses are of one part of speech, and of two."""
+    same = {prompt.word: prompt.same_pos for prompt in activations.prompts}
+    found: dict[str, dict[str, Any]] = {}
+    for name, flag in (("one", True), ("two", False)):
+        words = [word for word in places["at_word"].words if same[word] is flag]
+        if words:
+            means = {place: np.mean([each.words[word].auc for word in words], axis=0) for place, each in places.items()}
+            found[name] = {"words": len(words)} | {
+                place: {"auc": float(auc[1:].mean()), "decoded_depth": first_depth(auc, decoded_at)}
+                for place, auc in means.items()
+            }
+    return found
+
+
+def best_depth(decoded: DecodedWords, resamples: int, seed: int) -> dict[str, Any]:
+    """The first depth of each word's largest AUC: quartiles over words, and the median's middle 95 %.
+
+    last: the share of words that are best at the last layer. within, between: how far the best depths of two resamples
+    of the sentences are apart, of one word and of two. One best depth for all words: within = between.
+    """
+    curves = np.stack([each.auc for each in decoded.words.values()])
+    layers = curves.shape[1] - 1
+    depth = curves.argmax(axis=1) / layers
+    weights = resample_words(len(depth), resamples, named_generator(seed, "best depth"))
+    low, high = interval(np.array([np.median(np.repeat(depth, row)) for row in weights]))
+    drawn = np.stack([each.argmax(axis=1) for each in decoded.resampled.values()]) / layers
+    pairs = drawn[:, : resamples // 2, None], np.roll(drawn, -(resamples // 2), axis=1)[:, : resamples // 2, None]
+    apart = np.abs(pairs[0].transpose(1, 0, 2) - pairs[1].transpose(1, 2, 0)).mean(axis=0)
+    others = apart[~np.eye(len(depth), dtype=bool)]
+    return {
+        "quartiles": np.quantile(depth, (0.25, 0.5, 0.75)).tolist(),
+        "median_low": float(low),
+        "median_high": float(high),
+        "last": float((curves[:, -1] > curves[:, :-1].max(axis=1)).mean()),
+        "within": float(apart.diagonal().mean()),
+        "between": float(others.mean()) if len(others) else None,
+    }
+
+
+def tail(activations: Activations, layer: int, seed: int) -> dict[str, float]:
+    """How much of the words' contrasts lies on the components behind those with 90 % of the residual variance.
+
+    The residual variance is that about each word's and sense's mean. null: the mean share of random contrasts with that
+    covariance. p: how often such contrasts, as many as there are words, reach the words' mean share.
+    """
+    residuals, contrasts = [], []
+    for pairs in direction_pairs(activations.prompts).values():
+        senses = [activations.at_word[[pair[sense] for pair in pairs], layer].astype(np.float64) for sense in range(2)]
+        residuals += [each - each.mean(axis=0) for each in senses]
+        contrasts.append(senses[0].mean(axis=0) - senses[1].mean(axis=0))
+    _, sizes, components = np.linalg.svd(np.concatenate(residuals), full_matrices=False)
+    head = np.searchsorted(np.cumsum(sizes**2), HEAD * np.sum(sizes**2)) + 1
+    delta: Float[np.ndarray, "words d_model"] = np.stack(contrasts)
+    share = 1 - np.square(delta @ components[:head].T).sum(axis=1) / np.square(delta).sum(axis=1)
+    energy = np.square(named_generator(seed, f"tail {layer}").standard_normal((DRAWS, len(delta), len(sizes))) * sizes)
+    null = (energy[..., head:].sum(axis=-1) / energy.sum(axis=-1)).mean(axis=1)
+    p = (1 + np.sum(null >= share.mean())) / (1 + DRAWS)
+    return {"share": float(share.mean()), "null": float(null.mean()), "p": float(p)}

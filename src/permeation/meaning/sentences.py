@@ -1,0 +1,127 @@
+"""Sentences that others labelled: a table with the columns word, sense, sentence, read into the prompts of two senses.
+
+A word needs six sentences of each of two senses, and a sentence four words in front of its word (docs/meaning.md,
+Tables of sentences). What does not serve is left out and counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from permeation.frame.errors import PermeationError
+from permeation.meaning.words import SENSES, Prompt, Sense, Word, read_words
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+LINES = (".jsonl", ".json")
+COLUMNS = ("word", "sense", "sentence")  # may be there, too: start, the character at which the word starts; same_pos
+IN_FRONT, LEAST = 4, 6  # words in front of the word; sentences of each sense
+LEFT_OUT = ("broken", "without_word", "few_words_in_front", "repeated", "other_senses", "rare_word")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One labelled sentence; `start` is the character at which the word starts."""
+
+    word: str
+    sense: str
+    text: str
+    start: int
+    same_pos: bool | None
+
+
+def read_prompts(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
+    """The words of a words file, or those of a table of sentences, and for a table what was left out, by reason."""
+    is_table = path.suffix.lower() in (*DELIMITERS, *LINES)
+    return read_sentences(path) if is_table else (read_words(path), {})
+
+
+def read_sentences(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
+    """The words of a table with their two most frequent senses, and how many sentences were left out, by reason.
+
+    Raises PermeationError where the table cannot be read, lacks a column, or has no word with two senses.
+    """
+    left_out, by_word, seen = Counter(dict.fromkeys(LEFT_OUT, 0)), dict[str, list[Sentence]](), set[str]()
+    for row in _rows(path):
+        found = _sentence(row)
+        if isinstance(found, Sentence) and found.text in seen:
+            found = "repeated"
+        if isinstance(found, str):
+            left_out[found] += 1
+            continue
+        seen.add(found.text)
+        by_word.setdefault(found.word, []).append(found)
+    words = []
+    for word, sentences in by_word.items():
+        usual = sorted(name for name, _ in Counter(each.sense for each in sentences).most_common(2))
+        lists = [[each for each in sentences if each.sense == sense] for sense in usual]
+        left_out["other_senses"] += len(sentences) - sum(map(len, lists))
+        if len(lists) < 2 or min(map(len, lists)) < LEAST:
+            left_out["rare_word"] += sum(map(len, lists))
+            continue
+        prompts = [
+            Prompt(word, each.text, "direction", sense, rank, each.start, each.same_pos)
+            for sense, own in zip(SENSES, lists, strict=True)
+            for rank, each in enumerate(own)
+        ]
+        names: dict[Sense, str] = dict(zip(SENSES, usual, strict=True))
+        words.append(Word(word, names, tuple(prompts)))
+    if not words:
+        said = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise PermeationError(
+            f"{path}: no word has {LEAST} sentences of each of two senses; left out: {said or 'nothing'}"
+        )
+    return tuple(words), dict(left_out)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The table's rows; None for a line that is broken. A byte order mark is skipped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise PermeationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    lines = text.splitlines()
+    if path.suffix.lower() in LINES:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            row = row if isinstance(row, dict) else None
+            _check_columns(path, COLUMNS if row is None else row)
+            yield row
+        return
+    reader = csv.DictReader(lines, delimiter=DELIMITERS[path.suffix.lower()])
+    _check_columns(path, reader.fieldnames or ())
+    for row in reader:
+        yield None if None in row or None in row.values() else row
+
+
+def _check_columns(path: Path, found: Any) -> None:
+    if missing := [name for name in COLUMNS if name not in found]:
+        raise PermeationError(f"{path}: no column {', '.join(missing)}; found: {', '.join(map(str, found)) or 'none'}")
+
+
+def _sentence(row: dict[str, Any] | None) -> Sentence | str:
+    """The sentence of a row, or why it is left out."""
+    if row is None or not all(str(row[name]).strip() for name in COLUMNS):
+        return "broken"
+    word, sense, text = (unicodedata.normalize("NFC", str(row[name])).strip() for name in COLUMNS)
+    start = str(row.get("start") or "").strip()
+    if start and not (start.isdecimal() and text[int(start) :][:1].isalnum()):
+        return "broken"
+    place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+    at = int(start) if start else place.start() if place else None
+    if at is None:
+        return "without_word"
+    if len(text[:at].split()) < IN_FRONT:
+        return "few_words_in_front"
+    same = str(row.get("same_pos") or "").strip().lower()
+    return Sentence(word, sense, text, at, same in ("1", "true", "yes") if same else None)
