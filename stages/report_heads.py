@@ -1,17 +1,14 @@
-"""Gather what was found where both axes meet: metrics/, plots/heads/, report.html."""
+"""Report where both axes meet: metrics/, plots/heads/, report.html."""
 
 from permeation.report.axes import HEADS
-from permeation.report.gather import write_axis
-from permeation.report.page import write_page
-from permeation.report.results import Place, Results, plain
+from permeation.report.page import write_report
+from permeation.report.results import plain
 from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write the axis' metrics/*.json, plots/heads/ and the page under the output folder."""
-    parameters = plain(stage.config)
-    write_axis(HEADS, stage.root, stage.input, parameters, str(stage.device))
-    write_page(Results.read(Place("report", stage.root), parameters), stage.project)
+    write_report(HEADS, stage.root, stage.project, stage.input, plain(stage.config), str(stage.device))
 
 
 if __name__ == "__main__":

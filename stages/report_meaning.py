@@ -1,17 +1,14 @@
-"""Gather what the stages of the meaning axis found: metrics/, plots/meaning/, report.html."""
+"""Report the meaning axis: metrics/, plots/meaning/, report.html."""
 
 from permeation.report.axes import MEANING
-from permeation.report.gather import write_axis
-from permeation.report.page import write_page
-from permeation.report.results import Place, Results, plain
+from permeation.report.page import write_report
+from permeation.report.results import plain
 from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write the axis' metrics/*.json, plots/meaning/ and the page under the output folder."""
-    parameters = plain(stage.config)
-    write_axis(MEANING, stage.root, stage.input, parameters, str(stage.device))
-    write_page(Results.read(Place("report", stage.root), parameters), stage.project)
+    write_report(MEANING, stage.root, stage.project, stage.input, plain(stage.config), str(stage.device))
 
 
 if __name__ == "__main__":

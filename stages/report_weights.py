@@ -1,17 +1,14 @@
-"""Gather what the stages of the weight axis found: metrics/, plots/weights/, report.html."""
+"""Report the weight axis: metrics/, plots/weights/, report.html."""
 
 from permeation.report.axes import WEIGHTS
-from permeation.report.gather import write_axis
-from permeation.report.page import write_page
-from permeation.report.results import Place, Results, plain
+from permeation.report.page import write_report
+from permeation.report.results import plain
 from permeation.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Write the axis' metrics/*.json, plots/weights/ and the page under the output folder."""
-    parameters = plain(stage.config)
-    write_axis(WEIGHTS, stage.root, stage.input, parameters, str(stage.device))
-    write_page(Results.read(Place("report", stage.root), parameters), stage.project)
+    write_report(WEIGHTS, stage.root, stage.project, stage.input, plain(stage.config), str(stage.device))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `permeation`: what a run found, its page, experiments in a table, revisions compared."""
+"""The command `permeation`: what a run found, its page, revisions compared."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import permeation
-from permeation import settings
 from permeation.frame.errors import PermeationError
-from permeation.frame.tables import parse_yaml, write_json
-from permeation.report.results import Place, Results, plain
+from permeation.report.results import Place, Results
 
 PROJECT = Path()
 REVISION = "git commit, branch or tag, DVC experiment, folder with results, or workspace"
@@ -28,38 +24,26 @@ def main() -> None:
     one.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=REVISION)
     one.add_argument("--markdown", action="store_true", help="as Markdown")
     commands.add_parser("page", help="write report.html, the page of the last run in this folder")
-    commands.add_parser("experiments", help="what each experiment varied, beside its headline figures")
-    many = commands.add_parser("compare", help="headline figures of revisions side by side, and how alike their g is")
+    many = commands.add_parser("compare", help="headline figures of revisions, and their curves in compare.png")
     many.add_argument("revisions", metavar="REV", nargs="+", help=REVISION)
     many.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    many.add_argument("--output", metavar="DIR", type=Path, help="also write compare.json and compare.png here")
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # pragma: no branch (tests catch what is printed)
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
     here, used = Path("src/permeation"), Path(permeation.__file__).parent
     if here.is_dir() and not here.samefile(used):  # an environment that was copied with its folder
         sys.exit(f"permeation: this environment runs the code in {used}, not the one here; make setup mends that")
-    run = {"summary": _summary, "page": _page, "experiments": _experiments, "compare": _compare}
+    run = {"summary": _summary, "page": _page, "compare": _compare}
     try:
         sys.stdout.write(run[arguments.command](arguments))
     except PermeationError as error:
         sys.exit(f"permeation: {error}")
 
 
-def parameters_at(place: Place) -> Mapping[str, Any] | None:
-    """The checked params.yaml at a place; None where there is none."""
-    if (content := place.read("params.yaml")) is None:
-        return None
-    try:
-        return plain(settings.checked(parse_yaml(content, "params.yaml")))
-    except PermeationError as error:
-        raise PermeationError(f"{place.name}: {error}") from error
-
-
 def results_of(name: str) -> Results:
     """What can be shown at the place of that name."""
     place = Place.find(PROJECT, name)
-    return Results.read(place, parameters_at(place))
+    return Results.read(place, place.parameters())
 
 
 def _summary(arguments: argparse.Namespace) -> str:
@@ -74,21 +58,14 @@ def _page(_: argparse.Namespace) -> str:
     return f"{write_page(results_of('workspace'), PROJECT).resolve().as_uri()}\n"
 
 
-def _experiments(_: argparse.Namespace) -> str:
-    from permeation.report.experiments import table
-
-    return table(PROJECT, parameters_at)
-
-
 def _compare(arguments: argparse.Namespace) -> str:
     from permeation.report import draw, figures, revisions
 
     found = [results_of(name) for name in arguments.revisions]
-    alike = revisions.compare_g(found, seed=0)
-    records = {"headlines": {each.place.name: revisions.headlines_of(each) for each in found}, "g": alike}
-    if (folder := arguments.output) is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "compare.json", records)
-        if figure := figures.draw("compare", revisions.curve_rows(found), {}):
-            draw.save(figure, folder / "compare.png")
-    return json.dumps(records, indent=2) + "\n" if arguments.json else revisions.table(found, alike)
+    alike = revisions.compare_all(found, seed=0)
+    said = ""
+    if figure := figures.draw("compare", revisions.curve_rows(found, alike), {}):
+        draw.save(figure, target := PROJECT / "compare.png")
+        said = f"\nCurves: {target.resolve().as_uri()}\n"
+    records = {"headlines": {each.place.name: revisions.headlines_of(each) for each in found}, "curves": alike}
+    return json.dumps(records, indent=2) + "\n" if arguments.json else revisions.table(found, alike) + said

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib import pyplot as plt
 
-from permeation.report.claims import check, forest_rows, read_claims, sections
+from permeation.report.claims import check, read_claims, sections
+from permeation.report.figures import draw_claims
 from tests.support.project import PROJECT
 
 SHIPPED: dict[str, Any] = yaml.safe_load((PROJECT / "data" / "published.yaml").read_text())
@@ -71,7 +73,7 @@ def test_values_are_apart_where_their_intervals_are() -> None:
     wide = EACH | {"high": "g.each_low", "low": "g.each_low", "metric": "g.each_low"}
     assert record(**wide, accepts={"apart": True})["verdict"] == "holds"
     assert record(**(EACH | {"low": "g.low_of_none"}), accepts={"apart": True})["found"] == [1, 4]
-    assert record(metric="g.figure", accepts={"apart": True})["verdict"] == "not_measurable"
+    assert record(metric="g.figure", accepts={"apart": True})["verdict"] == "not_measured"
 
 
 def test_of_a_mapping_the_smallest_and_the_largest_count() -> None:
@@ -91,7 +93,7 @@ def test_counts_are_shares_of_a_models_size() -> None:
 )
 def test_what_was_not_measured_has_no_verdict(claim: dict[str, Any]) -> None:
     found = record(**claim, accepts={"at_least": 0})
-    assert (found["found"], found["verdict"]) == (None, "not_measurable")
+    assert (found["found"], found["verdict"]) == (None, "not_measured")
 
 
 def test_a_figure_of_other_models_is_not_judged() -> None:
@@ -102,12 +104,12 @@ def test_a_figure_of_other_models_is_not_judged() -> None:
 def test_the_shipped_claims_are_in_two_groups() -> None:
     metrics = {"g": {"reliability": {"p": 0.0005}, "alpha": 0.9}, "sigma": {"collapse_variance": 1.2}}
     general, special = sections(read_claims(PROJECT, metrics, "small").values())
-    assert general.findings[0].startswith(
-        "No: of 10 claims that are meant for all models 1 fail, 1 hold, 8 not measured."
-    )
+    said = "No: of 10 claims that are meant for all models: fails 1, holds 1, not measured 8."
+    assert general.findings[0].startswith(said)
     assert [row[-1] for row in general.rows][:3] == ["fails", "holds", "not measured"]
     assert special.findings[0].startswith("Open: ")
-    assert special.header == ("figure", "GPT-2", "found", "null")
+    assert special.header == ("figure", "GPT-2", "found", "null", "verdict")
+    assert {row[-1] for row in special.rows} == {"–"}
     (_, gpt2) = sections(read_claims(PROJECT, metrics, "openai-community/gpt2").values())
     alpha = next(row for row in gpt2.rows if "α" in row[0])
     assert alpha[1:] == ("0.9", "0.9", "–", "holds")
@@ -122,7 +124,7 @@ def test_every_shipped_claim_is_of_the_documented_form() -> None:
 
 
 def test_the_figure_has_what_was_measured() -> None:
-    claims = read_claims(PROJECT, {"g": {"alpha": 0.9}}, "small")
-    (row,) = forest_rows(claims.values())
-    assert row["found"] == [(0.9, 0.9, 0.9)]
-    assert row["accepted"] == pytest.approx((0.81, 0.99))
+    figure = draw_claims(read_claims(PROJECT, {"g": {"alpha": 0.9}}, "small").values())
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["exponent α of g as a power of depth"]
+    plt.close(figure)

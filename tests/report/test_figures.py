@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
+from permeation.frame.tables import read_json, write_json
 from permeation.report.draw import _scale
 from permeation.report.figures import FIGURES, FLOOR, draw
 from permeation.report.page import write_page
@@ -39,8 +40,8 @@ def test_no_rows_and_unknown_tables_make_no_figure() -> None:
     assert draw("unknown", TABLES["g"], {}) is None
 
 
-def test_the_senses_are_named_in_the_panels_of_sigma() -> None:
-    figure = draw("sigma", TABLES["sigma"], {"bank": {"A": "finance", "B": "river"}})
+def test_titles_replace_the_names_of_panels() -> None:
+    figure = draw("sigma", TABLES["sigma"], {"bank": "bank (A = finance)"})
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == ["zinc", "bank (A = finance)", "alto"]
     plt.close(figure)
@@ -102,8 +103,16 @@ def test_the_page_is_whole_and_asks_no_network(run: Path) -> None:
     assert all(address.startswith(("data:", "#")) for address in tags.addresses)
     assert "<script" not in content
     assert content.count("data:image/png") == len(TABLES) + 1  # and the claims
-    assert re.search(r"Computed on cpu; page written \d{4}-\d\d-\d\d, commit [0-9a-f]+", content)
-    assert "perplexity.context" in content
+    assert re.search(r"device</th><td>cpu.*\n.*\d{4}-\d\d-\d\d \d\d:\d\d UTC.*\n.*commit [0-9a-f]+", content)
+    assert "The parameters are those of the committed" in content
+
+
+def test_the_page_says_of_which_run_it_is(run: Path) -> None:
+    path = run / "metrics" / "meaning_run.json"
+    recorded = read_json(path)
+    write_json(path, recorded | {"parameters": recorded["parameters"] | {"response": {"field": "rank"}}})
+    content = write_page(Results.read(Place("run", run), None), PROJECT).read_text()
+    assert "Unlike the committed <code>params.yaml</code>: <code>response.field: rank</code>." in content
 
 
 def test_the_page_shows_the_axes_that_match(run: Path) -> None:

@@ -75,14 +75,36 @@ def test_whether_words_share_a_curve_hangs_on_the_test(metrics: Metrics, p: floa
     halves = metrics("g")["g"]["reliability"] | {"p": p}
     said = first(ask("same for all words", metrics("g", reliability=halves)))
     assert said.startswith(answer)
-    assert f"(p = {number(p)}); a half finds its own word among 3 in 75 %" in said
+    assert f"(h = rank, p = {number(p)}); a half finds its own word among 3 in 75 %" in said
+
+
+def test_figures_stand_beside_the_null_model_of_their_h(metrics: Metrics) -> None:
+    """Whatever response.field is, no figure of one h is compared with the null model or the p of another."""
+    g = metrics("g")["g"]
+    ranked = metrics("g", word_correlation_mean=0.111, rank=g["rank"] | {"word_correlation_mean": 0.345})
+    said = " ".join(ask("same for all words", ranked).findings)
+    assert "With h = rank the words' g correlate by 0.345, with shuffled senses by 0.2 (p = 0.002)." in said
+    assert "With h = final they correlate by 0.8," in said
+    assert "0.111" not in said
+
+
+def test_a_share_below_0_is_said_in_words(metrics: Metrics) -> None:
+    poor = metrics("g", final=metrics("g")["g"]["final"] | {"decomposition_r2": -0.17})
+    said = " ".join(ask("same for all words", poor).findings)
+    assert "(R² = -0.17): it explains nothing" in said
+    assert "explains -17" not in said
+
+
+def test_a_high_auc_with_a_large_p_is_open_and_explained(metrics: Metrics) -> None:
+    found = ask("pull a word", metrics("g", p={"auc.gradient_own": 0.21}))
+    assert first(found).startswith("Open: ")
+    assert "p = 0.21 needs more prompts or words" in found.findings[1]
+    assert not any("needs more prompts" in said for said in ask("pull a word", metrics("g")).findings)
 
 
 def test_a_run_of_one_word_says_so(metrics: Metrics) -> None:
     alone = metrics("g", reliability=None, predicted=None, word_correlation_mean=None)
-    for part in ("same for all words", "predict g"):
-        assert first(ask(part, alone)) == "Open: a word needs another one to be compared with."
-    assert not any("shuffled senses by" in said for said in ask("same for all words", alone).findings)
+    assert first(ask("same for all words", alone)) == "Open: a word needs another one to be compared with."
 
 
 def test_without_an_onset_the_model_does_not_use_the_sense(metrics: Metrics) -> None:
@@ -135,6 +157,7 @@ def test_a_template_is_filled_or_left_out() -> None:
 
 def test_numbers_have_three_digits() -> None:
     assert [number(x) for x in (0.12345, 12.345, 12345.6, -0.0, None)] == ["0.123", "12.3", "12,346", "0", "–"]
+    assert [number(x) for x in (1.0036, 0.99876, 1.05, 1.2345)] == ["1.004", "0.999", "1.05", "1.23"]
     assert interval(1.2345, 1.0, 2.0) == "1.23 [1, 2]"
     assert interval(1.2345, None, None) == "1.23"
 
@@ -144,12 +167,6 @@ def test_a_long_name_is_wrapped_in_its_column() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) == 4
     assert lines[1].endswith("1.00")
-
-
-def test_a_folder_that_cannot_be_read_is_named(run: Path) -> None:
-    (run / "metrics" / "g.json").write_text("{")
-    with pytest.raises(Exception, match=r"metrics/g\.json: cannot be read as JSON"):
-        Results.read(Place("run", run), PARAMETERS)
 
 
 def test_old_results_of_the_heads_are_said_to_be_old(run: Path) -> None:

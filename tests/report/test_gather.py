@@ -65,13 +65,20 @@ def test_headlines_fit_a_screen_and_are_the_promised_figures(reported: Path) -> 
     found: dict[str, Any] = {}
     for axis in (MEANING, WEIGHTS):
         found |= flat(read_json(reported / "metrics" / f"{axis.name}.json"))
-    assert len(found) <= 58
-    assert {"g.reliability.p", "perplexity.ratio.8", "rivals.bits_at_1_05.int", "intervene.onset.value"} <= set(found)
+    assert len(found) <= 30
+    assert {"g.reliability.p", "perplexity.ratio.all", "rivals.bits_at_1_05.int", "intervene.onset.value"} <= set(found)
 
 
 def test_of_a_long_list_a_few_are_headlines() -> None:
     found = headlines(WEIGHTS, {"perplexity": {"ratio": {str(k): k for k in range(100)}}})
-    assert found == {"perplexity": {"ratio": {"0": 0, "25": 25, "50": 50, "74": 74, "99": 99}}}
+    assert found == {"perplexity.ratio.0": 0, "perplexity.ratio.50": 50, "perplexity.ratio.99": 99}
+
+
+def test_what_was_reported_of_other_words_goes(run: Path) -> None:
+    write_axis(MEANING, run, lambda stage: run / "data" / stage, PARAMETERS | {"words": "mine.yaml"}, "cpu")
+    assert sorted(path.name for path in (run / "plots").iterdir()) == ["meaning", "models", "weights"]
+    assert not list((run / "metrics").glob("head*"))
+    assert (run / "metrics" / "weights_run.json").is_file()
 
 
 @pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)

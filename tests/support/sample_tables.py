@@ -23,7 +23,6 @@ def write_stages(root: Path, seed: int = 0) -> Path:
     """Write root/data/<stage>/summary.json and plots/ of every stage; another seed gives other curves. Gives root."""
     tables, metrics = sample_tables(1.0 + 0.5 * seed), sample_metrics()
     written = {
-        "extract_activations": ((), ()),
         "compute_sigma": (("sigma",), ("sigma",)),
         "fit_g": ((), ("g", "response", "fits")),
         "controls": (("g", "decode"), ("nulls", "controls", "decoding")),
@@ -42,6 +41,9 @@ def write_stages(root: Path, seed: int = 0) -> Path:
         write_json(folder / "summary.json", {name: metrics[name] for name in files})
         for name in plots:
             write_rows(folder / "plots" / f"{name}.json", tables[name])
+    (root / "data" / "extract_activations").mkdir()
+    senses = {"sigma": {"senses": {"bank": {"A": "finance", "B": "river"}}}}
+    write_json(root / "data" / "extract_activations" / "summary.json", senses)
     baseline = {"perplexity": 20.123456, "tokens": 4088, "windows": 8, "nats_per_byte": 0.7}
     write_json(root / "data" / "baseline" / "summary.json", {"perplexity": {"baseline": baseline}})
     write_json(root / "data" / "baseline" / "corpus.json", {"name": "text"})
@@ -162,19 +164,18 @@ def sample_metrics() -> dict[str, Any]:
     halves = {"within": 0.99, "between": 0.95, "corrected": 0.96, "identified": 0.75, "chance": 1 / 3, "p": 0.0005}
     group = {"components_for_variance": {"90": chance | {"low": 10, "high": 30}}, "null": {"rotated": 80.0}}
     group |= {f"ratio{end}": {"mean": {"0": 3.0}, "mean_and_K": {"16": 1.2}} for end in ("", "_low", "_high")}
-    loss = {"before": 7.7, "after": 5.2, "learned": 8}
-    p = ("rank.word_correlation_mean", "final.word_correlation_mean", "final.decomposition_r2_drift_out")
+    tested = {"null_correlation_mean": 0.2, "p_correlation_mean": 0.002, "decomposition_r2_drift_out": 0.8}
+    tested |= {"null_r2_drift_out": 0.5, "p_r2_drift_out": 0.01, "decomposition_r2": 0.7}
     return {
         "sigma": {"n_words": 3, "ordered_words": 2, "order_tau": 0.8, "collapse_variance": 1.2}
         | dict.fromkeys(("few_direction_prompts", "without_gradient", "repeated_prompts"), 0)
         | {"words": {word: {"separation": 0.1 * i} for i, word in enumerate(WORDS)}},
-        "g": {"word_correlation_mean": 0.8, "null_correlation_mean": 0.2, "null_r2_drift_out": 0.5}
-        | {"rank": {"word_correlation_mean": 0.75, "null_correlation_mean": 0.25}, "reliability": halves}
+        "g": {"word_correlation_mean": 0.8, "null_correlation_mean": 0.2, "reliability": halves}
+        | {"final": {"word_correlation_mean": 0.8} | tested, "rank": {"word_correlation_mean": 0.75} | tested}
         | {"predicted": {"own": 0.99, "others": 0.9, "identified": 1.0}, "before": {"rank_correlation_mean": 0.7}}
         | {"auc_at_word": {"1": 0.9, "3": 0.9}, "auc_before": {"1": 0.5, "3": 0.9}}
         | {"peak_depth": 0.9, "final_drop": 0.1, "alpha": 2.0, "alpha_low": 1.5, "alpha_high": 2.5}
-        | {"best_model": "power", "decomposition_r2": 0.7, "decomposition_r2_drift_out": 0.8}
-        | {"f_max": dict.fromkeys(WORDS, 0.3), "p": dict.fromkeys((*p, "auc.gradient_own"), 0.002)},
+        | {"best_model": "power", "f_max": dict.fromkeys(WORDS, 0.3), "p": {"auc.gradient_own": 0.002}},
         "decode": {"gradient_own": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95, "decoded_depth": 0.2}},
         "intervene": {"words": 2, "unmeasurable_words": ["alto"], "response": {"1": 0.1, "3": 1.0}}
         | {name: {"value": 0.5, "low": 0.3, "high": 0.6} for name in ("onset", "plateau", "second_rise")}
@@ -196,7 +197,7 @@ def sample_metrics() -> dict[str, Any]:
         | {"beside": {"exchange": {"low_variance_gram": beside, "attention_word": beside, "cluster": chance}}},
         "compressed": {"models": 4, "untouched": dict.fromkeys(MEASURES, 0.4)}
         | {name: {"least_within_5": kept, "most_beyond_25": None, "rank": -0.5} for name in MEASURES},
-        "universal": {"held_out": {"scratch": {"wiki": loss}}, "scratch": group, "adapters": group}
+        "universal": {"scratch": group, "adapters": group}
         | {f"components_90{end}": {"scratch": 20.0, "adapters": 24.0} for end in ("", "_low", "_high")},
     }
 

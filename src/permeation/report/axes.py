@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import filter as matching
 from typing import Any
 
 
@@ -16,7 +17,7 @@ class Axis:
         stages: the stages that it gathers, in order.
         files: the metrics files that their summaries make up.
         parameters: the top-level keys of params.yaml that they depend on.
-        headlines: <metrics file>.<key>; * stands for any key. `dvc metrics diff` prints these and no others.
+        headlines: <metrics file>.<key>, with wildcards. `dvc metrics diff` and `permeation compare` show these alone.
         on_demand: run by a pipeline of its own, <name>/dvc.yaml.
     """
 
@@ -37,6 +38,10 @@ class Axis:
         """The command that brings the axis up to date."""
         return f"dvc repro {self.name}/dvc.yaml" if self.on_demand else f"dvc repro report_{self.name}"
 
+    def differing(self, recorded: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+        """The parameters of the axis that are not as they were recorded."""
+        return [key for key in self.parameters if recorded.get(key) != parameters[key]]
+
 
 MEANING = Axis(
     "meaning",
@@ -47,11 +52,10 @@ MEANING = Axis(
         *("decode", "intervene"),
     ),
     headlines=(
-        *("sigma.n_words", "sigma.order_tau", "g.reliability.within", "g.reliability.between", "g.reliability.p"),
-        *("g.word_correlation_mean", "g.null_correlation_mean", "g.rank.word_correlation_mean"),
-        *("g.rank.null_correlation_mean", "g.decomposition_r2_drift_out", "g.alpha", "g.peak_depth", "g.final_drop"),
-        *("g.best_model", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth", "intervene.words"),
-        *("intervene.onset.value", "intervene.plateau.value", "intervene.control_max"),
+        *("sigma.n_words", "sigma.order_tau", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth"),
+        *("g.reliability.within", "g.reliability.between", "g.reliability.p", "g.peak_depth"),
+        *("g.rank.word_correlation_mean", "g.rank.null_correlation_mean", "g.rank.p_correlation_mean"),
+        *("intervene.onset.value", "intervene.control_max"),
     ),
 )
 WEIGHTS = Axis(
@@ -63,10 +67,9 @@ WEIGHTS = Axis(
         *("cluster", "rivals"),
     ),
     headlines=(
-        *("pca.components_for_variance.90", "pca.circuit.components_for_variance.90"),
-        *("pca.explained_variance_ratio.1", "perplexity.baseline.perplexity", "perplexity.ratio.*"),
-        *("perplexity.first_layer_kept.ratio.*", "clusters.ratio.*", "rivals.best"),
-        *("rivals.best_bits", "rivals.bits_at_1_05.*"),
+        *("pca.components_for_variance.90", "pca.null.gram.90", "perplexity.baseline.perplexity"),
+        *("perplexity.ratio.*", "perplexity.first_layer_kept.ratio.*", "clusters.ratio.*"),
+        *("rivals.best", "rivals.best_bits", "rivals.bits_at_1_05.*"),
     ),
 )
 # Both axes meet in the heads, which are run on demand (docs/heads.md).
@@ -79,10 +82,9 @@ HEADS = Axis(
         *("moments", "pca", "perplexity", "cluster", "rivals", "heads", "compressed"),
     ),
     headlines=(
-        *("head_roles.words", "head_roles.heads.exchange", "head_roles.heads.within_sense"),
-        *("head_roles.largest.share", "head_roles.top.share", "head_roles.half", "head_roles.agreement.value"),
-        *("head_roles.beside.exchange.low_variance_gram.value", "compressed.models"),
-        *("compressed.gap.least_within_5.kept", "compressed.gap.most_beyond_25.kept"),
+        *("head_roles.heads.exchange", "head_roles.heads.within_sense", "head_roles.largest.share"),
+        *("head_roles.agreement.value", "head_roles.beside.exchange.low_variance_gram.value"),
+        "compressed.gap.least_within_5.kept",
     ),
     on_demand=True,
 )
@@ -94,26 +96,23 @@ MODELS = Axis(
     parameters=("quick", "model", "corpus", "seed", "perplexity", "universal"),
     headlines=(
         *("universal.components_90.*", "universal.null_90.*", "universal.untrained_over_trained.*"),
-        *("universal.mean_over_mean_and_k.*", "universal.scratch.ratio.mean_and_K.*"),
-        *("universal.adapters.ratio.mean_and_K.*", "universal.models.ratio.mean_and_K.*"),
+        "universal.mean_over_mean_and_k.*",
     ),
     on_demand=True,
 )
 AXES = (MEANING, WEIGHTS, HEADS, MODELS)
 
-# Of a list (K, k, methods) so many entries are headlines, spread over it: `dvc metrics diff` has to fit a screen.
-SPREAD = 5
+SPREAD = 3  # headlines of a list (K, k, methods), spread over it
 
 
-def headlines(axis: Axis, files: Mapping[str, Any]) -> dict[str, Any]:
-    """The headline figures that were measured, nested as in their files."""
-    found: dict[str, Any] = {}
-    for line in axis.headlines:
-        for (*path, last), value in _values(files, line.split(".")):
-            group = found
-            for key in path:
-                group = group.setdefault(key, {})
-            group[last] = value
+def headlines(axis: Axis, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline figures that were measured, by dotted key; a few of them where a * stands for many."""
+    figures, found = flat(metrics), {}
+    for pattern in axis.headlines:
+        names = matching(figures, pattern)
+        if len(names) > SPREAD:
+            names = [names[round(i * (len(names) - 1) / (SPREAD - 1))] for i in range(SPREAD)]
+        found.update({name: figures[name] for name in names})
     return found
 
 
@@ -127,16 +126,6 @@ def flat(part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def look_up(part: Any, path: str | None) -> Any:
     """The value at a dotted path; None where there is none."""
-    return next((value for _, value in _values(part, path.split("."))), None) if path else None
-
-
-def _values(part: Any, keys: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The values that `keys` lead to, each with its own keys; a few of them where a * stands for many."""
-    if not keys:
-        yield (), part
-        return
-    names = [name for name in part if keys[0] in ("*", name)] if isinstance(part, Mapping) else []
-    if len(names) > SPREAD:
-        names = [names[round(i * (len(names) - 1) / (SPREAD - 1))] for i in range(SPREAD)]
-    for name in names:
-        yield from (((name, *path), value) for path, value in _values(part[name], keys[1:]))
+    for key in (path or "").split("."):
+        part = part.get(key) if isinstance(part, Mapping) else None
+    return part

@@ -26,7 +26,6 @@ RULE = (
     "A claim holds where the 95 % interval of what was found, or the figure where it has none, lies in what the claim "
     "accepts; it fails where they are apart. An overlap is not told apart."
 )
-PLURAL = {"holds": "hold", "fails": "fail"}
 Figure = tuple[float, float, float]  # a value and the ends of its interval
 
 
@@ -70,6 +69,10 @@ class Claim:
             return interval(*self.found[0])
         return " to ".join(number(value) for value, _, _ in self.found) or "–"
 
+    def row(self) -> tuple[str, ...]:
+        """What was found, the null model's figure, and the verdict."""
+        return self.found_text(), number(self.null[0] if self.null else None), label(self.verdict or "–")
+
 
 def read_claims(project: Path, metrics: Metrics, model: str) -> dict[str, Claim]:
     """The claims of data/published.yaml by name, checked with a run's metrics."""
@@ -96,9 +99,9 @@ def sections(claims: Collection[Claim]) -> Iterator[Section]:
     general = [claim for claim in claims if claim.general]
     yield Section(
         "Do the published claims hold?",
-        [f"{_answer(general)}: of {len(general)} claims that are meant for all models {_counts(general)}.", RULE],
+        [f"{_answer(general)}: of {len(general)} claims that are meant for all models: {_counts(general)}.", RULE],
         ("claim", "found", "null", "verdict"),
-        [(*_row(claim), label(str(claim.verdict))) for claim in general],
+        [(claim.words, *claim.row()) for claim in general],
         ("claims",),
     )
     special = [claim for claim in claims if not claim.general]
@@ -106,27 +109,10 @@ def sections(claims: Collection[Claim]) -> Iterator[Section]:
     beside = "Open: they are claimed of GPT-2 alone, and stand beside this model's without a verdict."
     yield Section(
         "Does this model have GPT-2's figures?",
-        [f"{_answer(judged)}: of {len(judged)} figures {_counts(judged)}." if judged else beside],
-        ("figure", "GPT-2", "found", "null", *(["verdict"] if judged else [])),
-        [
-            (claim.words, claim.published, *_row(claim)[1:], *([label(claim.verdict or "–")] if judged else []))
-            for claim in special
-        ],
+        [f"{_answer(judged)}: of {len(judged)} figures: {_counts(judged)}." if judged else beside],
+        ("figure", "GPT-2", "found", "null", "verdict"),
+        [(claim.words, claim.published, *claim.row()) for claim in special],
     )
-
-
-def forest_rows(claims: Collection[Claim]) -> list[dict[str, Any]]:
-    """The rows of the figure of claims: those that were measured."""
-    return [
-        {"claim": claim.words, "text": claim.found_text()}
-        | {"accepted": claim.accepted, "found": claim.found, "null": claim.null}
-        for claim in claims
-        if claim.found
-    ]
-
-
-def _row(claim: Claim) -> tuple[str, str, str]:
-    return claim.words, claim.found_text(), number(claim.null[0] if claim.null else None)
 
 
 def _answer(claims: Collection[Claim]) -> str:
@@ -136,7 +122,7 @@ def _answer(claims: Collection[Claim]) -> str:
 
 def _counts(claims: Collection[Claim]) -> str:
     counts = Counter(str(claim.verdict) for claim in claims)
-    return ", ".join(f"{count} {PLURAL.get(verdict, label(verdict))}" for verdict, count in counts.items())
+    return ", ".join(f"{label(verdict)} {count}" for verdict, count in counts.items())
 
 
 def _accepted(rule: str, value: Any) -> tuple[float, float]:
@@ -152,7 +138,7 @@ def _accepted(rule: str, value: Any) -> tuple[float, float]:
 
 def _verdict(found: Sequence[Figure], rule: str, accepted: tuple[float, float]) -> str:
     if not found or (rule == "apart" and len(found) < 2):
-        return "not_measurable"
+        return "not_measured"
     if rule == "apart":
         return "holds" if found[0][2] < found[1][1] else "not_told_apart"
     least, most = accepted

@@ -1,4 +1,4 @@
-"""How figures are drawn: lines in panels, points with intervals, maps of heads, and the forest of claims."""
+"""How figures are drawn: curves and points in panels, maps of heads, and the forest of claims."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from permeation.report.labels import label
+from permeation.report.sections import LEVEL
 
 mpl.use("agg")
 plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 Rows = Sequence[Mapping[str, Any]]
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PINK, GREY = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+BLUE, ORANGE, GREEN, GREY = *COLOURS[:3], "#888888"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 MARKERS = "os^DvP*"
-LEVEL = 0.05
+BEATEN = "beaten in both"  # a series that is drawn in grey
 
 
 def save(figure: Figure, target: Path | io.BytesIO) -> None:
@@ -34,8 +36,8 @@ def save(figure: Figure, target: Path | io.BytesIO) -> None:
 
 
 def values(rows: Rows, column: str) -> list[Any]:
-    """One column."""
-    return [row[column] for row in rows]
+    """One column, with NaN where there is no value."""
+    return [np.nan if row[column] is None else row[column] for row in rows]
 
 
 def groups(rows: Rows, column: str) -> dict[Any, Rows]:
@@ -84,20 +86,22 @@ class Spec:
 def add_legend(figure: Figure) -> None:
     """One legend above all panels, with each name once."""
     marks = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
-    known = {name: mark for pairs in marks for mark, name in pairs}
-    if known:
+    if known := {name: mark for pairs in marks for mark, name in pairs}:
         across = int(figure.get_figwidth() // 2)
         figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=across)
 
 
 @dataclass(frozen=True)
-class Lines(Spec):
-    """Lines over depth (or another x), with bands where rows have low and high.
+class Curves(Spec):
+    """Lines with bands, or points with error bars, where rows have low and high.
 
     Attributes:
-        y: the column that is drawn.
+        y, x: the columns that are drawn.
         detail: a column that splits a series into thin lines, and a thick one where it is `mean`.
+        points: error bars, joined by lines on a logarithmic x where `joined`.
+        x_ends, y_ends: the columns of the intervals.
         rule: where a thin horizontal line stands.
+        log: a logarithmic y. percent: y is a share.
     """
 
     y: str = "value"
@@ -105,72 +109,28 @@ class Lines(Spec):
     x: str = "depth"
     x_label: str = "depth l / L"
     rule: float | None = None
-    across: int = 3
+    points: bool = False
+    joined: bool = False
+    x_ends: tuple[str, str] | None = None
+    y_ends: tuple[str, str] = ("low", "high")
+    log: bool = False
+    percent: bool = False
     colours: Sequence[str] = COLOURS
     styles: Sequence[Any] = STYLES
 
     def draw(self, rows: Rows, titles: Mapping[str, str]) -> Figure:
         many = len(groups(rows, self.panel))
-        size = (2.4 if many > 2 else 3.4, 2.0 if many > 3 else 2.8)
-        figure, inside = self.panels(rows, titles, *size, self.across)
+        width, height = (2.6, 3.2) if self.points else (2.4 if many > 2 else 3.4, 2.0 if many > 3 else 2.8)
+        figure, inside = self.panels(rows, titles, width, height, 4 if self.points else 3)
+        names = [*groups(rows, self.series)]
         for axis, drawn in inside:
-            for i, (name, lines) in enumerate(groups(drawn, self.series).items()):
-                look = {
-                    "color": self.colours[i % len(self.colours)],
-                    "linestyle": self.styles[i % len(self.styles)],
-                }
-                for each, line in groups(lines, self.detail).items():
-                    x = values(line, self.x)
-                    y = [np.nan if row[self.y] is None else row[self.y] for row in line]
-                    if self.detail and each != "mean":
-                        axis.plot(x, y, **look, linewidth=0.7, alpha=0.35)
-                        continue
-                    axis.plot(x, y, **look, linewidth=1.8, label=label(name) or "mean over words")
-                    if line[0].get("low") is not None:
-                        ends = values(line, "low"), values(line, "high")
-                        axis.fill_between(x, *ends, color=look["color"], alpha=0.2, linewidth=0)
-            if self.rule is not None:
-                axis.axhline(self.rule, color=GREY, linewidth=0.6)
-        figure.supxlabel(self.x_label)
-        add_legend(figure)
-        return figure
-
-
-@dataclass(frozen=True)
-class Points(Spec):
-    """Points with 95 % intervals; rows that are `pale` are drawn in grey, without a name.
-
-    Attributes:
-        x, y: the columns that are drawn. x_ends, y_ends: those of their intervals.
-        joined: a line through each series, on a logarithmic x.
-        rule: where a dashed horizontal line stands.
-    """
-
-    x: str = ""
-    x_label: str = ""
-    y: str = "ratio"
-    x_ends: tuple[str, str] | None = None
-    y_ends: tuple[str, str] = ("low", "high")
-    joined: bool = False
-    rule: float = 1.0
-    log: bool = True
-    percent: bool = False
-
-    def draw(self, rows: Rows, titles: Mapping[str, str]) -> Figure:
-        figure, inside = self.panels(rows, titles, 2.6, 3.2, 4)
-        names = [*groups([row for row in rows if not row.get("pale")], self.series)]
-        for axis, drawn in inside:
-            pale = [row for row in drawn if row.get("pale")]
-            axis.plot(values(pale, self.x), values(pale, self.y), "o", color=GREY, alpha=0.4)
-            for name, points in groups([row for row in drawn if not row.get("pale")], self.series).items():
+            for name, own in groups(drawn, self.series).items():
                 i = names.index(name)
-                # A share of the variance may be fewer components than the last count.
-                points = sorted(points, key=lambda row: row[self.x]) if self.joined else points
-                look = {"fmt": MARKERS[i % 7] + "-" * self.joined, "color": mpl.color_sequences["tab10"][i % 10]}
-                bars = _bars(points, self.y, self.y_ends), _bars(points, self.x, self.x_ends)
-                axis.errorbar(values(points, self.x), values(points, self.y), *bars, label=label(name) or None, **look)
-            axis.axhline(self.rule, color=GREY, linewidth=0.8, linestyle="--")
-            axis.margins(0.1)
+                colour = GREY if name == BEATEN else self.colours[i % len(self.colours)]
+                draw = self._points if self.points else self._lines
+                draw(axis, own, label(name) or None, colour, i)
+            if self.rule is not None:
+                axis.axhline(self.rule, color=GREY, linewidth=0.7, linestyle="--")
             if self.joined:
                 axis.set_xscale("log")
             if self.log:
@@ -181,13 +141,32 @@ class Points(Spec):
         add_legend(figure)
         return figure
 
+    def _lines(self, axis: Any, rows: Rows, name: str | None, colour: str, i: int) -> None:
+        look: dict[str, Any] = {"color": colour, "linestyle": self.styles[i % len(self.styles)]}
+        for each, line in groups(rows, self.detail).items():
+            x, y = values(line, self.x), values(line, self.y)
+            if self.detail and each != "mean":
+                axis.plot(x, y, **look, linewidth=0.7, alpha=0.35)
+                continue
+            axis.plot(x, y, **look, linewidth=1.8, label=name or "mean over words")
+            if line[0].get("low") is not None:
+                axis.fill_between(x, values(line, "low"), values(line, "high"), color=colour, alpha=0.2, linewidth=0)
+
+    def _points(self, axis: Any, rows: Rows, name: str | None, colour: str, i: int) -> None:
+        if self.joined:  # a share of the variance may be fewer components than the last count
+            rows = sorted(rows, key=lambda row: row[self.x])
+        bars = [_bars(rows, self.y, self.y_ends), _bars(rows, self.x, self.x_ends)]
+        look = {"fmt": MARKERS[i % len(MARKERS)] + "-" * self.joined, "color": colour, "label": name}
+        axis.errorbar(values(rows, self.x), values(rows, self.y), *bars, **look, alpha=0.4 if name == BEATEN else 1.0)
+        axis.margins(0.1)
+
 
 def _bars(rows: Rows, column: str, ends: tuple[str, str] | None) -> Any:
     """How far each interval reaches below and above its value."""
     if ends is None:
         return None
-    low, high = ends
-    return [[max(0.0, row[column] - row[low]) for row in rows], [max(0.0, row[high] - row[column]) for row in rows]]
+    value, low, high = (np.array(values(rows, name), dtype=float) for name in (column, *ends))
+    return np.maximum(0, [value - low, high - value])
 
 
 @dataclass(frozen=True)
@@ -217,18 +196,14 @@ class Maps(Spec):
 
 @dataclass(frozen=True)
 class Forest(Spec):
-    """A line for each claim on a scale of its own: what it accepts, what was found, the null model.
-
-    Rows have claim, text, accepted (two ends), found (values with the ends of their intervals) and null.
-    """
+    """A line for each claim on a scale of its own: what it accepts, what was found, the null model."""
 
     def draw(self, rows: Rows, _: Mapping[str, str], /) -> Figure:
         figure, axis = plt.subplots(figsize=(7, 0.36 * len(rows) + 0.9))
         for y, row in enumerate(rows):
             null, ends = row["null"][:1] if row["null"] else (), row["accepted"]
             scale = _scale([*(x for each in row["found"] for x in each), *null, *ends])
-            look: Any = {"color": GREEN, "alpha": 0.45, "linewidth": 7, "solid_capstyle": "butt"}
-            axis.plot([scale(x) for x in ends], [y, y], **look, label="accepted")
+            axis.plot([scale(x) for x in ends], [y, y], color=GREEN, alpha=0.45, linewidth=7, label="accepted")
             for value, low, high in ([scale(x) for x in each] for each in row["found"]):
                 bar = [[value - low], [high - value]]
                 axis.errorbar(value, y, xerr=bar, fmt="o", color=BLUE, label="found, 95 %")
@@ -236,7 +211,6 @@ class Forest(Spec):
             axis.text(1.06, y, row["text"], va="center", fontsize=8)
         axis.set_yticks(range(len(rows)), [textwrap.fill(row["claim"], 52) for row in rows])
         axis.set(xlim=(-0.04, 1.04), xticks=[], ylim=(len(rows) - 0.5, -0.5))
-        axis.spines["bottom"].set_visible(False)
         add_legend(figure)
         return figure
 

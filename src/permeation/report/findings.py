@@ -24,9 +24,10 @@ def checked_claims(project: Path, results: Results) -> dict[str, claims.Claim]:
 
 def sections(project: Path, results: Results) -> list[Section]:
     """The claims, then the questions whose metrics are there."""
-    asked = [each for each in QUESTIONS if results.metrics.keys() >= set(each.needs)]
-    found = [question.section(results.metrics) for question in asked]
-    return [*claims.sections(checked_claims(project, results).values()), *found]
+    metrics = results.metrics | {"parameters": results.parameters}
+    asked = [each for each in QUESTIONS if metrics.keys() >= set(each.needs)]
+    checked = checked_claims(project, results).values()
+    return [*claims.sections(checked), *(question.section(metrics) for question in asked)]
 
 
 def summary(project: Path, results: Results) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from typing import Any
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, whole_folder, write_json, write_rows
-from permeation.report.axes import Axis, headlines
+from permeation.report.axes import AXES, Axis, headlines
 from permeation.report.draw import save
 from permeation.report.figures import draw
 
@@ -51,7 +52,7 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") 
 def write_axis(
     axis: Axis, root: Path, inputs: Callable[[str], Path], parameters: Mapping[str, Any], device: str
 ) -> None:
-    """Write root/metrics/*.json and root/plots/<axis>/; all is made before the metrics are written.
+    """Write root/metrics/*.json and root/plots/<axis>/; remove what was reported of other runs.
 
     Args:
         inputs: gives the folder that a stage wrote.
@@ -68,12 +69,24 @@ def write_axis(
     files[axis.name] = headlines(axis, files)
     files[axis.run] = about | {"parameters": recorded, "device": device, "versions": versions()}
     senses = files.get("sigma", {}).get("senses", {})
+    titles = {word: f"{word} (A = {names['A']})" for word, names in senses.items()}
     tables = [table for stage in axis.stages for table in sorted((inputs(stage) / "plots").glob("*.json"))]
     with whole_folder(root / "plots" / axis.name) as folder:
         for table in tables:
             write_rows(folder / table.name, rows := rounded(read_json(table)))
-            if (figure := draw(table.stem, rows, senses)) is not None:
+            if (figure := draw(table.stem, rows, titles if table.stem == "sigma" else {})) is not None:
                 save(figure, folder / f"{table.stem}.png")
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
         write_json(root / "metrics" / f"{name}.json", content)
+    remove_outdated(root, parameters)
+
+
+def remove_outdated(root: Path, parameters: Mapping[str, Any]) -> None:
+    """Remove metrics and charts of axes that were run with other parameters: the workspace is of one run."""
+    for axis in AXES:
+        run = root / "metrics" / f"{axis.run}.json"
+        if run.is_file() and axis.differing(read_json(run)["parameters"], parameters):
+            for name in (axis.run, axis.name, *axis.files):
+                run.with_name(f"{name}.json").unlink(missing_ok=True)
+            shutil.rmtree(root / "plots" / axis.name, ignore_errors=True)

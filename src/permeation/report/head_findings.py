@@ -31,11 +31,11 @@ def _loses_sense(metrics: Metrics) -> bool | None:
 
 
 def _kept(metrics: Metrics) -> Table:
-    ends = ("least_within_5", "most_beyond_25")
     parts = {name: part for name, part in metrics["compressed"].items() if isinstance(part, Mapping) and "rank" in part}
-    rows = []
-    for name, part in parts.items():
-        rows.append((label(name), *(measured(part[end]) if part[end] else "–" for end in ends)))
+    rows = [
+        (label(name), *(measured(part[end]) if part[end] else "–" for end in ("least_within_5", "most_beyond_25")))
+        for name, part in parts.items()
+    ]
     return ("share kept of", "least within 5 %", "most beyond 25 %"), rows
 
 
@@ -67,9 +67,11 @@ QUESTIONS = (
         ("compressed",),
         _loses_sense,
         (
-            "of {compressed.models} compressed models those within 5 % of the perplexity keep "
-            "{compressed.gap.least_within_5} at least of the difference between the senses in what follows.",
-            "Those that lose 25 % and more keep {compressed.gap.most_beyond_25} at most.",
+            "of {compressed.models} compressed models the one within 5 % of the perplexity that keeps least of the "
+            "difference between the senses, {compressed.gap.least_within_5.method}, keeps "
+            "{compressed.gap.least_within_5}.",
+            "Of those that lose 25 % and more the one that keeps most, {compressed.gap.most_beyond_25.method}, keeps "
+            "{compressed.gap.most_beyond_25}.",
         ),
         open="no compressed model is within 5 % of the perplexity.",
         table=_kept,

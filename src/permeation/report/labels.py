@@ -5,17 +5,17 @@ from __future__ import annotations
 LABELS = {
     # null models, and shifts of the residual stream
     "within_senses": "no sense in the direction",
-    "free_walk": "random walk",
     "walk_about_mean": "random walk about the mean",
     "another_word": "another word's direction",
     "random": "control: random direction",
     "next_token": "the next token",
+    "one_later": "one token later",
     "sigma": "σ at the last layer",
     # controls
     "before": "at the token before it",
     "predicted": "predicted from the direction prompts",
-    "final": "h = σ at the last layer",
-    "rank": "h = place in the gradient",
+    "final": "h = final (σ at the last layer)",
+    "rank": "h = rank (place in the gradient)",
     # forms of W_QK
     "gram": "gram form",
     "circuit": "circuit form",
@@ -46,7 +46,6 @@ LABELS = {
     "shuffled": "adapters, shuffled targets",
     # verdicts
     "null_too": "holds, null too",
-    "not_measurable": "not measured",
 }
 
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from permeation import settings
 from permeation.frame.errors import PermeationError
+from permeation.frame.tables import parse_yaml
 from permeation.report.axes import AXES
 
 WORKSPACE = "workspace"
@@ -38,7 +40,9 @@ class Place:
             return cls(name, project)
         if (project / name / "metrics").is_dir():
             return cls(name, project / name)
-        commit = experiments(project).get(name) or git(project, "rev-parse", "--verify", f"{name}^{{commit}}")
+        latest = ("for-each-ref", "--sort=-committerdate", "--count=1", "--format=%(objectname)")
+        experiment = git(project, *latest, f"refs/exps/*/*/{name}")
+        commit = experiment or git(project, "rev-parse", "--verify", f"{name}^{{commit}}")
         if commit is None:
             raise PermeationError(
                 f"{name!r} is no revision of this project; accepted: a git commit, branch or tag, the name of an "
@@ -55,11 +59,16 @@ class Place:
 
     def json(self, path: str) -> Any:
         """A JSON file; None where there is none."""
-        content = self.read(path)
+        return None if (content := self.read(path)) is None else json.loads(content)
+
+    def parameters(self) -> dict[str, Any] | None:
+        """The checked params.yaml; None where there is none."""
+        if (content := self.read("params.yaml")) is None:
+            return None
         try:
-            return None if content is None else json.loads(content)
-        except ValueError as error:
-            raise PermeationError(f"{self.name}: {path}: cannot be read as JSON: {error}") from error
+            return plain(settings.checked(parse_yaml(content, "params.yaml")))
+        except PermeationError as error:
+            raise PermeationError(f"{self.name}: {error}") from error
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -72,18 +81,6 @@ def git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where it fails."""
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
-
-
-def experiments(project: Path) -> dict[str, str]:
-    """The commits of DVC's experiments by name, the latest first."""
-    listed = git(project, "for-each-ref", "--sort=-committerdate", "--format=%(refname) %(objectname)", "refs/exps")
-    found: dict[str, str] = {}
-    for line in (listed or "").splitlines():
-        # refs/exps/<2 digits>/<38 digits of the commit that it started from>/<name>; others are DVC's own.
-        ref, commit = line.split()
-        if len(parts := ref.split("/")) == 5 and len(parts[2]) == 2:
-            found.setdefault(parts[4], commit)
-    return found
 
 
 @dataclass(frozen=True)
@@ -113,18 +110,15 @@ class Results:
             if (run := place.json(f"metrics/{axis.run}.json")) is None:
                 if not axis.on_demand:
                     found.refused[axis.name] = f"No results of {axis.name} (metrics/{axis.run}.json). {axis.remedy}"
-                continue
-            recorded = run["parameters"]
-            differing = [key for key in axis.parameters if parameters and recorded.get(key) != parameters[key]]
-            if differing:
+            elif other := axis.differing(run["parameters"], parameters) if parameters else []:
                 found.refused[axis.name] = (
-                    f"The results of {axis.name} are not shown: params.yaml has another {', '.join(differing)}. "
+                    f"The results of {axis.name} are not shown: params.yaml has another {', '.join(other)}. "
                     f"Run: {axis.remedy}"
                 )
-                continue
-            found.runs[axis.name] = run
-            files = {name: place.json(f"metrics/{name}.json") for name in axis.files}
-            found.metrics.update({name: content for name, content in files.items() if content is not None})
+            else:
+                found.runs[axis.name] = run
+                files = {name: place.json(f"metrics/{name}.json") for name in axis.files}
+                found.metrics.update({name: content for name, content in files.items() if content is not None})
         if not found.runs:
             raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
         return found
@@ -142,10 +136,10 @@ class Results:
     @property
     def about(self) -> str:
         """Model, text and words in one line; a quick run says so."""
-        words, model = self.parameters.get("words"), self.run["model"]
-        text = f" on {self.run['corpus']['name']}" if "corpus" in self.run else ""
+        words, run = self.parameters.get("words"), self.run
+        text = f" on {run['corpus']['name']}" if "corpus" in run else ""
         quick = "QUICK RUN: " if self.parameters["quick"] else ""
-        return f"{quick}{model['name']}{text}{f', words of {words}' if words else ''}"
+        return f"{quick}{run['model']['name']}{text}{f', words of {words}' if words else ''}"
 
     @property
     def sizes(self) -> str:

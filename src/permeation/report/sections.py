@@ -13,6 +13,7 @@ from permeation.report.axes import look_up
 Metrics = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 WIDTH = 80  # columns of a terminal
+LEVEL = 0.05  # of p-values
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Section:
 
     def markdown(self) -> str:
         """The section under a heading of the second level."""
-        lines = [f"## {self.title}", *(part for said in self.findings for part in ("", said))]
-        if self.rows:
-            lines += ["", *(f"|{'|'.join(row)}|" for row in (self.header, ["---"] * len(self.header), *self.rows))]
-        return "\n".join(lines)
+        table = [self.header, ["---"] * len(self.header), *self.rows] if self.rows else []
+        return "\n\n".join(
+            [f"## {self.title}", *self.findings, "\n".join(f"|{'|'.join(row)}|" for row in table)]
+        ).strip()
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ def fill(template: str, metrics: Metrics) -> str | None:
 
 
 def number(value: float | int | None) -> str:
-    """A number with three significant digits; a dash where there is none."""
+    """A number with three significant digits, four from 1 to 1.1 (a ratio); a dash where there is none."""
     if value is None or isinstance(value, int):
         return "–" if value is None else f"{value:,}"
-    return f"{value:z.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:z.{4 if 1 <= value < 1.1 else 3}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def interval(value: float | int | None, low: float | int | None, high: float | int | None) -> str:

@@ -13,14 +13,16 @@ ENDS = ("", "_low", "_high")
 
 
 def _spectra(metrics: Metrics) -> Table:
-    pca = metrics["pca"]
-    parts = {
+    """Components for each share of the variance; each form beside heads of the same sizes in random directions."""
+    pca, rows = metrics["pca"], []
+    shares = pca["components_for_variance"]
+    forms = {
         name: part for name, part in pca.items() if isinstance(part, Mapping) and "components_for_variance" in part
     }
-    tables = {label(name): part["components_for_variance"] for name, part in ({"gram": pca} | parts).items()}
-    tables |= {f"{label(name)}, at random": table for name, table in pca.get("null", {}).items()}
-    shares = pca["components_for_variance"]
-    rows = [(name, *(str(table[share]) for share in shares)) for name, table in tables.items()]
+    for name, part in ({"gram": pca} | forms).items():
+        rows.append((label(name), *(str(part["components_for_variance"][share]) for share in shares)))
+        if null := pca.get("null", {}).get(name):
+            rows.append((f"{label(name)}, at random", *(str(null[share]) for share in shares)))
     return ("components for", *(f"{share} %" for share in shares)), rows
 
 
@@ -46,21 +48,16 @@ def _bands(metrics: Metrics) -> Table:
 
 def _ends(metrics: Metrics) -> Metrics:
     """The bands of most and of least variance, and what dropping each costs."""
-    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
+    perplexity = metrics["perplexity"]
+    bands, kept = perplexity["band_ratio"], perplexity["first_layer_kept"]["band_ratio"]
     first, *_, last = bands
-    found = {"first": first, "last": last, "most": bands[first], "least": bands[last]}
-    return found | {
-        "most_kept": kept[first],
-        "least_kept": kept[last],
-        "layers": len(metrics["perplexity"]["layer_ratio"]),
-    }
+    found = {"first": first, "last": last, "layers": len(perplexity["layer_ratio"])}
+    return found | {"most": bands[first], "least": bands[last], "most_kept": kept[first], "least_kept": kept[last]}
 
 
 def _bits(metrics: Metrics) -> Table:
     bounds = [metrics["rivals"][f"bits_at_1_05{end}"] for end in ENDS]
-    return ("method", "bits at 5 % more"), [
-        (method, interval(*(each[method] for each in bounds))) for method in bounds[0]
-    ]
+    return ("method", "bits at 5 % more"), [(name, interval(*(each[name] for each in bounds))) for name in bounds[0]]
 
 
 QUESTIONS = (
