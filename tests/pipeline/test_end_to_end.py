@@ -4,10 +4,13 @@ Not part of `make test`; .ci/run runs it, and so does `pytest -m end_to_end`.
 """
 
 import json
+import math
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -142,7 +145,7 @@ def test_what_is_run_on_demand_is_left_out_of_a_plain_run(finished_project: Path
     assert not (project / "metrics" / "heads.json").exists()
     assert set(stages_run(call(project, "make", "heads"))) == set(ON_DEMAND)
     assert yaml.safe_load((project / "heads" / "dvc.lock").read_text())["stages"].keys() == set(ON_DEMAND)
-    assert "WHICH HEADS BRING THE SENSE?" in call(project, "permeation", "summary")
+    assert "DOES COMPRESSION LOSE THE SENSE" in call(project, "permeation", "summary")
     assert stages_run(call(project, "dvc", "repro", "dvc.yaml", "heads/dvc.yaml")) == []
     rewrite(project / "params.yaml", {"threshold: 0.9": "threshold: 0.8"})
     assert not set(ON_DEMAND) & set(stages_run(call(project, "dvc", "repro")))
@@ -156,5 +159,21 @@ def test_another_processor_gives_the_same_figures(finished_project: Path, tmp_pa
     project = duplicate(finished_project, tmp_path)
     shutil.rmtree(project / "data" / ".journal")  # so that everything is measured anew
     call(project, "dvc", "repro", "--force", OMP_NUM_THREADS="2", **OLDER)
-    changed = call(project, "git", "status", "--porcelain").split()
-    assert [name for name in changed if name not in ("M", "dvc.lock")] == []
+    for name in (name for name in results(project) if name.endswith(".json")):
+        ours, theirs = (leaves(json.loads((each / name).read_text())) for each in (finished_project, project))
+        # Four digits are published; the last one may turn.
+        different = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b and not same(a, b)]
+        assert different == [], name
+
+
+def leaves(node: Any) -> Iterator[Any]:
+    """The values of nested JSON, in order."""
+    if isinstance(node, dict | list):
+        for each in node.values() if isinstance(node, dict) else node:
+            yield from leaves(each)
+    else:
+        yield node
+
+
+def same(a: Any, b: Any) -> bool:
+    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=2e-3, abs_tol=2e-6)

@@ -33,7 +33,6 @@ def environment(project: Path) -> dict[str, str]:
         "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(project / "src"),
         "HOME": str(home),
-        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
@@ -83,7 +82,7 @@ def create(root: Path) -> Path:
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, project / name)
     (root / "home").mkdir()
-    (root / "home" / "gitconfig").write_text("[user]\nname = Nobody\nemail = nobody@example.org\n")
+    (root / "home" / ".gitconfig").write_text("[user]\nname = Nobody\nemail = nobody@example.org\n")
     tiny.checkpoint(root / "llama", "llama")
     tiny.checkpoint(root / "gpt2", "gpt2")
     (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
