@@ -1,7 +1,5 @@
 """Controls: corrections are the textbook's; curves that differ between words are told apart; geometry predicts g."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -133,15 +131,6 @@ def test_one_word_alone_has_no_correlation_and_no_primary_test() -> None:
     assert not {PRIMARY, "rank.word_correlation_mean"} & set(found["p"])
     assert "reliability" not in found
     assert "another_word" not in {row["panel"] for row in tables["nulls"]}
-
-
-def test_activations_come_back_as_they_were_written(tmp_path: Path) -> None:
-    activations = planted(TWO, sense=1.0)
-    activations.write(tmp_path)
-    found = Activations.read(tmp_path)
-    assert found.prompts == activations.prompts
-    np.testing.assert_array_equal(found.at_word, activations.at_word)
-    np.testing.assert_array_equal(found.before, activations.before)
 
 
 def test_what_weakens_a_list_is_counted_and_repeated_prompts_are_held_out() -> None:

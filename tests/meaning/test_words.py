@@ -16,7 +16,7 @@ from permeation.meaning.words import CONDITIONS, SENSES, Word, read_words, selec
 from tests.conftest import PROJECT
 from tests.support.tiny import WORDS_FILE
 
-SHIPPED, FURTHER = read_words(WORDS_FILE), read_words(PROJECT / "data" / "words-confirm.yaml")
+SHIPPED, FURTHER = read_words(str(WORDS_FILE)), read_words(PROJECT / "data" / "words-confirm.yaml")
 SIZES = dict.fromkeys([each.word for each in SHIPPED], (12, 10)) | {each.word: (8, 3) for each in FURTHER}
 
 

@@ -37,7 +37,7 @@ class Activations:
     before: Float[np.ndarray, "prompts layers d_model"]
     later: Float[np.ndarray, "prompts layers d_model"] | None = None
     end: Float[np.ndarray, "prompts layers d_model"] | None = None
-    context: Float[np.ndarray, "prompts 1 d_model"] | None = None
+    context: Float[np.ndarray, "prompts 1 features"] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Activations:

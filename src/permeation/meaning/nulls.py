@@ -32,20 +32,22 @@ def senses_shuffled(words: Sequence[WordResiduals], draws: int, rng: np.random.G
     return [word.exchanged(order) for word, order in zip(words, orders, strict=True)]
 
 
+def random_halves(counts: Sequence[int], draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draws prompts"]:
+    """Weights that contrast a random half of each list of prompts with the rest of it."""
+    halves = []
+    for count in counts:
+        places = rng.permuted(np.tile(np.arange(count), (draws, 1)), axis=1)
+        half = count // 2
+        halves.append(np.where(places < half, 0.5 / half, -0.5 / (count - half)))
+    return np.concatenate(halves, axis=1)
+
+
 def within_senses(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
     """ê is the contrast of two random halves that weigh A and B alike: all that tells prompts apart but the sense.
 
     It is no test: balanced labellings are no group, so p-values from it are too small (Southworth et al., 2009).
     """
-    sigmas = []
-    for word in words:
-        halves = []
-        for count in (len(word.sense_a), len(word.sense_b)):
-            places = rng.permuted(np.tile(np.arange(count), (draws, 1)), axis=1)
-            half = count // 2
-            halves.append(np.where(places < half, 0.5 / half, -0.5 / (count - half)))
-        sigmas.append(word.crossed(np.concatenate(halves, axis=1)))
-    return sigmas
+    return [word.crossed(random_halves((len(word.sense_a), len(word.sense_b)), draws, rng)) for word in words]
 
 
 def random_direction(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:

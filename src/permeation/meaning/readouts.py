@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from permeation.frame import progress
 from permeation.frame.seeds import named_generator
@@ -18,6 +17,7 @@ from permeation.meaning.activations import PLACES, Activations, direction_pairs
 from permeation.meaning.bootstrap import interval, resample_words
 from permeation.meaning.decode import DecodedWords, decode_words, first_depth
 from permeation.meaning.factors import factorise_words, word_residuals
+from permeation.meaning.nulls import random_halves
 from permeation.meaning.sigma import Fan
 
 HEAD = 0.9  # share of the residual variance beyond which components are the tail
@@ -67,8 +67,9 @@ def read_outs(
         },
         "same_pos": by_part_of_speech(activations, places, decoded_at),
         "best_depth": best_depth(at_word, resamples, seed),
-        "tail": {str(each): tail(activations, each, seed) for each in (layer // 2, layer)},
     }
+    if len(at_word.words) > 1:
+        decode["tail"] = {str(each): tail(activations, each, seed) for each in (layer // 2, layer)}
     return decode, g, places
 
 
@@ -115,21 +116,27 @@ def best_depth(decoded: DecodedWords, resamples: int, seed: int) -> dict[str, An
 
 
 def tail(activations: Activations, layer: int, seed: int) -> dict[str, float]:
-    """How much of the words' contrasts lies on the components behind those with 90 % of the residual variance.
+    """How much of the words' contrasts lies behind the components that explain 90 % of the residual variance.
 
-    The residual variance is that about each word's and sense's mean. null: the mean share of random contrasts with that
-    covariance. p: how often such contrasts, as many as there are words, reach the words' mean share.
+    The components are those of every other word's streams about its senses' means; the remaining words are measured,
+    and the reverse. null: the same of contrasts of random halves within senses, which have the spectrum of the
+    residuals. p: how often these reach the mean share of the senses.
     """
-    residuals, contrasts = [], []
-    for pairs in direction_pairs(activations.prompts).values():
-        senses = [activations.at_word[[pair[sense] for pair in pairs], layer].astype(np.float64) for sense in range(2)]
-        residuals += [each - each.mean(axis=0) for each in senses]
-        contrasts.append(senses[0].mean(axis=0) - senses[1].mean(axis=0))
-    _, sizes, components = np.linalg.svd(np.concatenate(residuals), full_matrices=False)
-    head = np.searchsorted(np.cumsum(sizes**2), HEAD * np.sum(sizes**2)) + 1
-    delta: Float[np.ndarray, "words d_model"] = np.stack(contrasts)
-    share = 1 - np.square(delta @ components[:head].T).sum(axis=1) / np.square(delta).sum(axis=1)
-    energy = np.square(named_generator(seed, f"tail {layer}").standard_normal((DRAWS, len(delta), len(sizes))) * sizes)
-    null = (energy[..., head:].sum(axis=-1) / energy.sum(axis=-1)).mean(axis=1)
-    p = (1 + np.sum(null >= share.mean())) / (1 + DRAWS)
-    return {"share": float(share.mean()), "null": float(null.mean()), "p": float(p)}
+    rng, words = named_generator(seed, f"tail {layer}"), list(direction_pairs(activations.prompts).values())
+    streams = [activations.at_word[[*zip(*pairs, strict=True)], layer].astype(np.float64) for pairs in words]
+    shares: list[np.ndarray] = []
+    for held in range(2):
+        about = np.concatenate(
+            [(each - each.mean(axis=1, keepdims=True)).reshape(-1, each.shape[-1]) for each in streams[1 - held :: 2]]
+        )
+        _, sizes, components = np.linalg.svd(about, full_matrices=False)
+        head = components[: np.searchsorted(np.cumsum(sizes**2), HEAD * np.sum(sizes**2)) + 1]
+        for each in streams[held::2]:
+            n = each.shape[1]
+            weights = np.concatenate([np.repeat([[1.0, -1.0]], n, axis=1), random_halves((n, n), DRAWS, rng)])
+            contrasts = weights @ each.reshape(2 * n, -1)
+            inside = np.square(contrasts @ head.T).sum(axis=1)
+            shares.append(1 - inside / np.square(contrasts).sum(axis=1))
+    share, *null = np.mean(shares, axis=0)
+    p = (1 + np.sum(null >= share)) / (1 + DRAWS)
+    return {"share": float(share), "null": float(np.mean(null)), "p": float(p)}

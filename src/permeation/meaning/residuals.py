@@ -159,7 +159,8 @@ def sentence_places(
     for prompt, spans, ids in zip(prompts, offsets, sequences, strict=True):
         start, front = prompt.start or 0, len(ids) - len(spans)
         end = start + len(re.match(r"\w*", prompt.text[start:])[0])  # type: ignore[index]  # an empty match is one
-        first = next(i for i, (_, to) in enumerate(spans) if to > start)
+        blank = len(prompt.text[:start].rstrip())  # a token of blanks in front of the word is part of it
+        first = next(i for i, (_, to) in enumerate(spans) if to > blank)
         last = max(i for i, (of, to) in enumerate(spans) if of < end and to > start)
         at, final = front + last, len(ids) - 1
         found.append((at, front + first - 1, min(at + 2, final), final))
