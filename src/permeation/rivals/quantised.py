@@ -27,10 +27,11 @@ class Integers:
     `rows`: each row of a layer's W is divided by its root mean square r before, and multiplied after. The scales of a
     folded norm stretch rows, and a step that fits the largest erases the smallest.
 
-    `rotated`: a random rotation of d_model dimensions before, its inverse after. A control for models that come from a
-    file of few bits: their weights lie on that file's grid, which flatters rounding in the same coordinates.
+    `rotated`: a random rotation of d_model dimensions before and its inverse after, another one in each layer. A
+    control for models from a file of few bits: their weights lie on that file's grid, which flatters rounding in the
+    same coordinates. With one rotation for all layers the ratio differs more from draw to draw.
 
-    Stored: b bits a number, 16 a scale, an offset, a row and a bias. The rotation is drawn from a seed.
+    Stored: b bits a number, 16 a scale, an offset, a row and a bias. Rotations are drawn from a seed.
 
     Attributes:
         problem: the untouched weights, the moments for GPTQ, the seed. grid: what shares a scale, and how it is chosen.
@@ -62,9 +63,11 @@ class Integers:
 
     def apply(self, size: int) -> Heads:
         """The weights rounded to `size` bits, layer by layer."""
-        return from_layer_matrices((self.rounded(layer, size)[None] for layer in self.problem.layers()), self.heads)
+        generator = torch.Generator().manual_seed(self.problem.seed)
+        each = (self.rounded(layer, size, generator)[None] for layer in self.problem.layers())
+        return from_layer_matrices(each, self.heads)
 
-    def rounded(self, layer: Problem, bits: int) -> Float[Tensor, "d_model columns"]:
+    def rounded(self, layer: Problem, bits: int, generator: torch.Generator) -> Float[Tensor, "d_model columns"]:
         """W of a layer, rounded."""
         W = layer_matrices(layer.heads)[0]
         by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
@@ -72,11 +75,11 @@ class Integers:
         if self.way == "gptq":
             return by * gptq(W / divisor, divisor * layer.moments.shrunk[0] * divisor.mT, self.grid, bits)
         if self.way == "rotated":
-            R = random_rotation(len(W), self.problem.seed)
+            R = random_rotation(len(W), generator)
             return by * (R.mT @ self.grid.round(R @ (W / divisor), bits))
         return by * self.grid.round(W / divisor, bits)
 
 
-def random_rotation(d: int, seed: int) -> Float[Tensor, "d d"]:
+def random_rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
     """A random orthogonal matrix in float64, by the QR decomposition of Gaussian numbers."""
-    return torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))).Q
+    return torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator)).Q

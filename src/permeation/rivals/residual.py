@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,10 +41,10 @@ class IntegersAndResidual:
     @classmethod
     def fit(cls, problem: Problem, bits: int, **rounding: Any) -> IntegersAndResidual:
         """Round by `Integers.fit(**rounding)`, then one eigendecomposition a layer."""
-        integers = Integers.fit(problem, **rounding)
+        integers, generator = Integers.fit(problem, **rounding), torch.Generator().manual_seed(problem.seed)
 
         def parts(layer: Problem) -> tuple[Tensor, Tensor, Tensor]:
-            base = integers.rounded(layer, bits)[None].float()
+            base = integers.rounded(layer, bits, generator)[None].float()
             return base, *leading_directions(layer_matrices(layer.heads) - base, layer.moments.shrunk)
 
         return cls(integers, bits, *gathered(map(parts, problem.layers()), len(problem.heads.W_Q)))
