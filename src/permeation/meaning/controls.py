@@ -29,6 +29,7 @@ from permeation.meaning.reliability import (
 from permeation.meaning.rows import curve
 
 SHUFFLE = "senses_shuffled"  # the one null model that is an exact permutation test
+SLOW = "walk_about_mean"  # minutes for the many words of a table
 PRIMARY = "reliability"  # that of h = rank
 # Tested besides the primary statistic, with Holm's correction over these and the tests of decoding: the figure, and
 # what it is called after null_ and p_.
@@ -102,7 +103,8 @@ def run_controls(
     real = {each: factorise_words(words, each) for each in fields}
     shuffled = draw_null(SHUFFLE, parts, permutations, seed)
     shuffles = {each: factorise(parts, shuffled, each) for each in fields}
-    others = [name for name in NULLS if name != SHUFFLE and (len(parts) > 1 or name != "another_word")]
+    skipped = {SHUFFLE, *(() if len(parts) > 1 else ("another_word",))} | ({SLOW} if activations.labelled else set())
+    others = [name for name in NULLS if name not in skipped]
     nulls = {SHUFFLE: shuffles[field]} | {
         name: factorise(parts, draw_null(name, parts, draws, seed), field)
         for name in progress.each(others, "null models", len(others))

@@ -98,7 +98,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
             _check_columns(path, COLUMNS if row is None else row)
             yield row
         return
-    reader = csv.DictReader(lines, delimiter=DELIMITERS[path.suffix.lower()])
+    quoting = csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL
+    reader = csv.DictReader(lines, delimiter=DELIMITERS[path.suffix.lower()], quoting=quoting)
     _check_columns(path, reader.fieldnames or ())
     for row in reader:
         yield None if None in row or None in row.values() else row
