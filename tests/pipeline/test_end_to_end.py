@@ -48,7 +48,7 @@ def test_one_parameter_runs_what_depends_on_it_and_nothing_else(project: Path) -
     assert "ratio.5" in call(project, "dvc", "metrics", "diff")
     assert "index.html" in call(project, "dvc", "plots", "diff", "HEAD")
     go_back(project, before)
-    assert "fewer" in call(project, "permeation", "experiments")
+    assert "fewer" in call(project, "dvc", "exp", "show", "--csv")
 
 
 def test_the_device_makes_no_measurement_stale(project: Path) -> None:
