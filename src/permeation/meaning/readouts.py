@@ -120,7 +120,7 @@ def tail(activations: Activations, layer: int, seed: int) -> dict[str, float]:
 
     The components are those of every other word's streams about its senses' means; the remaining words are measured,
     and the reverse. null: the same of contrasts of random halves within senses, which have the spectrum of the
-    residuals. p: how often these reach the mean share of the senses.
+    residuals, with the middle 95 % of draws. It is no test: balanced halves are no group (`nulls.within_senses`).
     """
     rng, words = named_generator(seed, f"tail {layer}"), list(direction_pairs(activations.prompts).values())
     streams = [activations.at_word[[*zip(*pairs, strict=True)], layer].astype(np.float64) for pairs in words]
@@ -138,5 +138,5 @@ def tail(activations: Activations, layer: int, seed: int) -> dict[str, float]:
             inside = np.square(contrasts @ head.T).sum(axis=1)
             shares.append(1 - inside / np.square(contrasts).sum(axis=1))
     share, *null = np.mean(shares, axis=0)
-    p = (1 + np.sum(null >= share)) / (1 + DRAWS)
-    return {"share": float(share), "null": float(np.mean(null)), "p": float(p)}
+    low, high = interval(np.array(null))
+    return {"share": float(share), "null": float(np.mean(null)), "null_low": float(low), "null_high": float(high)}
