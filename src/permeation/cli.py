@@ -8,7 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-import permeation
 from permeation.frame.errors import PermeationError
 from permeation.report.results import Place, Results
 
@@ -30,9 +29,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # pragma: no branch (tests catch what is printed)
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
-    here, used = Path("src/permeation"), Path(permeation.__file__).parent
-    if here.is_dir() and not here.samefile(used):  # an environment that was copied with its folder
-        sys.exit(f"permeation: this environment runs the code in {used}, not the one here; make setup mends that")
     run = {"summary": _summary, "page": _page, "compare": _compare}
     try:
         sys.stdout.write(run[arguments.command](arguments))

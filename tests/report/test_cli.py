@@ -125,9 +125,3 @@ def test_an_experiment_is_found_by_its_name(project: Path) -> None:
     commit, base = git(project, "rev-parse", "none"), git(project, "rev-parse", "first")
     git(project, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/tried", commit)
     assert Place.find(project, "tried").commit == commit
-
-
-def test_an_environment_of_another_folder_is_refused(permeation: Call, project: Path) -> None:
-    (project / "src" / "permeation").mkdir(parents=True)
-    with pytest.raises(SystemExit, match="make setup mends that"):
-        permeation("summary")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from permeation.frame.tables import read_json, write_json
 from permeation.report import findings
 from permeation.report.results import Place, Results
 from permeation.report.sections import WIDTH, Section, columns, fill, interval, number
@@ -61,10 +60,6 @@ def test_results_of_other_parameters_are_not_shown(run: Path) -> None:
     assert [*results.runs] == ["meaning"]
     assert results.refused["weights"].endswith("params.yaml has another perplexity. Run: dvc repro report_weights")
     assert "perplexity" not in results.metrics
-
-
-def test_settings_that_change_no_result_are_not_compared(run: Path) -> None:
-    assert not Results.read(Place("run", run), PARAMETERS | {"device": "cuda"}).refused
 
 
 @pytest.mark.parametrize(
@@ -126,12 +121,6 @@ def test_the_best_k_decides(metrics: Metrics) -> None:
     assert first(ask("keep its perplexity", none)).startswith("Open: ")
 
 
-def test_where_the_function_is_hangs_on_the_bands(metrics: Metrics) -> None:
-    assert first(ask("large variance", metrics("perplexity"))).startswith("Yes: ")
-    turned = metrics("perplexity", band_ratio={"1-6": 1.2, "7-12": 40.0})
-    assert first(ask("large variance", turned)).startswith("No: ")
-
-
 def test_heads_that_are_not_told_from_chance_bring_nothing(metrics: Metrics) -> None:
     roles = metrics("head_roles")["head_roles"]
     assert first(ask("few heads", metrics("head_roles"))).startswith("Yes: of 24 heads 2")
@@ -167,11 +156,3 @@ def test_a_long_name_is_wrapped_in_its_column() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) == 4
     assert lines[1].endswith("1.00")
-
-
-def test_old_results_of_the_heads_are_said_to_be_old(run: Path) -> None:
-    path = run / "metrics" / "heads_run.json"
-    old = read_json(path)
-    write_json(path, old | {"parameters": old["parameters"] | {"seed": 7}})
-    results = Results.read(Place("run", run), PARAMETERS)
-    assert "another seed. Run: dvc repro heads/dvc.yaml" in results.refused["heads"]

@@ -6,22 +6,15 @@ from typing import Any
 import pytest
 import yaml
 
-from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.report.axes import AXES, HEADS, MEANING, MODELS, WEIGHTS, Axis, flat, headlines
+from permeation.report.axes import AXES, MEANING, WEIGHTS, Axis, flat, headlines
 from permeation.report.gather import merged, rounded, versions, write_axis
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
-from tests.support.sample_tables import write_stages
 
 
 def test_summaries_are_merged_key_by_key() -> None:
     assert merged({"g": {"a": {"x": 1}}}, {"g": {"a": {"y": 2}, "b": 3}}) == {"g": {"a": {"x": 1, "y": 2}, "b": 3}}
-
-
-def test_two_stages_that_write_one_key_are_refused() -> None:
-    with pytest.raises(PermeationError, match=r"two stages write g\.a\.x"):
-        merged({"g": {"a": {"x": 1}}}, {"g": {"a": {"x": 1}}})
 
 
 def test_four_digits_are_published_and_three_where_single_tokens_decide() -> None:
@@ -46,14 +39,6 @@ def test_both_stages_of_a_file_are_in_it(reported: Path) -> None:
     perplexity = read_json(reported / "metrics" / "perplexity.json")
     assert perplexity["baseline"]["perplexity"] == 20.12
     assert perplexity["ratio"]["8"] == 1.02
-
-
-def test_a_clash_leaves_no_metrics(tmp_path: Path) -> None:
-    root = write_stages(tmp_path)
-    (root / "data" / "fit_g" / "summary.json").write_text('{"sigma": {"n_words": 4}}')
-    with pytest.raises(PermeationError, match=r"sigma\.n_words"):
-        write_axis(MEANING, root, lambda stage: root / "data" / stage, PARAMETERS, "cpu")
-    assert not (root / "metrics").exists()
 
 
 def test_a_version_is_no_machines() -> None:
@@ -97,13 +82,3 @@ def test_an_axis_names_the_parameters_that_its_stages_depend_on(axis: Axis) -> N
     assert {key.split(".")[0] for name in seen for key in stages[name].get("params", [])} | {"quick"} == set(
         axis.parameters
     )
-
-
-def test_the_sample_has_every_stage_and_figure_of_an_axis(reported: Path) -> None:
-    assert {path.name for path in (reported / "data").iterdir()} == {
-        "model",
-        *MEANING.stages,
-        *WEIGHTS.stages,
-        *HEADS.stages,
-        *MODELS.stages,
-    }

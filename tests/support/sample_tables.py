@@ -24,7 +24,7 @@ def write_stages(root: Path, seed: int = 0) -> Path:
     tables, metrics = sample_tables(1.0 + 0.5 * seed), sample_metrics()
     written = {
         "compute_sigma": (("sigma",), ("sigma",)),
-        "fit_g": ((), ("g", "response", "fits")),
+        "fit_g": ((), ("g", "response")),
         "controls": (("g", "decode"), ("nulls", "controls", "decoding")),
         "intervene": (("intervene",), ("intervene", "depths")),
         "pca": (("pca",), ("spectrum",)),
@@ -85,12 +85,6 @@ def sample_tables(steep: float) -> dict[str, Rows]:
         "response": [
             {"word": word, "depth": x, "f": x**steep, "standard_error": 0.05, "r_squared": 0.9}
             for word in WORDS
-            for x in DEPTH
-        ],
-        "fits": [
-            {"target": target, "law": law, "depth": x, "value": x**steep, "fitted": x**power}
-            for target in ("g", "f")
-            for law, power in (("power", steep), ("linear", 1.0))
             for x in DEPTH
         ],
         "spectrum": [

@@ -31,14 +31,6 @@ def _responses(rows: Rows) -> Rows:
     return found + [{**row, "series": "R²", "value": row["r_squared"]} for row in rows]
 
 
-def _laws(rows: Rows) -> Rows:
-    """What was measured, once for each target, and each law's fit."""
-    best = [next(iter(groups(own, "law").values())) for own in groups(rows, "target").values()]
-    return [{**row, "law": "measured"} for own in best for row in own] + [
-        {**row, "value": row["fitted"]} for row in rows
-    ]
-
-
 def _frontier(rows: Rows) -> Rows:
     """The excess over the untouched perplexity, of what does not double it; what is beaten last."""
     excess = [
@@ -107,11 +99,6 @@ FIGURES: dict[str, Spec] = {
         "Where R² is low, f and g stand for little.",
         *("f, R²", "word", "series"),
         prepare=_responses,
-    ),
-    "fits": Curves(
-        "Laws fitted to the mean f and g, best first; layers that the fit leaves out are not drawn.",
-        *("value", "target", "law"),
-        prepare=_laws,
     ),
     "spectrum": Curves(
         "How much of the variance of all heads' W_QK the first K components explain. A small shared subspace is a "

@@ -39,5 +39,5 @@ def summary(project: Path, results: Results) -> str:
 
 def markdown(project: Path, results: Results) -> str:
     """The same as Markdown."""
-    parts = [f"{results.about}: {results.sizes}.", *(section.markdown() for section in sections(project, results))]
-    return "\n\n".join([*parts, *results.refused.values()]) + "\n"
+    found = (section.markdown() for section in sections(project, results))
+    return "\n\n".join([f"{results.about}: {results.sizes}.", *found, *results.refused.values()]) + "\n"

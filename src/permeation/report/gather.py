@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, whole_folder, write_json, write_rows
 from permeation.report.axes import AXES, Axis, headlines
 from permeation.report.draw import save
@@ -36,17 +35,11 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
     return [rounded(each, digits) for each in value] if isinstance(value, list) else value
 
 
-def merged(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Two nested mappings in one; raises PermeationError where both have a value for one key."""
-    result = dict(first)
-    for key, value in second.items():
-        if key not in result:
-            result[key] = value
-        elif isinstance(value, Mapping) and isinstance(result[key], Mapping):
-            result[key] = merged(result[key], value, f"{path}{key}.")
-        else:
-            raise PermeationError(f"metrics: two stages write {path}{key}")
-    return result
+def merged(first: Any, second: Any) -> Any:
+    """Two nested mappings in one."""
+    if not isinstance(first, Mapping):
+        return second
+    return {**first, **{key: merged(first.get(key), value) for key, value in second.items()}}
 
 
 def write_axis(

@@ -54,11 +54,6 @@ def _onset(metrics: Metrics) -> Metrics:
     return {"onset": "at no layer" if onset["value"] is None else f"from depth {measured(onset)} on"}
 
 
-def _response(metrics: Metrics) -> Table:
-    response = metrics["intervene"].get("response", {})
-    return ("layer", "R of one direction"), [(layer, number(value)) for layer, value in response.items()]
-
-
 QUESTIONS = (
     Question(
         "Do contexts pull a word towards its senses?",
@@ -123,7 +118,7 @@ QUESTIONS = (
         ),
         open="a word needs another one to be compared with.",
         facts=_curves,
-        figures=("g", "nulls", "response", "fits"),
+        figures=("g", "nulls", "response"),
     ),
     Question(
         "Does the model use the sense?",
@@ -138,7 +133,6 @@ QUESTIONS = (
         ),
         open="no word's senses differ enough in the next token.",
         facts=_onset,
-        table=_response,
         figures=("depths", "intervene"),
     ),
 )

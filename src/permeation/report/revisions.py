@@ -100,7 +100,8 @@ def table(found: Sequence[Results], comparisons: Rows) -> str:
     """The headline figures, a line each and a column a run; then how alike curves are; then what is not compared."""
     figures = [headlines_of(each) for each in found]
     keys = dict.fromkeys(key for each in figures for key in each)
-    rows = [(key, *(_cell(each.get(key)) for each in figures)) for key in keys]
+    cells = [[each.get(key) for each in figures] for key in keys]
+    rows = [(key, *(x if isinstance(x, str) else number(x) for x in row)) for key, row in zip(keys, cells, strict=True)]
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
         columns(("", *(each.place.name for each in found)), rows),
@@ -108,10 +109,6 @@ def table(found: Sequence[Results], comparisons: Rows) -> str:
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else number(value)
 
 
 def _alike(row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from permeation.report.labels import label
-from permeation.report.sections import Metrics, Question, Table, interval, number
+from permeation.report.sections import Metrics, Question, Table, interval
 
 KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
 SMALL = 32  # components, as published
@@ -38,12 +38,6 @@ def _best(table: Metrics) -> Metrics:
     ratios = {key: ratio for key, ratio in table["ratio"].items() if key != "all" and ratio is not None}
     best = min(ratios, key=ratios.__getitem__, default=None)
     return {"tried": len(ratios), "best": best, "ratio": ratios.get(best)}
-
-
-def _bands(metrics: Metrics) -> Table:
-    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
-    rows = [(band, number(ratio), number(kept[band])) for band, ratio in bands.items()]
-    return ("components dropped", "perplexity ratio", "first layer kept"), rows
 
 
 def _ends(metrics: Metrics) -> Metrics:
@@ -99,7 +93,6 @@ QUESTIONS = (
             "{here.layers} layers were rebuilt one at a time from {perplexity.layer_components} components.",
         ),
         facts=_ends,
-        table=_bands,
         figures=("layers", "bands"),
     ),
     Question(
