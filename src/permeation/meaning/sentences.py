@@ -19,8 +19,7 @@ from typing import Any
 from permeation.frame.errors import PermeationError
 from permeation.meaning.words import SENSES, Prompt, Sense, Word, read_words
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-LINES = (".jsonl", ".json")
+TABLES, LINES = (".csv", ".tsv"), (".jsonl", ".json")
 COLUMNS = ("word", "sense", "sentence")  # may be there, too: start, the character at which the word starts; same_pos
 IN_FRONT, LEAST = 4, 6  # words in front of the word; sentences of each sense
 LEFT_OUT = ("broken", "without_word", "few_words_in_front", "repeated", "other_senses", "rare_word")
@@ -39,7 +38,7 @@ class Sentence:
 
 def read_prompts(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
     """The words of a words file, or those of a table of sentences, and for a table what was left out, by reason."""
-    is_table = path.suffix.lower() in (*DELIMITERS, *LINES)
+    is_table = path.suffix.lower() in (*TABLES, *LINES)
     return read_sentences(path) if is_table else (read_words(path), {})
 
 
@@ -98,8 +97,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
             _check_columns(path, COLUMNS if row is None else row)
             yield row
         return
-    quoting = csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(lines, delimiter=DELIMITERS[path.suffix.lower()], quoting=quoting)
+    tabs = path.suffix.lower() == ".tsv"  # there, quotes are letters
+    reader = csv.DictReader(
+        lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    )
     _check_columns(path, reader.fieldnames or ())
     for row in reader:
         yield None if None in row or None in row.values() else row
