@@ -60,6 +60,7 @@ def test_of_a_long_list_a_few_are_headlines() -> None:
 
 
 def test_what_was_reported_of_other_words_goes(run: Path) -> None:
+    (run / "plots" / "claims").mkdir()
     write_axis(MEANING, run, lambda stage: run / "data" / stage, PARAMETERS | {"words": "mine.yaml"}, "cpu")
     assert sorted(path.name for path in (run / "plots").iterdir()) == ["meaning", "models", "weights"]
     assert not list((run / "metrics").glob("head*"))

@@ -51,6 +51,7 @@ def write_axis(
         inputs: gives the folder that a stage wrote.
         parameters: the whole params.yaml; those that the axis depends on are recorded.
     """
+    remove_outdated(root, parameters)
     files: dict[str, Any] = {name: {} for name in axis.files}
     for stage in axis.stages:
         files = merged(files, read_json(inputs(stage) / "summary.json"))
@@ -72,14 +73,14 @@ def write_axis(
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
         write_json(root / "metrics" / f"{name}.json", content)
-    remove_outdated(root, parameters)
 
 
 def remove_outdated(root: Path, parameters: Mapping[str, Any]) -> None:
-    """Remove metrics and charts of axes that were run with other parameters: the workspace is of one run."""
+    """Remove what was reported of other parameters, and the claims that rest on it: the workspace is of one run."""
     for axis in AXES:
         run = root / "metrics" / f"{axis.run}.json"
         if run.is_file() and axis.differing(read_json(run)["parameters"], parameters):
-            for name in (axis.run, axis.name, *axis.files):
+            for name in (axis.run, axis.name, *axis.files, "claims"):
                 run.with_name(f"{name}.json").unlink(missing_ok=True)
-            shutil.rmtree(root / "plots" / axis.name, ignore_errors=True)
+            for name in (axis.name, "claims"):
+                shutil.rmtree(root / "plots" / name, ignore_errors=True)

@@ -22,11 +22,16 @@ def _words(metrics: Metrics) -> Table:
 
 def _decoded(metrics: Metrics) -> Metrics:
     """The test of decoding, and the counts that weaken a list of words, where they are not 0."""
-    p = metrics["g"]["p"]["auc.gradient_own"]
+    test = (
+        "gradient_own" if "gradient_own" in metrics["decode"] else "direction_own"
+    )  # a table's sentences: no gradient
+    p, decoded = metrics["g"]["p"][f"auc.{test}"], metrics["decode"][test]
+    tested = "graded prompts" if test == "gradient_own" else "sentences that others labelled"
     weak = {name: count or None for name, count in metrics["sigma"].items() if isinstance(count, int)}
     prompts, text = (look_up(metrics, path) for path in ("intervene.prompts_nats_per_byte", BASELINE))
     strange = prompts / text if prompts and text and prompts > STRANGE * text else None
-    return weak | {"p": p, "few": p if p >= LEVEL else None, "strange": strange}
+    facts = {"p": p, "few": p if p >= LEVEL else None, "strange": strange, "tested": tested}
+    return weak | facts | {f"auc{end}": decoded.get(f"auc{end}") for end in ("", "_low", "_high")}
 
 
 def _before(metrics: Metrics) -> Table:
@@ -60,10 +65,19 @@ QUESTIONS = (
         ("sigma", "g", "decode"),
         lambda metrics: _decoded(metrics)["p"] < LEVEL or None,
         (
-            "along directions made from other prompts, graded prompts of the two senses are told apart with an AUC of "
-            "{decode.gradient_own.auc:i}, mean over {sigma.n_words} words (chance is 0.5; p = {here.p}).",
+            "along directions made from other prompts, {here.tested} of the two senses are told apart with an AUC of "
+            "{here.auc:i}, mean over {sigma.n_words} words (chance is 0.5; p = {here.p}).",
             "The interval says how sure the AUC is; p, how often shuffled senses reach such an AUC at any layer. With "
             "few prompts they often do: p = {here.few} needs more prompts or words, however high the AUC.",
+            "Beside it, the AUC at the token before the word is {decode.sentences.places.before.auc:i}, two tokens later "
+            "{decode.sentences.places.later.auc:i}, at the sentence's end {decode.sentences.places.end.auc:i}; of the "
+            "left context as a bag of embeddings {decode.sentences.baselines.context.auc:i}, of the sentence's length "
+            "{decode.sentences.baselines.length.auc:i}.",
+            "Words whose senses are of one part of speech: {decode.sentences.same_pos.one.at_word.auc} at the word, "
+            "{decode.sentences.same_pos.one.before.auc} at the token before; of two: "
+            "{decode.sentences.same_pos.two.at_word.auc} and {decode.sentences.same_pos.two.before.auc}.",
+            "The left context as a bag of embeddings tells the direction prompts apart with an AUC of "
+            "{decode.context.auc:i}.",
             "At the last layer σ follows the order of the five contexts with a Kendall's τ of {sigma.order_tau}; all "
             "five are in order for {sigma.ordered_words} of {sigma.n_words} words (by chance for 1 in 120).",
             "A byte of the condition prompts costs {here.strange} times the nats of a byte of the text, where English "
