@@ -70,9 +70,9 @@ QUESTIONS = (
             "The interval says how sure the AUC is; p, how often shuffled senses reach such an AUC at any layer. With "
             "few prompts they often do: p = {here.few} needs more prompts or words, however high the AUC.",
             "Beside it, the AUC at the token before the word is {decode.sentences.places.before.auc:i}, two tokens "
-            "later {decode.sentences.places.later.auc:i}, at the sentence's end {decode.sentences.places.end.auc:i}; of "
-            "the left context as a bag of embeddings {decode.sentences.baselines.context.auc:i}, of the sentence's length "
-            "{decode.sentences.baselines.length.auc:i}.",
+            "later {decode.sentences.places.later.auc:i}, at the sentence's end {decode.sentences.places.end.auc:i}; "
+            "of the left context as a bag of embeddings {decode.sentences.baselines.context.auc:i}, of the sentence's "
+            "length {decode.sentences.baselines.length.auc:i}.",
             "Words whose senses are of one part of speech: {decode.sentences.same_pos.one.at_word.auc} at the word, "
             "{decode.sentences.same_pos.one.before.auc} at the token before; of two: "
             "{decode.sentences.same_pos.two.at_word.auc} and {decode.sentences.same_pos.two.before.auc}.",
