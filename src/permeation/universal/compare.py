@@ -99,8 +99,9 @@ def spectrum_summary(found: Found) -> dict[str, Any]:
         "null": {name: over_layers(counts(name, 0.9))["value"] for name in found if name != OWN},
     }
     if UNTRAINED in found:
-        trained, untrained = counts(OWN, 0.9), counts(UNTRAINED, 0.9)
-        summary["untrained_over_trained"] = over_layers({key: untrained[key] / trained[key] for key in trained})
+        untrained = counts(UNTRAINED, 0.9)
+        for name, population in (("untrained_over_trained", OWN), ("untrained_over_rotated", ROTATED)):
+            summary[name] = over_layers({key: untrained[key] / of for key, of in counts(population, 0.9).items()})
     return summary
 
 
@@ -131,7 +132,7 @@ def by_claim(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The figures that claims are about, of all groups: each with its ends, and the null model's."""
     figures: dict[str, dict[str, Any]] = {}
     for group, summary in groups.items():
-        found = {name: summary[name] for name in ("mean_over_mean_and_k", "untrained_over_trained") if name in summary}
+        found = {name: part for name, part in summary.items() if "_over_" in name}
         for name, figure in (found | {"components_90": summary["components_for_variance"]["90"]}).items():
             for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                 figures.setdefault(f"{name}{end}", {})[group] = figure[key]
