@@ -29,12 +29,12 @@ def main(stage: Stage) -> None:
     check_tokens(text.tokens, sizes["d_vocab"])
     learned, measured = text.split(calibration.context, calibration.tokens, asked.context, asked.max_tokens)
 
-    model = load_folded(folder, config.wqk.fold_norm, stage.device)
+    model = load_folded(folder, True, stage.device)
     batches = learned.tokens.split(windows_per_batch(asked.batch_size, calibration.context, model))
     moments = collect(model, each(batches, "moments", len(batches)))
     model = prepare_for_scoring(model, asked.dtype, asked.context)
     batches = measured.tokens.split(windows_per_batch(asked.batch_size, asked.context, model))
-    journal = stage.journal(folder, settings=(config.wqk, asked.dtype))
+    journal = stage.journal(folder, settings=asked.dtype)
     nll = untouched_nll(model, each(batches, "untouched model", len(batches)), journal)
     baseline = Baseline(measured, nll)
 

@@ -31,12 +31,9 @@ def main(stage: Stage) -> None:
         mixing = partial(groups[k]["gram"].mixing, asked.share) if k in groups else None  # the form that is injected
         for replaced, first in REPLACED.items():
             jobs.append(mixing_job({"k": k, "replaced": replaced}, injection, mixing, range(first, n_layers)))
-    scorer = Scorer.load(
-        model, baseline, config.wqk.fold_norm, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size
-    )
-    journal = stage.journal(
-        model, baseline, weights, components, settings=(config.wqk, scoring, config.seed, asked.share, kept)
-    )
+    measuring = (model, baseline, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size)
+    scorer = Scorer.load(*measuring)
+    journal = stage.journal(model, baseline, weights, components, settings=(scoring, config.seed, asked.share, kept))
     with stage.engine() as engine:
         measured = list(each(measure(jobs, scorer, journal, engine), "k clusters", len(jobs)))
 

@@ -68,13 +68,13 @@ def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]
 def without_heads(stage: Stage, shape: tuple[int, ...]) -> tuple[Baseline, np.ndarray]:
     """The untouched model on short windows, and the NLL of each without each head (layers, heads, windows)."""
     config, settings, source = stage.config, stage.config.heads, stage.input("model")
-    model = load_folded(source, config.wqk.fold_norm, stage.device)
+    model = load_folded(source, True, stage.device)
     model = prepare_for_scoring(model, config.perplexity.dtype, settings.context)
     whole = Baseline.read(stage.input("baseline")).windows
     windows, others = short_windows(whole, settings.windows, settings.context)
     (untouched,) = window_nll(model, windows.tokens, settings.windows)
     means = mean_outputs(model, others)
-    known = (config.wqk, config.perplexity.dtype, settings.windows, settings.context)
+    known = (config.perplexity.dtype, settings.windows, settings.context)
     journal = stage.journal(source, stage.input("baseline"), settings=known)
     nll = np.empty((*shape, settings.windows))
     for layer, head in each(np.ndindex(*shape), "perplexity without a head", nll[..., 0].size):
@@ -88,7 +88,7 @@ def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]
     config, settings, source = stage.config, stage.config.compressed, stage.input("model")
     chosen = near(read_json(stage.input("rivals") / "rows.json"), settings.ratios, settings.methods)
     problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), config.seed)
-    model = load_folded(source, config.wqk.fold_norm, stage.device)
+    model = load_folded(source, True, stage.device)
     n_layers = activations.at_word.shape[1]
     layers = spread_layers(settings.layers, 1, n_layers - 1)
     sense = partial(measure_sense, model, activations, sequences, layers)

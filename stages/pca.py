@@ -10,8 +10,9 @@ from permeation.weights.spectra import Spectra
 def main(stage: Stage) -> None:
     """Write data/pca/: eigenvalues and vectors by form; summary.json; plots/spectrum.json."""
     device = "cpu" if stage.device.type == "mps" else str(stage.device)  # MPS has no float64
-    heads = Heads.read(stage.input("extract_wqk"), device)
-    spectra = Spectra.fit(heads, Moments.read(stage.input("moments")), stage.config.pca.center, stage.config.seed)
+    weights, moments = stage.input("extract_wqk"), Moments.read(stage.input("moments"))
+    heads, unfolded = (Heads.read(weights, device, name) for name in ("heads", "unfolded"))
+    spectra = Spectra.fit(heads, unfolded, moments, stage.config.pca.center, stage.config.seed)
     sizes = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]}
     with stage.output() as folder:
         for form, kinds in spectra.fits.items():

@@ -23,13 +23,12 @@ def main(stage: Stage) -> None:
     scorer = Scorer.load(
         inputs["model"],
         inputs["baseline"],
-        config.wqk.fold_norm,
         stage.device,
         config.perplexity.dtype,
         config.perplexity.tolerance,
         config.perplexity.batch_size,
     )
-    journal = stage.journal(*inputs.values(), settings=(config.wqk, config.perplexity, config.seed))
+    journal = stage.journal(*inputs.values(), settings=(config.perplexity, config.seed))
 
     def change(rival: Rival, size: int) -> Change:
         return Change(rival.apply(size).to(torch.float32).tensors())

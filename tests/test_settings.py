@@ -57,7 +57,7 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ("corpus", 3, "corpus is 3"),
         ("seed", -1, "seed is -1; it should be greater than or equal to 0"),
         ("seed", True, "seed is True"),
-        ("wqk.fold_norm", "yes", "wqk.fold_norm is 'yes'; it should be a valid boolean"),
+        ("pca.center", "yes", "pca.center is 'yes'; it should be a valid boolean"),
         ("perplexity.context", 1, "perplexity.context is 1; it should be greater than or equal to 2"),
         ("perplexity.max_tokens", "many", "perplexity.max_tokens is 'many'; it should be a valid integer"),
         ("perplexity.tolerance", 0, "perplexity.tolerance is 0; it should be greater than 0"),

@@ -114,11 +114,6 @@ class Intervene:
 
 
 @section
-class Wqk:
-    fold_norm: StrictBool
-
-
-@section
 class Moments:
     tokens: Windows
     context: Windows
@@ -220,7 +215,6 @@ class Config:
     nulls: Nulls
     decode: Decode
     intervene: Intervene
-    wqk: Wqk
     moments: Moments
     pca: Pca
     perplexity: Perplexity

@@ -63,7 +63,7 @@ WEIGHTS = Axis(
     stages=("pca", "baseline", "reconstruct", "cluster", "rivals"),
     files=("pca", "perplexity", "clusters", "rivals"),
     parameters=(
-        *("quick", "model", "corpus", "seed", "wqk", "moments", "pca", "perplexity", "reconstruct"),
+        *("quick", "model", "corpus", "seed", "moments", "pca", "perplexity", "reconstruct"),
         *("cluster", "rivals"),
     ),
     headlines=(
@@ -78,7 +78,7 @@ HEADS = Axis(
     stages=("heads",),
     files=("head_roles", "compressed"),
     parameters=(
-        *("quick", "model", "corpus", "words", "seed", "activations", "sigma", "bootstrap", "intervene", "wqk"),
+        *("quick", "model", "corpus", "words", "seed", "activations", "sigma", "bootstrap", "intervene"),
         *("moments", "pca", "perplexity", "cluster", "rivals", "heads", "compressed"),
     ),
     headlines=(

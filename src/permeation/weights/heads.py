@@ -41,13 +41,13 @@ class Heads:
         return self.W_K.repeat_interleave(group, dim=1).flatten(0, 1)
 
     @classmethod
-    def read(cls, folder: Path, device: str = "cpu") -> Heads:
+    def read(cls, folder: Path, device: str = "cpu", name: str = "heads") -> Heads:
         """The heads that `write` left in a folder."""
-        return cls(**load_file(folder / "heads.safetensors", device=device))
+        return cls(**load_file(folder / f"{name}.safetensors", device=device))
 
-    def write(self, folder: Path) -> None:
-        """Write heads.safetensors, the weights by name."""
-        save_file({name: W.contiguous() for name, W in self.tensors().items()}, folder / "heads.safetensors")
+    def write(self, folder: Path, name: str = "heads") -> None:
+        """Write <name>.safetensors, the weights by name."""
+        save_file({key: W.contiguous() for key, W in self.tensors().items()}, folder / f"{name}.safetensors")
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights that there are, by name."""

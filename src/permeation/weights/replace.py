@@ -94,11 +94,11 @@ class Scorer(ModelRun):
         cls,
         model: Path,
         baseline: Path,
-        fold_norm: bool,
         device: torch.device,
         dtype: str,
         tolerance: float | None,
         batch_size: int | Literal["auto"],
+        fold_norm: bool = True,
     ) -> Scorer:
         """The checkpoint in the folder `model`, against what the stage `baseline` wrote."""
         untouched = Baseline.read(baseline)
@@ -178,16 +178,16 @@ def mixing_job(
     return Job(key, mixing and partial(change, mixing), columns or {}, windows)
 
 
-def ratio_tables(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+def ratio_tables(rows: Sequence[Mapping[str, Any]], key: str, main: str = ALL) -> dict[str, Any]:
     """Rows as the metrics files hold them: ratio.<key>, ratio_low.<key>, ratio_high.<key>.
 
-    Rows with all layers replaced stand at the top; those with all but the first under first_layer_kept.
+    Rows replaced as `main` says stand at the top; those with all layers but the first under first_layer_kept.
     """
-    every, others = (
+    top, others = (
         {
             metric: {str(row[key]): row[column] for row in rows if row["replaced"] == replaced}
             for metric, column in (("ratio", "ratio"), ("ratio_low", "low"), ("ratio_high", "high"))
         }
-        for replaced in REPLACED
+        for replaced in (main, ALL_BUT_FIRST)
     )
-    return {**every, "first_layer_kept": others}
+    return {**top, "first_layer_kept": others}

@@ -26,12 +26,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Spectra:
-    """Principal components by form (permeation.weights.forms.FORMS) and kind of heads (KINDS)."""
+    """Principal components by form (permeation.weights.forms.FORMS, and `unfolded`) and kind of heads (KINDS).
+
+    unfolded: the gram form without the scales of the norm in front.
+    """
 
     fits: dict[str, dict[str, KernelPca]]
 
     @classmethod
-    def fit(cls, heads: Heads, moments: Moments, center: bool, seed: int) -> Spectra:
+    def fit(cls, heads: Heads, unfolded: Heads, moments: Moments, center: bool, seed: int) -> Spectra:
         """The kernels of the heads and of random heads in every form, and their components."""
 
         def generator(form: str) -> torch.Generator:
@@ -39,6 +42,7 @@ class Spectra:
 
         kernels = {
             "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
+            "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
             "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator("circuit"))),
         }
         for form, mean_key in (("score", True), ("score_centred", False)):
