@@ -8,7 +8,7 @@ import torch
 
 from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.heads.ablate import mean_outputs, nll_without, short_windows
+from permeation.heads.ablate import mean_outputs, nll_without, short_windows, untouched_streams
 from permeation.heads.compressed import kept_rows, kept_summary, measure_sense, near
 from permeation.heads.found import FoundHeads
 from permeation.heads.roles import measure_roles
@@ -73,12 +73,12 @@ def without_heads(stage: Stage, shape: tuple[int, ...]) -> tuple[Baseline, np.nd
     whole = Baseline.read(stage.input("baseline")).windows
     windows, others = short_windows(whole, settings.windows, settings.context)
     (untouched,) = window_nll(model, windows.tokens, settings.windows)
-    means = mean_outputs(model, others)
+    means, streams = mean_outputs(model, others), untouched_streams(model, windows)
     known = (config.perplexity.dtype, settings.windows, settings.context)
     journal = stage.journal(source, stage.input("baseline"), settings=known)
     nll = np.empty((*shape, settings.windows))
     for layer, head in each(np.ndindex(*shape), "perplexity without a head", nll[..., 0].size):
-        score = partial(nll_without, model, windows, layer, head, means[layer, head])
+        score = partial(nll_without, model, windows, streams, layer, head, means[layer, head])
         nll[layer, head] = journal.remember(score, {"layer": layer, "head": head})
     return Baseline(windows, untouched), nll
 

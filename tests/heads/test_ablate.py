@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.heads.ablate import mean_outputs, nll_without, short_windows
+from permeation.heads.ablate import mean_outputs, nll_without, short_windows, untouched_streams
 from permeation.models.families import attention_outputs
 from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import window_nll
@@ -26,11 +26,11 @@ def test_a_head_that_writes_nothing_costs_nothing_and_another_does(family: str, 
     with torch.no_grad():
         places[1].W_O[2] = 0
     scored, others = short_windows(windows, 4, 12)
-    means = mean_outputs(model, others)
+    means, streams = mean_outputs(model, others), untouched_streams(model, scored)
     (untouched,) = window_nll(model, scored.tokens, 4)
-    assert nll_without(model, scored, 1, 2, means[1, 2]) == untouched.tolist()
+    assert nll_without(model, scored, streams, 1, 2, means[1, 2]) == untouched.tolist()
     for layer in range(tiny.LAYERS):
-        assert (nll_without(model, scored, layer, 0, means[layer, 0]) != untouched).all()
+        assert (nll_without(model, scored, streams, layer, 0, means[layer, 0]) != untouched).all()
 
 
 def test_it_is_what_a_hook_on_the_projection_does(family: str, windows: Windows) -> None:
@@ -44,7 +44,7 @@ def test_it_is_what_a_hook_on_the_projection_does(family: str, windows: Windows)
         z[..., 3 * size :] = mean.to(z)
         return z
 
-    found = nll_without(model, scored, 2, 3, mean)
+    found = nll_without(model, scored, untouched_streams(model, scored), 2, 3, mean)
     handle = list(attention_outputs(model))[2].projection.register_forward_pre_hook(replace)
     (wanted,) = window_nll(model, windows.tokens[:4, :12], 4)
     handle.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.heads.roles import Z, changing
-from permeation.models.families import attention_outputs
+from permeation.meaning.runs import continuing
+from permeation.models.families import attention_outputs, blocks, stream_of
 from permeation.perplexity.nll import window_nll
 from permeation.perplexity.windows import Windows
 
@@ -50,12 +52,27 @@ def short_windows(whole: Windows, count: int, context: int) -> tuple[Windows, Wi
     return scored, others
 
 
-def nll_without(model: Any, windows: Windows, layer: int, head: int, mean: Float[Tensor, "d_head"]) -> list[float]:
+@torch.no_grad()
+@fast_products()
+def untouched_streams(model: Any, windows: Windows) -> list[Any]:
+    """What each block gives on the windows: blocks in front of a changed head need not run again."""
+    outputs: list[Any] = []
+    with ExitStack() as hooks:
+        for block in blocks(model):
+            hooks.callback(block.register_forward_hook(lambda *call: outputs.append(call[-1])).remove)
+        model.base_model(windows.tokens.to(model.device), use_cache=False)
+    return outputs
+
+
+def nll_without(
+    model: Any, windows: Windows, streams: Sequence[Any], layer: int, head: int, mean: Float[Tensor, "d_head"]
+) -> list[float]:
     """Σ NLL of each window, in nats, with z of one head replaced by `mean` at every position."""
 
     def change(z: Z) -> None:
         z[..., head, :] = mean.to(z)
 
-    with changing(model, layer, change):
+    before = streams[layer - 1]
+    with continuing(model, layer, stream_of(before), isinstance(before, tuple)), changing(model, layer, change):
         (nll,) = window_nll(model, windows.tokens, len(windows.tokens))
     return nll.tolist()
