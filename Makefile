@@ -37,7 +37,7 @@ quick: .venv/ready  ## the whole pipeline on little text, as the experiment `qui
 	$(BIN)/permeation summary quick
 
 back: .venv/ready  ## back to the committed parameters; results that were computed here before are not computed again
-	git checkout HEAD -- params.yaml
+	git checkout HEAD -- params.yaml metrics plots
 	$(BIN)/dvc repro
 
 report: .venv/ready  ## write report.html, the page of the last run, from metrics/ and plots/

@@ -96,11 +96,12 @@ def test_the_interval_is_looked_at_seldom() -> None:
 
 
 def test_a_comparison_is_settled_by_the_tolerance_or_a_fifth_of_the_harm() -> None:
-    near, far = Estimate(1.05, 1.0395, 1.0605, 800, 8), Estimate(130.0, 5.0, 255.0, 800, 8)
+    near, far = Estimate(1.05, 1.0395, 1.0605, 800, 8), Estimate(130.0, 2.0, 254.0, 800, 8)
     assert near.settled(0.0101)
     assert not near.settled(0.0099)  # log 1.05 / 5 is 0.0098
     assert far.settled(0.01)  # log 130 / 5 is 0.97
     assert not Estimate(130.0, 2.0, 258.0, 800, 8).settled(0.01)
+    assert Estimate(130.0, 2.1, 900.0, 300, 3).settled(0.01)  # of no use, however bad it is
     # At the first look a tenth of it.
     assert not Estimate(1.05, 1.0395, 1.0605, 300, 3).settled(0.0101)
     assert Estimate(1.05, 1.04895, 1.05105, 300, 3).settled(0.0101)

@@ -31,6 +31,7 @@ from permeation.perplexity.windows import Windows
 FIRST_LOOK = 3  # windows before the first look at the interval
 FIRST_SHARE = 0.1  # of the tolerance, at the first look: three windows look alike by chance too often
 HARM_SHARE = 0.2  # of |log ratio|: a precision of the harm in nats that is enough
+HOPELESS = 2.0  # a model whose whole interval is above it is of no use, however bad it is
 KEPT_RATIO = 1.05  # up to this ratio a model counts as kept: 5 % more perplexity
 
 
@@ -49,10 +50,12 @@ class Estimate:
     windows: int
 
     def settled(self, tolerance: float) -> bool:
-        """Whether half of a ratio's interval is at most max(tolerance, |log ratio| / 5) of the ratio.
+        """Whether half of a ratio's interval is at most max(tolerance, |log ratio| / 5) of the ratio, or all above 2.
 
-        At the first look it has to be a tenth of that.
+        At the first look half of the interval has to be a tenth of that.
         """
+        if self.low > HOPELESS:
+            return True
         allowed = max(tolerance, HARM_SHARE * abs(float(np.log(self.value))))
         share = FIRST_SHARE if self.windows <= FIRST_LOOK else 1.0
         return (self.high - self.low) / 2 <= share * allowed * self.value
