@@ -129,11 +129,9 @@ def sample_tables(steep: float) -> dict[str, Rows]:
             for measure in MEASURES
         ],
         "spectra": [
-            {"models": models, "population": population, "view": f"{view}, mean taken out"}
-            | {"components": 1 << k, "cumulative": (k + 1) / 4}
+            {"models": models, "population": population, "components": 1 << k, "cumulative": (k + 1) / 4}
             for models in ("scratch", "adapters")
             for population in ("the models", "rotated")
-            for view in ("stacked", "points")
             for k in range(4)
         ],
         "left_out": [

@@ -6,72 +6,45 @@ from pathlib import Path
 import pytest
 import torch
 
+from permeation.frame.errors import PermeationError
 from permeation.frame.tables import write_json
 from permeation.models.load import load_model
-from permeation.universal.leave_out import added
-from permeation.universal.stack import Member, Stack, input_moments, matrices
-from permeation.universal.train import Recipe, held_out, said_of
+from permeation.universal.stack import Member, Stack, input_moments, layers, weight
+from permeation.universal.train import Recipe, said_of, split
 
 TOKENS = torch.arange(40).view(2, 20) * 11 % 600
 
 
 def test_a_matrix_multiplies_what_its_layer_reads(checkpoint: Path) -> None:
-    model = load_model(checkpoint)
-    found = {matrix.key: matrix for matrix in matrices(model)}
-    kinds = [kind for layer, kind in found if layer == 0]
-    assert kinds[:4] == ["W_Q", "W_K", "W_V", "W_O"]
-    assert len(kinds) == (7 if model.config.model_type == "llama" else 6)
-    seen = {}
-
-    def keep(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        seen[module] = inputs[0], output - (0 if module.bias is None else module.bias)
-
-    for matrix in found.values():
-        matrix.reader.register_forward_hook(keep)
+    model, seen = load_model(checkpoint), {}
+    found = layers(model)
+    assert {key.partition(".")[0] for key in found} == {"0", "1", "2"}
+    for key, layer in found.items():
+        layer.register_forward_hook(
+            lambda part, x, y, key=key: seen.update({key: (x[0], y - getattr(part, "bias", 0))})
+        )
+        if layer.bias is None:
+            layer.bias = torch.nn.Parameter(weight(layer).new_zeros(len(weight(layer))))
+    moments = input_moments(model, TOKENS, found)
     model(TOKENS)
-    for (layer, kind), matrix in found.items():
-        x, y = seen[matrix.reader]
-        if kind not in ("W_Q", "W_K", "W_V"):  # these are parts of one projection in two of the families
-            torch.testing.assert_close(x @ matrix.read().T, y)
-        assert layer < 3 and matrix.read().shape[1] == x.shape[-1]
-
-
-def test_added_changes_reach_the_model_and_go_again(checkpoint: Path) -> None:
-    model = load_model(checkpoint)
-    places = {matrix.key: matrix for matrix in matrices(model)}
-    before = model(TOKENS).logits
-    weights = {key: matrix.read().clone() for key, matrix in places.items()}
-    for key, W in weights.items():
-        change = torch.randn(W.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        with added(places, {key: change}):
-            torch.testing.assert_close(places[key].read(), W + change.float())
-            assert not torch.allclose(model(TOKENS).logits, before, atol=1e-6)
-    assert torch.equal(model(TOKENS).logits, before)
-
-
-def test_moments_are_those_of_what_the_matrices_read(checkpoint: Path) -> None:
-    model = load_model(checkpoint)
-    keys = [(1, "W_V"), (2, "W_O")]
-    found = input_moments(model, TOKENS, keys)
-    seen = {}
-    for matrix in matrices(model):
-        if matrix.key in keys:
-            key = matrix.key
-            matrix.reader.register_forward_pre_hook(lambda _, x, key=key: seen.update({key: x[0].flatten(0, 1)}))
-    model(TOKENS)
-    for key, x in seen.items():
-        torch.testing.assert_close(found[key], x.double().T @ x.double() / len(x), rtol=1e-4, atol=1e-6)
+    for key, (x, y) in seen.items():
+        torch.testing.assert_close(x @ weight(found[key]).T, y)
+        flat = x.double().flatten(0, 1)
+        torch.testing.assert_close(moments[key], flat.T @ flat / len(flat), rtol=1e-4, atol=1e-6)
+    assert seen.keys() == found.keys()
 
 
 def test_a_stack_holds_every_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     folder = checkpoints["llama"]
     members = [Member("trained", folder), *(Member(f"untrained {i}", folder, seed=i) for i in (1, 1, 2))]
     stack = Stack.read(members, tmp_path / "stack")
-    for matrix in matrices(load_model(folder)):
-        X = stack[matrix.key]
-        assert torch.equal(X[0], matrix.read())
+    for key, layer in layers(load_model(folder)).items():
+        X = stack[key]
+        assert torch.equal(X[0], weight(layer))
         assert torch.equal(X[1], X[2]) and not torch.equal(X[2], X[3])  # a seed gives one model
         assert float(X[3].std()) == pytest.approx(0.02, rel=0.1)  # LlamaConfig's initializer_range
+    with pytest.raises(PermeationError, match="b has another shape than a"):
+        Stack.read([Member("a", folder), Member("b", checkpoints["gpt2"])], tmp_path / "others")
 
 
 def recipe(**changes: object) -> Recipe:
@@ -95,11 +68,12 @@ def test_no_two_models_share_a_draw() -> None:
 
 
 def test_every_seventh_window_is_held_out() -> None:
-    assert held_out(torch.zeros(15, 2, dtype=torch.long)).nonzero().flatten().tolist() == [6, 13]
+    inputs, held = split(torch.arange(15)[:, None])
+    assert held.flatten().tolist() == [6, 13] and len(inputs) == 13
 
 
 @pytest.mark.parametrize(
     ("losses", "said"), [((3, 2, 1.9), "learned"), ((3, 2, 2.5), "overfitted"), ((3, 2, 3.1), "diverged")]
 )
 def test_what_is_said_of_a_training(losses: tuple[float, ...], said: str) -> None:
-    assert said_of({str(step): float(loss) for step, loss in enumerate(losses)}) == said
+    assert said_of([*map(float, losses)]) == said

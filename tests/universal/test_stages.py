@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 import stages.make_models
-from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
 from permeation.models.origin import Origin
 from permeation.models.texts import Corpus
 from permeation.settings import Config
-from permeation.universal.stack import Member, Stack
+from permeation.universal.compare import listed_group
 from tests.conftest import call_stage
 from tests.support import tiny
 from tests.support.project import PROJECT
@@ -40,8 +39,7 @@ def test_models_are_made_once_and_compared(small: tuple[Path, Config], monkeypat
     monkeypatch.setattr(stages.make_models, "fetch_corpus", texts)
     call_stage("make_models", config, root)
     made = root / "data" / "make_models"
-    names = read_json(made / "summary.json")["names"]
-    assert len(names) == 2 + 4 + 4
+    assert len(read_json(made / "summary.json")["models"]) == 2 + 4 + 4
     files = {path: path.stat().st_mtime_ns for path in made.glob("*/*/recipe.json")}
     first = files.popitem()[0]
     first.unlink()  # as where a training was interrupted
@@ -55,31 +53,12 @@ def test_models_are_made_once_and_compared(small: tuple[Path, Config], monkeypat
     for group in ("scratch", "scratch_aligned", "adapters"):
         assert found[group]["ratio"]["mean"]["0"] > 0
         assert found[group]["components_for_variance"]["90"]["value"] >= 1
-    assert found["scratch"]["null"].keys() >= {"untrained", "after 1 steps", "rotated"}
+    assert found["scratch"]["null"].keys() >= {"untrained", "rotated", "rotated, as inputs", "inputs"}
     assert found["adapters"]["components_for_variance"]["99"]["value"] <= 4 * 4  # of rank 4
     assert "shuffled targets" in found["adapters"]["null"]
     rows = read_json(root / "data" / "compare_models" / "plots" / "left_out.json")
     own = {(row["models"], row["components"]): row["ratio"] for row in rows if row["curve"] == "mean and own K"}
     assert own["adapters", 8] == pytest.approx(1, abs=1e-3)  # its update has rank 4, the mean's others more
 
-
-def test_a_list_of_models(small: tuple[Path, Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    root, config = small
-    text = root / "text.txt"
-    text.write_text(texts("").text, encoding="utf-8")
-    for seed in range(3):
-        tiny.checkpoint(root / f"model-{seed}", "gpt2")
-    listed = tuple(str(root / f"model-{seed}") for seed in range(3))
-    config = replace(config, corpus=str(text), universal=replace(config.universal, models=listed))
-    other = root / "listed"
-    (other / "data").mkdir(parents=True)
-    (other / "data" / "model").symlink_to(root / "data" / "model")
-    call_stage("make_models", config, other)
-    call_stage("compare_models", config, other)
-    found = read_json(other / "data" / "compare_models" / "summary.json")["universal"]
-    assert "models_aligned" not in found  # GPT-2's shape is not aligned
-    assert found["models"]["ratio"]["mean"]["0"] == pytest.approx(1, abs=1e-5)  # the three are the same model
-    assert found["models"]["null"]["untrained"] > 0
-    monkeypatch.chdir(root)
-    with pytest.raises(PermeationError, match="another shape"):
-        Stack.read([Member("a", root / "model"), Member("b", root / "model-0")], root / "stack")
+    listed = listed_group([str(made / "adapters" / "c4-0" / "checkpoint-2")], str(PROJECT / "README.md"), 16, 64)
+    assert listed.members[0].base == root / "data" / "model"  # as peft noted it

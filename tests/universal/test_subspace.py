@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from permeation.universal.compare import over_layers
-from permeation.universal.leave_out import ALONE, MEAN, OWN, RANDOM, SHARED, Left, losses, over_models
+from permeation.universal.compare import figure, losses
 from permeation.universal.subspace import (
+    ALONE,
+    MEAN,
+    OWN_K,
+    RANDOM,
+    SHARED,
+    Left,
     components_for,
     filtered,
-    independent,
     leading,
     on_inputs,
     random_frame,
+    rotated,
     scatter,
-    spectra,
+    spectrum,
 )
 
 
@@ -36,53 +41,43 @@ def left(X: torch.Tensor, i: int = 0, count: int = 20) -> Left:
 
 def test_a_planted_subspace_is_found_with_its_rank() -> None:
     X = planted(3)
-    found = spectra(X)
-    assert components_for(found["stacked, mean taken out"], 1.0) == 3
-    assert found["stacked, mean taken out"][2] == pytest.approx(1)
-    assert components_for(found["stacked"], 0.99) > 3  # the mean spreads over all directions
-    assert components_for(found["points, mean taken out"], 1.0) == 5  # n − 1: points in general position
+    found = spectrum(scatter(X))
+    assert components_for(found, 1.0) == 3
+    assert found[2] == pytest.approx(1)
     torch.testing.assert_close(left(X).rebuilt(SHARED, 3), X[0])
     assert not torch.allclose(left(X).rebuilt(SHARED, 2), X[0], atol=0.1)
-
-
-def test_planted_points_are_found_with_their_rank() -> None:
-    draw = generator(3)
-    directions, weights = torch.randn(2, 30, 20, generator=draw), torch.randn(6, 2, generator=draw)
-    X = torch.einsum("nk,kmd->nmd", weights, directions).double() + 1
-    assert components_for(spectra(X)["points, mean taken out"], 1 - 1e-9) == 2
 
 
 def test_a_model_that_is_the_mean_of_the_others_projects_to_itself() -> None:
     others = planted(5, models=5)
     X = torch.cat([others.mean(0, keepdim=True), others])
     own = left(X)
-    for curve in (MEAN, SHARED, RANDOM, OWN):
-        torch.testing.assert_close(own.rebuilt(curve, 4), X[0])
+    for curve in (MEAN, SHARED, RANDOM, OWN_K):
+        torch.testing.assert_close(own.rebuilt(curve, 0 if curve == MEAN else 4), X[0])
     torch.testing.assert_close(own.rebuilt(ALONE, 4), torch.zeros_like(X[0]))
 
 
 def test_every_curve_ends_where_it_should() -> None:
     X = planted(20, noise=0.1)
     own = left(X)
-    for curve in (SHARED, OWN):  # all directions
+    for curve in (SHARED, OWN_K):  # all directions
         torch.testing.assert_close(own.rebuilt(curve, 20), X[0])
     torch.testing.assert_close(own.rebuilt(ALONE, 20), X[0] - X[1:].mean(0))
     for K in (1, 5, 10):
-        off = {curve: float((own.rebuilt(curve, K) - X[0]).norm()) for curve in (SHARED, RANDOM, OWN)}
-        assert off[OWN] == min(off.values())  # Eckart and Young
+        off = {curve: float((own.rebuilt(curve, K) - X[0]).norm()) for curve in (SHARED, RANDOM, OWN_K)}
+        assert off[OWN_K] == min(off.values())  # Eckart and Young
         energies = [float((own.rebuilt(curve, K) - own.M).norm()) for curve in (SHARED, RANDOM)]
         assert energies[0] == pytest.approx(energies[1])
 
 
 def test_independent_matrices_have_the_nulls_spectrum() -> None:
     X = torch.randn(8, 30, 20, generator=generator(), dtype=torch.float64)
-    own, null = spectra(X), spectra(independent(X, generator(4)))
-    for key, shares in own.items():
-        torch.testing.assert_close(null[key], shares, rtol=0, atol=0.03)
+    null = spectrum(scatter(rotated(X, generator(4))))
+    torch.testing.assert_close(null, spectrum(scatter(X)), rtol=0, atol=0.03)
     shared = planted(3)
-    turned = independent(shared, generator(4))
+    turned = rotated(shared, generator(4))
     torch.testing.assert_close(torch.linalg.svdvals(turned), torch.linalg.svdvals(shared))
-    assert components_for(spectra(turned)["stacked, mean taken out"], 0.99) > 10
+    assert components_for(spectrum(scatter(turned)), 0.99) > 10
 
 
 def test_updates_filtered_by_their_inputs_lie_where_the_inputs_lie() -> None:
@@ -90,11 +85,11 @@ def test_updates_filtered_by_their_inputs_lie_where_the_inputs_lie() -> None:
     S = E @ E.T
     X = torch.randn(8, 30, 20, generator=generator(), dtype=torch.float64)
     null = filtered(X, S)
-    assert components_for(spectra(null)["stacked, mean taken out"], 1 - 1e-9) == 2
+    assert components_for(spectrum(scatter(null)), 1 - 1e-9) == 2
     torch.testing.assert_close(null.norm(dim=(1, 2)), X.norm(dim=(1, 2)))
-    assert on_inputs(null, S)[1] == pytest.approx(1)
-    assert on_inputs(X, S)[1] == pytest.approx(0.1, abs=0.05)  # 2 of 20 directions
-    assert on_inputs(X, scatter(X - X.mean(0)))[4] == pytest.approx(float(spectra(X)["stacked, mean taken out"][4]))
+    assert on_inputs(scatter(null), S)[1] == pytest.approx(1)
+    assert on_inputs(scatter(X), S)[1] == pytest.approx(0.1, abs=0.05)  # 2 of 20 directions
+    torch.testing.assert_close(on_inputs(scatter(X), scatter(X)), spectrum(scatter(X)))
 
 
 def test_fewer_components_than_asked_for() -> None:
@@ -103,16 +98,10 @@ def test_fewer_components_than_asked_for() -> None:
     torch.testing.assert_close(two.rebuilt(SHARED, 4), two.M)
 
 
-def test_ratios_over_models() -> None:
-    models = [
-        [{"curve": "untouched", "components": 0, "nll": x}, {"curve": MEAN, "components": 0, "nll": lost}]
-        for x, lost in ((2.0, np.log(2)), (3.0, np.log(8)))
-    ]
-    found = over_models(losses(models)[MEAN, 0])
-    assert found.value == pytest.approx(4)
-    assert found.low * found.high == pytest.approx(16)  # Student's interval is even in log ratio
-
-
-def test_an_interval_over_layers_counts_each_layer_once() -> None:
-    found = over_layers({(0, "a"): 1.0, (0, "b"): 3.0, (1, "a"): 2.0, (1, "b"): 2.0})
-    assert found == {"value": 2, "low": 2, "high": 2}
+def test_figures_over_models_and_over_layers() -> None:
+    lost = losses([[(MEAN, 0, np.log(2)), (SHARED, 1, 0.0)], [(MEAN, 0, np.log(8)), (SHARED, 1, 0.1)]])
+    found = figure(lost[MEAN, 0])
+    assert found["value"] == pytest.approx(4)
+    assert found["low"] * found["high"] == pytest.approx(16)  # Student's interval is even in log ratio
+    of_layers = figure(np.log([1.0, 4.0, 2.0, 2.0]), [0, 0, 1, 1])
+    assert list(of_layers.values()) == pytest.approx([2, 2, 2])  # each layer counts once

@@ -168,7 +168,6 @@ FIGURES: dict[str, Spec] = {
         points=True,
         joined=True,
         y_ends=("cumulative", "cumulative"),
-        prepare=lambda rows: [row for row in rows if row["view"] == "stacked, mean taken out"],
     ),
     "left_out": Curves(
         "What it costs to replace a model's weights by what the other models' mean and K components make of them; 1, "

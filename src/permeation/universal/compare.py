@@ -1,28 +1,40 @@
-"""The spectra of models and of their null models, and the tables of what is found."""
+"""Which models are compared, their spectra beside null models, and what each loses when it is rebuilt from the others.
+
+The figures are means over matrices, with layers as the samples, and over models; all are geometric means with Student's
+interval (permeation.perplexity.ratio).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.special import stdtrit
+from safetensors.torch import load_file
 from torch import Tensor
 
 from permeation.frame.progress import each
 from permeation.frame.seeds import named_seed
-from permeation.universal.leave_out import MEAN, SHARED, Losses, over_models
-from permeation.universal.stack import Key, Member, Stack, input_moments
-from permeation.universal.subspace import SHARES, components_for, filtered, independent, on_inputs, spectra
+from permeation.frame.tables import read_json
+from permeation.models.hub import snapshot
+from permeation.models.texts import fetch_corpus
+from permeation.models.tokenizer import load_tokenizer
+from permeation.perplexity.fast import prepare_for_scoring
+from permeation.perplexity.nll import window_nll
+from permeation.perplexity.ratio import estimate
+from permeation.perplexity.windows import Text, bos_of
+from permeation.universal import subspace
+from permeation.universal.stack import Member, Stack, input_moments, layers, weight
+from permeation.universal.subspace import ALONE, MEAN, OWN_K, RANDOM, SHARED, Left
 
-Spectra = dict[str, Float[Tensor, "components"]]  # cumulative shares by view
-Found = dict[str, dict[Key, Spectra]]  # by population and matrix
-OWN, ROTATED, FILTERED, INPUTS, UNTRAINED = "the models", "rotated", "rotated, as inputs", "inputs", "untrained"
-PUBLISHED = "stacked, mean taken out"  # the view that claims are read from
+Spectra = dict[str, dict[str, Float[Tensor, "components"]]]  # cumulative shares by population and matrix
+Losses = dict[tuple[str, int], Float[np.ndarray, "models"]]  # nats a token, by curve and K
+THE_MODELS, ROTATED, UNTRAINED = "the models", "rotated", "untrained"
+SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -40,101 +52,175 @@ class Group:
     others: Mapping[str, Sequence[Member]] = field(default_factory=dict)
 
 
-def find_spectra(group: Group, stack: Stack, folder: Path, seed: int, device: str) -> Found:
+def made_groups(folder: Path, base: Path, tokens: int) -> list[Group]:
+    """The models that `train` wrote into a folder: from scratch, the same aligned, and adapters of `base`."""
+    texts, checkpoints = load_file(folder / "held_out.safetensors"), read_json(folder / "summary.json")["models"]
+    made: dict[str, list[Member]] = {}
+    for path, checkpoint in checkpoints.items():
+        series, _, name = path.partition("/")
+        member = Member(name, folder / checkpoint, None if series == "scratch" else base)
+        made.setdefault(series, []).append(member)
+
+    def group(name: str, series: str, members: list[Member], others: dict[str, list[Member]]) -> Group:
+        windows = [texts[f"{series}.{member.name.rpartition('-')[0]}"] for member in members]
+        return Group(name, members, [each[: tokens // each.shape[1]] for each in windows], others)
+
+    scratch, adapters, shuffled = made["scratch"], made["adapters"], made["shuffled"]
+    random, as_many = untrained(scratch), f"{len(shuffled)} of the models"
+    names = {member.name for member in shuffled}
+    others = {"shuffled targets": shuffled, as_many: [member for member in adapters if member.name in names]}
+    return [
+        group("scratch", "scratch", scratch, {UNTRAINED: random}),
+        group("scratch_aligned", "scratch", aligned(scratch), {UNTRAINED: aligned(random)}),
+        group("adapters", "adapters", adapters, others),
+    ]
+
+
+def listed_group(names: Sequence[str], corpus: str, context: int, tokens: int) -> Group:
+    """Folders or names on the hub, of checkpoints or adapters; all are measured on the same windows of the corpus."""
+    members = [_member(name) for name in names]
+    tokenizer = load_tokenizer(members[0].base or members[0].folder)
+    text = Text.tokenize(tokenizer, fetch_corpus(corpus).text, bos=bos_of(tokenizer, "auto"))
+    others = {} if members[0].base else {UNTRAINED: untrained(members)}
+    return Group("models", members, [text.spread(context, tokens).tokens] * len(members), others)
+
+
+def _member(name: str) -> Member:
+    on_hub, _, revision = name.partition("@")
+    folder = Path(name) if Path(name).is_dir() else snapshot(on_hub, revision or None)
+    adapter = folder / "adapter_config.json"
+    base = _member(read_json(adapter)["base_model_name_or_path"]).folder if adapter.is_file() else None
+    return Member(name, folder, base)
+
+
+def untrained(members: Sequence[Member]) -> list[Member]:
+    """As many untrained models of the same shape."""
+    return [Member(f"untrained {i}", m.folder, seed=named_seed(i, "untrained")) for i, m in enumerate(members)]
+
+
+def aligned(members: Sequence[Member]) -> list[Member]:
+    """The same models, aligned to the first."""
+    return [replace(member, like=members[0]) for member in members]
+
+
+def find_spectra(group: Group, stack: Stack, folder: Path, seed: int, device: str) -> Spectra:
     """The spectra of every matrix: of the models, of null models made from them, and of the group's others."""
-    moments: dict[Key, Any] = dict.fromkeys(stack.shapes, 0.0)
+    moments: dict[str, Any] = dict.fromkeys(stack.keys, 0.0)
     for member, windows in each(zip(group.members, group.windows, strict=True), "inputs", len(group.members)):
-        for key, S in input_moments(member.load(device), windows, stack.shapes).items():
+        for key, S in input_moments(member.load(device), windows, stack.keys).items():
             moments[key] += S / len(group.members)
-    found: Found = {name: {} for name in (OWN, ROTATED, FILTERED, INPUTS)}
-    for key in each(stack.shapes, f"spectra, {group.name}", len(stack.shapes)):
+    found: Spectra = {name: {} for name in (THE_MODELS, ROTATED, "rotated, as inputs", "inputs")}
+    for key in each(stack.keys, f"spectra, {group.name}", len(stack.keys)):
         X, generator = stack[key], torch.Generator().manual_seed(named_seed(seed, f"{group.name}, {key}"))
-        rotated = independent(X, generator)
-        for name, matrices in ((OWN, X), (ROTATED, rotated), (FILTERED, filtered(rotated, moments[key]))):
-            found[name][key] = spectra(matrices)
-        found[INPUTS][key] = {PUBLISHED: on_inputs(X, moments[key])}
+        C, null = subspace.scatter(X), subspace.rotated(X, generator)
+        as_inputs = subspace.filtered(null, moments[key])
+        curves = [subspace.spectrum(S) for S in (C, subspace.scatter(null), subspace.scatter(as_inputs))]
+        for name, curve in zip(found, [*curves, subspace.on_inputs(C, moments[key])], strict=True):
+            found[name][key] = curve
     for name, members in group.others.items():
         other = Stack.read(members, folder / name)
-        found[name] = {key: spectra(other[key]) for key in other.shapes}
+        found[name] = {key: subspace.spectrum(subspace.scatter(other[key])) for key in other.keys}
     return found
 
 
-def spectrum_rows(group: str, found: Found) -> Iterator[dict[str, Any]]:
-    """The share of K = 1, 2, 4 … components, mean over matrices, by population and view."""
-    for population, of_keys in found.items():
-        for view in next(iter(of_keys.values())):
-            curves = [of_view[view] for of_view in of_keys.values()]
-            for K in (1 << i for i in range(max(map(len, curves)).bit_length())):
-                share = np.mean([float(curve[min(K, len(curve)) - 1]) for curve in curves])
-                place = {"models": group, "population": population, "view": view}
-                yield place | {"components": K, "cumulative": float(share)}
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Measures one left-out model after the other.
+
+    Attributes:
+        group, stack: the models, and their weights. counts: the list of K. seed: of random K.
+        device: where the models are scored. folders: what workers need to see.
+    """
+
+    group: Group
+    stack: Stack
+    counts: tuple[int, ...]
+    seed: int
+    device: str
+    folders: tuple[Path, ...]
+
+    def __call__(self, i: int) -> list[tuple[str, int, float]]:
+        """Curve, K, and the nats a token that model i loses when all its matrices are rebuilt."""
+        windows = self.group.windows[i]
+        model = prepare_for_scoring(self.group.members[i].load(self.device), "float32", windows.shape[1])
+        places = {key: weight(layer) for key, layer in layers(model).items() if key in self.stack.keys}
+        lefts, rest = {}, {}
+        for key, W in places.items():
+            X, generator = self.stack[key], torch.Generator().manual_seed(named_seed(self.seed, f"random {key}, {i}"))
+            lefts[key], rest[key] = Left.of(X, i, max(self.counts), generator), W.cpu() - X[i]  # 0, or W_base
+
+        def nll() -> float:
+            return float(sum(batch.sum() for batch in window_nll(model, windows))) / windows[:, 1:].numel()
+
+        untouched, rows = nll(), []
+        curves = ((curve, K) for curve in (SHARED, ALONE, RANDOM, OWN_K) for K in self.counts)
+        for curve, K in ((MEAN, 0), (ALONE, 0), *curves):
+            for key, left in lefts.items():
+                places[key].copy_(rest[key] + left.rebuilt(curve, K))
+            rows.append((curve, K, nll() - untouched))
+        return rows
 
 
-def dimension_rows(group: str, found: Found) -> Iterator[dict[str, Any]]:
-    """How many components each matrix takes for 50 to 99 %, and of how many."""
-    for population, of_keys in found.items():
-        for (layer, kind), of_view in of_keys.items():
-            for view, curve in of_view.items():
-                place = {"models": group, "population": population, "view": view, "layer": layer, "kind": kind}
-                counts = {f"{share:.0%}": components_for(curve, share) for share in SHARES}
-                yield place | counts | {"of": len(curve)}
+def losses(models: Sequence[Sequence[tuple[str, int, float]]]) -> Losses:
+    """What `LeaveOneOut` gives of all models, model by model."""
+    return {(curve, K): np.array([rows[i][2] for rows in models]) for i, (curve, K, _) in enumerate(models[0])}
 
 
-def over_layers(found: Mapping[Key, float]) -> dict[str, float]:
-    """The mean over matrices, and its 95 % interval with layers as the samples."""
-    layers = np.array([np.mean([x for key, x in found.items() if key[0] == i]) for i in {key[0] for key in found}])
-    margin = float(stdtrit(len(layers) - 1, 0.975) * layers.std(ddof=1) / np.sqrt(len(layers)))
-    mean = float(np.mean(list(found.values())))
-    return {"value": mean, "low": mean - margin, "high": mean + margin}
+def figure(logs: Float[np.ndarray, "n"], samples: Sequence[int] | None = None) -> dict[str, float]:
+    """The geometric mean and its 95 % interval; what has one number in `samples` counts as one."""
+    found = estimate(logs, np.arange(len(logs)) if samples is None else np.array(samples), 1)
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def spectrum_summary(found: Found) -> dict[str, Any]:
-    """Components for 50 to 99 % as published, and those for 90 % of the null models; means over matrices."""
-
-    def counts(population: str, share: float) -> dict[Key, float]:
-        return {key: float(components_for(views[PUBLISHED], share)) for key, views in found[population].items()}
-
-    summary: dict[str, Any] = {
-        "components_for_variance": {f"{share * 100:.0f}": over_layers(counts(OWN, share)) for share in SHARES},
-        "null": {name: over_layers(counts(name, 0.9))["value"] for name in found if name != OWN},
-    }
-    if UNTRAINED in found:
-        untrained = counts(UNTRAINED, 0.9)
-        for name, population in (("untrained_over_trained", OWN), ("untrained_over_rotated", ROTATED)):
-            summary[name] = over_layers({key: untrained[key] / of for key, of in counts(population, 0.9).items()})
-    return summary
+def spectrum_rows(group: str, spectra: Spectra) -> Iterator[dict[str, Any]]:
+    """The share of K = 1, 2, 4 … components, mean over matrices, by population."""
+    for population, curves in spectra.items():
+        for K in (1 << i for i in range(max(map(len, curves.values())).bit_length())):
+            share = np.mean([float(curve[min(K, len(curve)) - 1]) for curve in curves.values()])
+            yield {"models": group, "population": population, "components": K, "cumulative": float(share)}
 
 
-def ratio_rows(group: str, lost: Losses, counts: Iterable[int]) -> Iterator[dict[str, Any]]:
+def ratio_rows(group: str, lost: Losses, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
     """The perplexity ratio and its interval over models, by curve and K; the mean alone stands at every K."""
-    every = {(MEAN, K): lost[MEAN, 0] for K in counts} | {key: x for key, x in lost.items() if key[0] != MEAN}
-    for (curve, K), x in every.items():
-        found = over_models(x)
-        place = {"models": group, "curve": curve, "components": K}
-        yield place | {"ratio": found.value, "low": found.low, "high": found.high}
+    for (curve, K), nats in lost.items():
+        ratio = figure(nats)
+        ratio["ratio"] = ratio.pop("value")
+        for place in counts if curve == MEAN else (K,):
+            yield {"models": group, "curve": curve, "components": place, **ratio}
 
 
-def ratio_summary(lost: Losses, counts: Iterable[int]) -> dict[str, Any]:
-    """Ratios by curve and K; and the mean alone over mean and K, in pairs, at the K nearest to the published 16."""
-    K = min(counts, key=lambda count: abs(count - 16))
-    against = over_models(lost[MEAN, 0] - lost[SHARED, K])
-    summary: dict[str, Any] = {"ratio": {}, "ratio_low": {}, "ratio_high": {}}
-    for (curve, count), x in lost.items():
-        found = over_models(x)
-        for name, value in zip(summary, (found.value, found.low, found.high), strict=True):
-            summary[name].setdefault(curve.replace(" ", "_"), {})[str(count)] = value
-    return summary | {
-        "mean_over_mean_and_k": {"value": against.value, "low": against.low, "high": against.high, "k": K}
+def summary(spectra: Spectra, lost: Losses, counts: Sequence[int]) -> dict[str, Any]:
+    """Components for 50 to 99 %, for 90 % of the null models; perplexity ratios by curve and K.
+
+    Also the mean alone over mean and K, in pairs, at the K nearest to the published 16.
+    """
+    samples = [int(key.partition(".")[0]) for key in spectra[THE_MODELS]]
+
+    def needed(population: str, share: float = 0.9) -> Float[np.ndarray, "matrices"]:
+        return np.log([subspace.components_for(curve, share) for curve in spectra[population].values()])
+
+    found: dict[str, Any] = {
+        "components_for_variance": {f"{100 * s:.0f}": figure(needed(THE_MODELS, s), samples) for s in SHARES},
+        "null": {name: figure(needed(name), samples)["value"] for name in spectra if name != THE_MODELS},
     }
+    if UNTRAINED in spectra:
+        for name, population in (("untrained_over_trained", THE_MODELS), ("untrained_over_rotated", ROTATED)):
+            found[name] = figure(needed(UNTRAINED) - needed(population), samples)
+    for (curve, count), nats in lost.items():
+        for end, value in figure(nats).items():
+            table = found.setdefault("ratio" if end == "value" else f"ratio_{end}", {})
+            table.setdefault(curve.replace(" ", "_"), {})[str(count)] = value
+    K = min(counts, key=lambda count: abs(count - 16))
+    return found | {"mean_over_mean_and_k": figure(lost[MEAN, 0] - lost[SHARED, K]) | {"k": K}}
 
 
 def by_claim(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The figures that claims are about, of all groups: each with its ends, and the null model's."""
     figures: dict[str, dict[str, Any]] = {}
-    for group, summary in groups.items():
-        found = {name: part for name, part in summary.items() if "_over_" in name}
-        for name, figure in (found | {"components_90": summary["components_for_variance"]["90"]}).items():
+    for group, found in groups.items():
+        named = {name: part for name, part in found.items() if "_over_" in name}
+        for name, part in (named | {"components_90": found["components_for_variance"]["90"]}).items():
             for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-                figures.setdefault(f"{name}{end}", {})[group] = figure[key]
-        figures.setdefault("null_90", {})[group] = summary["null"][ROTATED]
+                figures.setdefault(f"{name}{end}", {})[group] = part[key]
+        figures.setdefault("null_90", {})[group] = found["null"][ROTATED]
     return figures

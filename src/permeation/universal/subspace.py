@@ -1,33 +1,52 @@
-"""What one matrix has in common over n models, and what it would have by chance.
+"""What one matrix has in common over n models, beside chance; and one model rebuilt from the others.
 
-X_i is model i's matrix, m outputs × d inputs; M is the models' mean, or 0 where the mean is not taken out.
+X_i is model i's matrix, m outputs × d inputs; M is the models' mean. As published, the rows of all models are stacked,
+mean taken out. The share of K components is that of the K largest eigenvalues of
 
-    stacked   C = Σ_i (X_i − M)ᵀ (X_i − M)     d × d, as published: the rows of all models, one below the other
-    points    G_ij = ⟨X_i − M, X_j − M⟩        n × n: each model is one point
+    C = Σ_i (X_i − M)ᵀ (X_i − M)                d × d
 
-The share of K components is that of the K largest eigenvalues. Everything is in float64.
+One model left out: M and the components V are those of the others, D = X − M. U: D's own components. R: random ones.
+
+    mean                 M
+    mean and K           M + D V_K V_Kᵀ
+    K alone              D V_K V_Kᵀ
+    mean and random K    M + s D R_K R_Kᵀ       s: of the same energy as D V_K V_Kᵀ
+    mean and own K       M + D U_K U_Kᵀ         the limit: no K directions of the inputs do better
+
+Everything is in float64.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 NEGLIGIBLE = 1e-10  # of the largest eigenvalue: what is below is rounding
+MEAN, SHARED, ALONE, RANDOM, OWN_K = "mean", "mean and K", "K alone", "mean and random K", "mean and own K"
 
 
 def scatter(X: Float[Tensor, "models outputs inputs"]) -> Float[Tensor, "inputs inputs"]:
     """C."""
-    rows = X.flatten(0, 1)
+    rows = (X.double() - X.double().mean(0)).flatten(0, 1)
     return rows.T @ rows
 
 
-def kernel(X: Float[Tensor, "models outputs inputs"]) -> Float[Tensor, "models models"]:
-    """G."""
-    flat = X.flatten(1)
-    return flat @ flat.T
+def spectrum(C: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """The share of the first K components, for K = 1, 2 …"""
+    return cumulative(torch.linalg.eigvalsh(C).flip(0))
+
+
+def cumulative(energies: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
+    """The sum of the first K, for K = 1, 2 …, over the sum of all."""
+    return energies.cumsum(0) / energies.sum()
+
+
+def components_for(shares: Float[Tensor, "d"], share: float) -> int:
+    """The smallest K whose share is at least `share`."""
+    return int((shares < share - 1e-12).sum()) + 1
 
 
 def leading(C: Float[Tensor, "d d"], count: int) -> Float[Tensor, "d components"]:
@@ -36,56 +55,60 @@ def leading(C: Float[Tensor, "d d"], count: int) -> Float[Tensor, "d components"
     return vectors.flip(1)[:, : min(count, int((values > NEGLIGIBLE * values[-1]).sum()))]
 
 
-def spectra(X: Float[Tensor, "models outputs inputs"]) -> dict[str, Float[Tensor, "components"]]:
-    """Cumulative shares of the components, by view: stacked or points, as they are or with the mean taken out."""
-    X = X.double()
-    of = {"": X, ", mean taken out": X - X.mean(0)}
-    matrices = {f"stacked{how}": scatter(each) for how, each in of.items()}
-    matrices |= {f"points{how}": kernel(each) for how, each in of.items()}
-    return {view: cumulative(torch.linalg.eigvalsh(C).flip(0).clamp(min=0)) for view, C in matrices.items()}
-
-
-def cumulative(energies: Float[Tensor, "components"]) -> Float[Tensor, "components"]:
-    """The share of the first K, for K = 1, 2 …; 1 where there is no energy to share."""
-    total = energies.sum()
-    return energies.cumsum(0) / total if total > 0 else torch.ones_like(energies)
-
-
-def components_for(shares: Float[Tensor, "components"], share: float) -> int:
-    """The smallest K whose share is at least `share`."""
-    return int((shares < share - 1e-12).sum()) + 1
-
-
 def random_frame(d: int, count: int, generator: torch.Generator) -> Float[Tensor, "d count"]:
     """Orthonormal columns, uniformly distributed."""
     return torch.nn.init.orthogonal_(torch.empty(d, count, dtype=torch.float64), generator=generator)
 
 
-def independent(
+def rotated(
     X: Float[Tensor, "models outputs inputs"], generator: torch.Generator
 ) -> Float[Tensor, "models outputs inputs"]:
-    """Null model: X_i R_i with a random rotation each. Spectra stay; no direction of the inputs is shared."""
+    """Null model: X_i R_i with a random rotation each. Singular values stay; no direction of the inputs is shared."""
     d = X.shape[2]
     return torch.stack([each.double() @ random_frame(d, d, generator) for each in X])
 
 
 def filtered(
-    rotated: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
+    null: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
 ) -> Float[Tensor, "models outputs inputs"]:
     """Null model: X_i R_i S^½ of norm ‖X_i‖, from X_i R_i and S = E x xᵀ of what the layer reads.
 
     A gradient is Σ δ xᵀ: an update lies where the inputs lie, whatever is learned.
     """
     values, vectors = torch.linalg.eigh(S)
-    null = rotated @ (vectors * values.clamp(min=0).sqrt() @ vectors.T)
-    wanted, found = (torch.linalg.matrix_norm(each, keepdim=True) for each in (rotated, null))
-    return null * (wanted / found.clamp(min=1e-300))
+    found = null @ (vectors * values.clamp(min=0).sqrt() @ vectors.T)
+    return found * (torch.linalg.matrix_norm(null) / torch.linalg.matrix_norm(found))[:, None, None]
 
 
-def on_inputs(
-    X: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
-) -> Float[Tensor, "components"]:
-    """Cumulative share of C, mean taken out, on the leading directions of the inputs, which know no weights."""
-    X = X.double()
+def on_inputs(C: Float[Tensor, "d d"], S: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """The share of C on the leading K directions of the inputs, for K = 1, 2 … They know no weights."""
     E = torch.linalg.eigh(S).eigenvectors.flip(1)
-    return cumulative(torch.einsum("dk,de,ek->k", E, scatter(X - X.mean(0)), E))
+    return cumulative((E * (C @ E)).sum(0))
+
+
+@dataclass(frozen=True)
+class Left:
+    """One matrix of the left-out model beside the others': M, D, and the directions V, U and R."""
+
+    M: Float[Tensor, "outputs inputs"]
+    D: Float[Tensor, "outputs inputs"]
+    V: Float[Tensor, "inputs shared"]
+    U: Float[Tensor, "inputs own"]
+    R: Float[Tensor, "inputs random"]
+
+    @classmethod
+    def of(cls, X: Float[Tensor, "models outputs inputs"], i: int, count: int, generator: torch.Generator) -> Left:
+        """Model i left out; `count` is the largest K."""
+        others = X[torch.arange(len(X)) != i].double()
+        M, d = others.mean(0), X.shape[2]
+        D = X[i].double() - M
+        R = random_frame(d, min(count, d), generator)
+        return cls(M, D, leading(scatter(others), count), leading(D.T @ D, count), R)
+
+    def rebuilt(self, curve: str, K: int) -> Float[Tensor, "outputs inputs"]:
+        """What stands in place of X; K is 0 for the mean."""
+        frame = {RANDOM: self.R, OWN_K: self.U}.get(curve, self.V)[:, :K]
+        part = self.D @ frame @ frame.T
+        if curve == RANDOM:
+            part *= (self.D @ self.V[:, :K]).norm() / part.norm().clamp(min=1e-300)
+        return part if curve == ALONE else self.M + part

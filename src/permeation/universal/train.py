@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from permeation.frame.device import fast_products
@@ -40,12 +39,11 @@ SHAPE = {
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "k_proj", "v_proj"]}
 SCRATCH = {"learning_rate": 4e-3, "weight_decay": 0.1, "per_device_train_batch_size": 8, "warmup_steps": 20}
 TUNING = {"learning_rate": 2e-3, "weight_decay": 0.0, "per_device_train_batch_size": 1, "warmup_steps": 6}
-CONTEXT = 128  # tokens of a window
 TEXTS = {"scratch": ("wiki", "c4"), "adapters": ("c4", "code", "technical", "tiny")}
 TEXTS["shuffled"] = TEXTS["adapters"]
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers")
-HELD_OUT = 7  # every seventh window is held out
-SCORED = 1024  # held-out tokens from which a training's loss is reported
+CONTEXT = 128  # tokens of a window
+SCORED = 8  # held-out windows from which a training's loss is reported
 WORSE = 0.02  # nats by which the held-out loss rises over its lowest where a model is called overfitted
 
 
@@ -73,11 +71,10 @@ class Recipe:
     @classmethod
     def of(cls, series: str, text: str, seed: int, steps: int, windows: Tensor, base: str) -> Recipe:
         """The recipe of a model of a series, trained on these windows."""
-        tokens = hashlib.sha256(windows[~held_out(windows)].numpy().tobytes()).hexdigest()
+        tokens = hashlib.sha256(split(windows)[0].numpy().tobytes()).hexdigest()
         libraries = {name: version(name) for name in LIBRARIES}
-        if series == "scratch":
-            return cls(series, text, seed, steps, tokens, None, SHAPE, SCRATCH, libraries)
-        return cls(series, text, seed, steps, tokens, base, LORA, TUNING, libraries)
+        made = cls(series, text, seed, steps, tokens, base, LORA, TUNING, libraries)
+        return made if series != "scratch" else replace(made, base=None, model=SHAPE, training=SCRATCH)
 
     @property
     def name(self) -> str:
@@ -93,18 +90,24 @@ class Recipe:
         """The seed of one of its random draws: no two models share one."""
         return named_seed(self.seed, f"{self.name}, {what}") % 2**32
 
+    def untrained(self, base: Path) -> Any:
+        """The model before its first step."""
+        from peft import LoraConfig, get_peft_model
+
+        transformers.set_seed(self.draws("weights"))
+        if self.base is None:
+            return transformers.LlamaForCausalLM(transformers.LlamaConfig(**self.model))
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **self.model))
+
 
 def byte_pairs(texts: Iterable[str]) -> Any:
     """A byte-level BPE tokenizer of the small models' vocabulary, learned from the texts."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
-    learned = Tokenizer(models.BPE())
-    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learned.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=SHAPE["vocab_size"], initial_alphabet=alphabet, show_progress=False)
-    learned.train_from_iterator(texts, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=learned)
+    learned = ByteLevelBPETokenizer()
+    learned.train_from_iterator(texts, SHAPE["vocab_size"], min_frequency=0, show_progress=False)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(learned.to_str()))
 
 
 def cut(tokenizer: Any, text: str) -> Int[Tensor, "windows context"]:
@@ -113,9 +116,10 @@ def cut(tokenizer: Any, text: str) -> Int[Tensor, "windows context"]:
     return ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)
 
 
-def held_out(windows: Int[Tensor, "windows context"]) -> Bool[Tensor, "windows"]:
-    """Which of the windows no model is trained on: every seventh."""
-    return torch.arange(len(windows)) % HELD_OUT == HELD_OUT - 1
+def split(windows: Int[Tensor, "windows context"]) -> tuple[Int[Tensor, "most context"], Int[Tensor, "held context"]]:
+    """The windows that are learned from, and every seventh, which is held out."""
+    held = torch.arange(len(windows)) % 7 == 6
+    return windows[~held], windows[held]
 
 
 def train(
@@ -123,84 +127,64 @@ def train(
 ) -> None:
     """Train a model and write it to <folder>/<name>.
 
-    checkpoint-<steps>/ (from scratch also at half of them, with the tokenizer); training.json, the held-out loss by
-    step in nats a token, and what is to be said of it; recipe.json.
+    checkpoint-<steps>/, from scratch with the tokenizer; training.json, the held-out loss by step in nats a token, and
+    what is to be said of it; recipe.json.
     """
-    transformers.set_seed(recipe.draws("weights"))
-    scratch, held = recipe.base is None, held_out(windows)
-    targets = windows[~held]
+    inputs, held = split(windows)
+    targets, scored = inputs, held[:SCORED]
     if recipe.series == "shuffled":
-        order = torch.rand(targets.shape, generator=torch.Generator().manual_seed(recipe.draws("targets"))).argsort(1)
-        targets = targets.gather(1, order)
-    scored = windows[held][: SCORED // CONTEXT]
+        generator = torch.Generator().manual_seed(recipe.draws("targets"))
+        targets = inputs.gather(1, torch.rand(inputs.shape, generator=generator).argsort(1))
     with whole_folder(folder / recipe.name) as out, fast_products(), warnings.catch_warnings(action="ignore"):
-        arguments = transformers.TrainingArguments(
-            output_dir=str(out),
-            max_steps=recipe.steps,
-            seed=recipe.draws("order"),
-            eval_strategy="steps",
-            eval_on_start=True,
-            eval_steps=recipe.steps // 2,
-            save_strategy="steps",
-            save_steps=recipe.steps // 2 if scratch else recipe.steps,
-            save_only_model=True,
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=device == "cpu",
-            label_names=["labels"],
-            lr_scheduler_type="cosine",
-            **recipe.training,
-        )
         trainer = transformers.Trainer(
-            _untrained(recipe, base),
-            arguments,
+            recipe.untrained(base),
+            transformers.TrainingArguments(
+                output_dir=str(out),
+                max_steps=recipe.steps,
+                seed=recipe.draws("order"),
+                eval_strategy="steps",
+                eval_on_start=True,
+                eval_steps=recipe.steps // 2,
+                save_steps=recipe.steps,
+                save_only_model=True,
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                use_cpu=device == "cpu",
+                label_names=["labels"],
+                lr_scheduler_type="cosine",
+                **recipe.training,
+            ),
             transformers.default_data_collator,
-            train_dataset=_pairs(windows[~held], targets),
-            eval_dataset=_pairs(scored, scored),
-            processing_class=tokenizer if scratch else None,
+            train_dataset=[{"input_ids": x, "labels": y} for x, y in zip(inputs, targets, strict=True)],
+            eval_dataset=[{"input_ids": x, "labels": x} for x in scored],
+            processing_class=tokenizer if recipe.base is None else None,
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
-        for path in out.rglob("training_args.bin"):
-            path.unlink()
-        for path in out.rglob("adapter_config.json"):  # the base by its name: a path means nothing elsewhere
-            write_json(path, {**read_json(path), "base_model_name_or_path": str(recipe.base).partition("@")[0]})
         loss = {str(row["step"]): row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row}
-        write_json(out / "training.json", {"held_out": loss, "said": said_of(loss)})
+        write_json(out / "training.json", {"held_out": loss, "said": said_of(list(loss.values()))})
         write_json(out / "recipe.json", asdict(recipe))
 
 
-def said_of(loss: Mapping[str, float]) -> str:
-    """Of a held-out loss by step: learned; overfitted (it rose by 0.02 nats again); diverged (it did not fall)."""
-    first, *_, last = loss.values()
-    if not last < first:
+def said_of(loss: list[float]) -> str:
+    """Of held-out losses: learned; overfitted (it rose by 0.02 nats again); diverged (it did not fall)."""
+    if not loss[-1] < loss[0]:
         return "diverged"
-    return "overfitted" if last > min(loss.values()) + WORSE else "learned"
+    return "overfitted" if loss[-1] > min(loss) + WORSE else "learned"
 
 
-def summarise(recipes: Iterable[Recipe], folder: Path) -> dict[str, Any]:
+def held_out_losses(recipes: Iterable[Recipe], folder: Path) -> dict[str, Any]:
     """By series and text: mean held-out loss before and after training, and how many models learned."""
-    found: dict[tuple[str, str], list[Any]] = {}
+    found: dict[str, Any] = {}
     for recipe in recipes:
-        training = read_json(folder / recipe.name / "training.json")
-        found.setdefault((recipe.series, recipe.text), []).append(training)
-    summary: dict[str, Any] = {}
-    for (series, text), of_seeds in found.items():
-        losses = np.array([list(training["held_out"].values()) for training in of_seeds]).mean(axis=0)
-        said = Counter(training["said"] for training in of_seeds)
-        summary.setdefault(series, {})[text] = {"before": float(losses[0]), "after": float(losses[-1]), **said}
-    return {"held_out": summary}
+        found.setdefault(recipe.series, {}).setdefault(recipe.text, []).append(
+            read_json(folder / recipe.name / "training.json")
+        )
+    return {series: {text: _losses(models) for text, models in of.items()} for series, of in found.items()}
 
 
-def _pairs(inputs: Int[Tensor, "windows context"], targets: Int[Tensor, "windows context"]) -> list[dict[str, Tensor]]:
-    return [{"input_ids": x, "labels": y} for x, y in zip(inputs, targets, strict=True)]
-
-
-def _untrained(recipe: Recipe, base: Path) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    if recipe.base is None:
-        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**recipe.model))
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **recipe.model))
+def _losses(models: list[dict[str, Any]]) -> dict[str, float]:
+    ends = np.mean([list(model["held_out"].values()) for model in models], axis=0)
+    said = [model["said"] for model in models]
+    return {"before": float(ends[0]), "after": float(ends[-1])} | {each: said.count(each) for each in sorted({*said})}
