@@ -76,7 +76,7 @@ def test_going_to_another_model_and_back_recomputes_nothing(project: Path, finis
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("model=no/such", "fetch_model: model is 'no/such'"),
+        ("model=no/such", "fetch_model: no/such: the hub cannot be reached"),
         ("cluster.k=[99]", "cluster: cluster.k is [99]; this model has 12 heads"),
         ("cluster.k=[4,4]", "params.yaml: cluster.k is [4, 4]; it should be a list in rising order"),
         ("+resposne.field=rank", "params.yaml: unknown key resposne"),
