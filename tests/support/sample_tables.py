@@ -155,7 +155,12 @@ def sample_metrics() -> dict[str, Any]:
     kept = {"method": "int8 8", "kept": 0.97, "low": 0.96, "high": 1.01, "ratio": 1.02}
     halves = {"within": 0.99, "between": 0.95, "corrected": 0.96, "identified": 0.75, "chance": 1 / 3, "p": 0.0005}
     group = {"components_for_variance": {"90": chance | {"low": 10, "high": 30}}, "null": {"rotated": 80.0}}
-    group |= {f"ratio{end}": {"mean": {"0": 3.0}, "mean_and_K": {"16": 1.2}} for end in ("", "_low", "_high")}
+    group |= {
+        "ratio": {
+            "mean": {"0": chance | {"low": 2.0, "high": 4.0}},
+            "mean_and_K": {"16": chance | {"low": 1.1, "high": 1.3}},
+        }
+    }
     tested = {"null_correlation_mean": 0.2, "p_correlation_mean": 0.002, "decomposition_r2_drift_out": 0.8}
     tested |= {"null_r2_drift_out": 0.5, "p_r2_drift_out": 0.01, "decomposition_r2": 0.7}
     return {

@@ -206,10 +206,9 @@ def summary(spectra: Spectra, lost: Losses, counts: Sequence[int]) -> dict[str, 
     if UNTRAINED in spectra:
         for name, population in (("untrained_over_trained", THE_MODELS), ("untrained_over_rotated", ROTATED)):
             found[name] = figure(needed(UNTRAINED) - needed(population), samples)
+    found["ratio"] = {curve.replace(" ", "_"): {} for curve, _ in lost}
     for (curve, count), nats in lost.items():
-        for end, value in figure(nats).items():
-            table = found.setdefault("ratio" if end == "value" else f"ratio_{end}", {})
-            table.setdefault(curve.replace(" ", "_"), {})[str(count)] = value
+        found["ratio"][curve.replace(" ", "_")][str(count)] = figure(nats)
     K = min(counts, key=lambda count: abs(count - 16))
     return found | {"mean_over_mean_and_k": figure(lost[MEAN, 0] - lost[SHARED, K]) | {"k": K}}
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -174,17 +175,11 @@ def said_of(loss: list[float]) -> str:
     return "overfitted" if loss[-1] > min(loss) + WORSE else "learned"
 
 
-def held_out_losses(recipes: Iterable[Recipe], folder: Path) -> dict[str, Any]:
-    """By series and text: mean held-out loss before and after training, and how many models learned."""
+def held_out_losses(recipes: Sequence[Recipe], folder: Path) -> dict[str, Any]:
+    """By series: the mean held-out loss before and after training, and how many models learned."""
     found: dict[str, Any] = {}
-    for recipe in recipes:
-        found.setdefault(recipe.series, {}).setdefault(recipe.text, []).append(
-            read_json(folder / recipe.name / "training.json")
-        )
-    return {series: {text: _losses(models) for text, models in of.items()} for series, of in found.items()}
-
-
-def _losses(models: list[dict[str, Any]]) -> dict[str, float]:
-    ends = np.mean([list(model["held_out"].values()) for model in models], axis=0)
-    said = [model["said"] for model in models]
-    return {"before": float(ends[0]), "after": float(ends[-1])} | {each: said.count(each) for each in sorted({*said})}
+    for series in TEXTS:
+        models = [read_json(folder / one.name / "training.json") for one in recipes if one.series == series]
+        before, _, after = np.mean([list(model["held_out"].values()) for model in models], axis=0).tolist()
+        found[series] = {"before": before, "after": after, **Counter(model["said"] for model in models)}
+    return found
