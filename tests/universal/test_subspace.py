@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from permeation.universal.compare import figure, losses
+from permeation.universal.compare import figure
 from permeation.universal.subspace import (
     ALONE,
     MEAN,
@@ -99,8 +99,7 @@ def test_fewer_components_than_asked_for() -> None:
 
 
 def test_figures_over_models_and_over_layers() -> None:
-    lost = losses([[(MEAN, 0, np.log(2)), (SHARED, 1, 0.0)], [(MEAN, 0, np.log(8)), (SHARED, 1, 0.1)]])
-    found = figure(lost[MEAN, 0])
+    found = figure(np.log([2, 8]))
     assert found["value"] == pytest.approx(4)
     assert found["low"] * found["high"] == pytest.approx(16)  # Student's interval is even in log ratio
     of_layers = figure(np.log([1.0, 4.0, 2.0, 2.0]), [0, 0, 1, 1])

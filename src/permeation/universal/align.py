@@ -31,11 +31,12 @@ def align(model: Any, reference: Any) -> None:
     for part in (model.model.embed_tokens, model.lm_head):
         part.weight.copy_(part.weight @ Q)
     for layer, other in zip(model.model.layers, reference.model.layers, strict=True):
-        for mine, theirs in zip(_parts(layer), _parts(other), strict=True):
+        counts = model.config.num_attention_heads, model.config.intermediate_size
+        for mine, theirs, count in zip(_parts(layer), _parts(other), counts, strict=True):
             for reader in mine[:-1]:
                 reader.weight.copy_(reader.weight @ Q)
             mine[-1].weight.copy_(Q.T @ mine[-1].weight)
-            _order(mine, theirs, model.config.num_attention_heads if len(mine) == 4 else len(mine[0].weight))
+            _order(mine, theirs, count)
         _turn_values(layer.self_attn, other.self_attn)
 
 

@@ -6,7 +6,7 @@ interval (permeation.perplexity.ratio).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from permeation.universal.stack import Member, Stack, input_moments, layers, wei
 from permeation.universal.subspace import ALONE, MEAN, OWN_K, RANDOM, SHARED, Left
 
 Spectra = dict[str, dict[str, Float[Tensor, "components"]]]  # cumulative shares by population and matrix
-Losses = dict[tuple[str, int], Float[np.ndarray, "models"]]  # nats a token, by curve and K
 THE_MODELS, ROTATED, UNTRAINED = "the models", "rotated", "untrained"
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 
@@ -103,8 +102,9 @@ def aligned(members: Sequence[Member]) -> list[Member]:
     return [replace(member, like=members[0]) for member in members]
 
 
-def find_spectra(group: Group, stack: Stack, folder: Path, seed: int, device: str) -> Spectra:
-    """The spectra of every matrix: of the models, of null models made from them, and of the group's others."""
+def find_spectra(group: Group, folder: Path, seed: int, device: str) -> tuple[Stack, Spectra]:
+    """The models' weights, written to `folder`; spectra of them, of null models made from them, and of the others."""
+    stack = Stack.read(group.members, folder / group.name)
     moments: dict[str, Any] = dict.fromkeys(stack.keys, 0.0)
     for member, windows in each(zip(group.members, group.windows, strict=True), "inputs", len(group.members)):
         for key, S in input_moments(member.load(device), windows, stack.keys).items():
@@ -120,7 +120,7 @@ def find_spectra(group: Group, stack: Stack, folder: Path, seed: int, device: st
     for name, members in group.others.items():
         other = Stack.read(members, folder / name)
         found[name] = {key: subspace.spectrum(subspace.scatter(other[key])) for key in other.keys}
-    return found
+    return stack, found
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class LeaveOneOut:
 
     Attributes:
         group, stack: the models, and their weights. counts: the list of K. seed: of random K.
-        device: where the models are scored. folders: what workers need to see.
+        device: where the models are scored.
     """
 
     group: Group
@@ -137,7 +137,11 @@ class LeaveOneOut:
     counts: tuple[int, ...]
     seed: int
     device: str
-    folders: tuple[Path, ...]
+
+    @property
+    def folders(self) -> set[Path]:
+        """What workers need to see."""
+        return {file.parent for file in self.stack.files} | {member.folder for member in self.group.members}
 
     def __call__(self, i: int) -> list[tuple[str, int, float]]:
         """Curve, K, and the nats a token that model i loses when all its matrices are rebuilt."""
@@ -161,56 +165,57 @@ class LeaveOneOut:
         return rows
 
 
-def losses(models: Sequence[Sequence[tuple[str, int, float]]]) -> Losses:
-    """What `LeaveOneOut` gives of all models, model by model."""
-    return {(curve, K): np.array([rows[i][2] for rows in models]) for i, (curve, K, _) in enumerate(models[0])}
-
-
 def figure(logs: Float[np.ndarray, "n"], samples: Sequence[int] | None = None) -> dict[str, float]:
     """The geometric mean and its 95 % interval; what has one number in `samples` counts as one."""
     found = estimate(logs, np.arange(len(logs)) if samples is None else np.array(samples), 1)
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def spectrum_rows(group: str, spectra: Spectra) -> Iterator[dict[str, Any]]:
-    """The share of K = 1, 2, 4 … components, mean over matrices, by population."""
-    for population, curves in spectra.items():
-        for K in (1 << i for i in range(max(map(len, curves.values())).bit_length())):
-            share = np.mean([float(curve[min(K, len(curve)) - 1]) for curve in curves.values()])
-            yield {"models": group, "population": population, "components": K, "cumulative": float(share)}
+def tables(
+    group: Group, spectra: Spectra, left_out: Mapping[str, Sequence[Any]], counts: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The summary of a group, and the rows of its charts, from its spectra and what `LeaveOneOut` gave of each model.
 
-
-def ratio_rows(group: str, lost: Losses, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """The perplexity ratio and its interval over models, by curve and K; the mean alone stands at every K."""
-    for (curve, K), nats in lost.items():
-        ratio = figure(nats)
-        ratio["ratio"] = ratio.pop("value")
-        for place in counts if curve == MEAN else (K,):
-            yield {"models": group, "curve": curve, "components": place, **ratio}
-
-
-def summary(spectra: Spectra, lost: Losses, counts: Sequence[int]) -> dict[str, Any]:
-    """Components for 50 to 99 %, for 90 % of the null models; perplexity ratios by curve and K.
-
-    Also the mean alone over mean and K, in pairs, at the K nearest to the published 16.
+    In the charts K is 1, 2, 4 …, shares are means over matrices, and the mean alone stands at every K.
     """
-    samples = [int(key.partition(".")[0]) for key in spectra[THE_MODELS]]
+    places = [(curve, K) for curve, K, _ in left_out[group.members[0].name]]
+    nats = {place: np.array([rows[i][2] for rows in left_out.values()]) for i, place in enumerate(places)}
+    ratios = {key: figure(x) for key, x in nats.items()}
+    K = min(counts, key=lambda count: abs(count - 16))  # the published 16
+    against = figure(nats[MEAN, 0] - nats[SHARED, K]) | {"k": K}
+    summary = spectrum_summary(spectra) | {"mean_over_mean_and_k": against, "ratio": {}}
+    for (curve, count), ratio in ratios.items():
+        summary["ratio"].setdefault(curve.replace(" ", "_"), {})[str(count)] = ratio
+    shares = [
+        {"models": group.name, "population": population, "components": count}
+        | {"cumulative": float(np.mean([curve[min(count, len(curve)) - 1] for curve in curves.values()]))}
+        for population, curves in spectra.items()
+        for count in (1 << i for i in range(max(map(len, curves.values())).bit_length()))
+    ]
+    rows = [
+        {"models": group.name, "curve": curve, "components": place, "ratio": ratio["value"]}
+        | {end: ratio[end] for end in ("low", "high")}
+        for (curve, count), ratio in ratios.items()
+        for place in (counts if curve == MEAN else (count,))
+    ]
+    return summary, {"spectra": shares, "left_out": rows}
+
+
+def spectrum_summary(spectra: Spectra) -> dict[str, Any]:
+    """Components for 50 to 99 %, for 90 % of the null models, and of untrained ones over the models' and rotated."""
+    layers = [int(key.partition(".")[0]) for key in spectra[THE_MODELS]]
 
     def needed(population: str, share: float = 0.9) -> Float[np.ndarray, "matrices"]:
         return np.log([subspace.components_for(curve, share) for curve in spectra[population].values()])
 
     found: dict[str, Any] = {
-        "components_for_variance": {f"{100 * s:.0f}": figure(needed(THE_MODELS, s), samples) for s in SHARES},
-        "null": {name: figure(needed(name), samples)["value"] for name in spectra if name != THE_MODELS},
+        "components_for_variance": {f"{100 * s:.0f}": figure(needed(THE_MODELS, s), layers) for s in SHARES},
+        "null": {name: figure(needed(name), layers)["value"] for name in spectra if name != THE_MODELS},
     }
     if UNTRAINED in spectra:
         for name, population in (("untrained_over_trained", THE_MODELS), ("untrained_over_rotated", ROTATED)):
-            found[name] = figure(needed(UNTRAINED) - needed(population), samples)
-    found["ratio"] = {curve.replace(" ", "_"): {} for curve, _ in lost}
-    for (curve, count), nats in lost.items():
-        found["ratio"][curve.replace(" ", "_")][str(count)] = figure(nats)
-    K = min(counts, key=lambda count: abs(count - 16))
-    return found | {"mean_over_mean_and_k": figure(lost[MEAN, 0] - lost[SHARED, K]) | {"k": K}}
+            found[name] = figure(needed(UNTRAINED) - needed(population), layers)
+    return found
 
 
 def by_claim(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
