@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -207,8 +206,3 @@ def test_workers_share_the_nodes(nodes: list[dict[str, float]], workers: Any, de
 def test_more_workers_than_there_is_room_for_are_refused(workers: Any, device: str, message: str) -> None:
     with pytest.raises(PermeationError, match=message):
         _engine_on([{"CPU": 12.0}], workers, device)
-
-
-def test_ray_is_imported_by_who_asks_for_it_alone() -> None:
-    modules = (PROJECT / "src").rglob("*.py")
-    assert [path for path in modules if re.search(r"^(import|from) ray\b", path.read_text(), re.MULTILINE)] == []

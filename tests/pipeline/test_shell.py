@@ -42,9 +42,3 @@ def test_make_meaning_hands_any_path_on(name: str) -> None:
     words = shlex.split(said.splitlines()[0])
     override = OverridesParser.create().parse_override(words[words.index("-S") + 1])
     assert (override.key_or_group, str(override.value()).strip('"')) == ("words", name)
-
-
-def test_a_stage_is_found_where_python_does_not_look_into_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    done = subprocess.run(["stages/run", "none"], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert "No module named stages.none" in done.stderr
