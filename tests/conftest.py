@@ -24,9 +24,7 @@ from tests.support.project import ON_DEMAND, PROJECT, STAGES
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
 
-# A few cases of each kind at every run; `--hypothesis-profile=deep` for a search.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=60_000, derandomize=True, database=None)
-hypothesis.settings.register_profile("deep", max_examples=400, deadline=60_000, database=None)
 hypothesis.settings.load_profile("quick")
 
 

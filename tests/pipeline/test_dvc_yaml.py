@@ -85,7 +85,7 @@ def test_a_stage_depends_on_all_the_code_it_uses(name: str) -> None:
 
 
 def test_imports_run_one_way() -> None:
-    """From the report down to the frame; rooms on one level do not know each other, only the report knows the settings."""
+    """From the report down to the frame; rooms on one level do not know each other. Only the report knows settings."""
     for module in PACKAGE.rglob("*/*.py"):
         for name in imported(module):
             if name.startswith("permeation.") and (other := name.split(".")[1]) != room(module):
