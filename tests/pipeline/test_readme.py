@@ -86,13 +86,23 @@ def test_a_setting_on_a_page_is_accepted(key: str, value: str) -> None:
     settings.checked(params)
 
 
-def test_a_number_of_the_readme_is_that_of_the_committed_run() -> None:
-    """Its mark, invisible on the page, says which: 285<!--perplexity:ratio.64:,.0f-->."""
-    marks = re.findall(r"([\d.,]+)(?: %)?<!--(\w+):(.+?):([^:>]+)-->", TEXT[README])
-    assert marks
-    for text, file, key, form in marks:
-        value = flat(read_json(PROJECT / "metrics" / f"{file}.json"))[key]
-        assert format(value, form).rstrip("%") == text, f"{file}.{key}"
+# The numbers of a run in README: what is said, with the metric in its place.
+NUMBERS = (
+    "two halves of a word's prompts agrees by {g.reliability.within:.3f}",
+    "halves of two words by {g.reliability.between:.3f}",
+    "tells the senses apart from {decode.direction_own.decoded_depth:.0%}",
+    "90 % of the variance of W_QK take {pca.components_for_variance.90:d} of {pca.n_heads:d} components",
+    "the best method needs {rivals.best_bits:.1f}",
+)
+
+
+@pytest.mark.parametrize("said", NUMBERS)
+def test_a_number_of_the_readme_is_that_of_the_committed_run(said: str) -> None:
+    def value(match: re.Match[str]) -> str:
+        file, _, key = match[1].partition(".")
+        return format(flat(read_json(PROJECT / "metrics" / f"{file}.json"))[key], match[2]).replace("%", " %")
+
+    assert re.sub(r"{([\w.]+):([^}]+)}", value, said) in " ".join(TEXT[README].split())
 
 
 def commands() -> list[str]:

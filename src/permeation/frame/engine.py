@@ -59,7 +59,8 @@ class RayEngine:
     workers: int
     processors: int
     gpus: int
-    _held: tuple[Any, Any, list[Any]] | None = field(default=None, init=False, compare=False)  # run, room, actors
+    # The run, where workers run, the workers, and the run in the object store: a worker that restarts reads it again.
+    _held: tuple[Any, Any, list[Any], Any] | None = field(default=None, init=False, compare=False)
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
@@ -84,12 +85,11 @@ class RayEngine:
     def _actors(self, run: Callable[[Any], Any]) -> list[Any]:
         """Workers that hold `run`. They stay until another run needs their place: loading the model takes seconds."""
         import ray
-        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         if self._held is None or self._held[0] is not run:
-            if self._held is not None:
-                remove_placement_group(self._held[1])
+            self.leave()
             # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
             share = {"CPU": self.processors, "GPU": self.gpus}
             room = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
@@ -98,8 +98,17 @@ class RayEngine:
             options = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": inside}
             actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
             shared, threads = ray.put(run), max(1, self.processors)
-            self._held = run, room, [actor.remote(shared, threads) for _ in range(self.workers)]
+            self._held = run, room, [actor.remote(shared, threads) for _ in range(self.workers)], shared
         return self._held[2]
+
+
+    def leave(self) -> None:
+        """Give the workers' place in the cluster back."""
+        if self._held is not None:
+            from ray.util.placement_group import remove_placement_group
+
+            remove_placement_group(self._held[1])
+            self._held = None
 
 
 Engine = Local | RayEngine
@@ -149,9 +158,11 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise PermeationError(f"engine.address is {address}; Ray says: {str(error).strip().splitlines()[0]}") from error
+    engine = _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
     try:
-        yield _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
+        yield engine
     finally:
+        engine.leave()
         ray.shutdown()
 
 
