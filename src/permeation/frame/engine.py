@@ -101,7 +101,6 @@ class RayEngine:
             self._held = run, room, [actor.remote(shared, threads) for _ in range(self.workers)], shared
         return self._held[2]
 
-
     def leave(self) -> None:
         """Give the workers' place in the cluster back."""
         if self._held is not None:

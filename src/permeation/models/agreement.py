@@ -1,6 +1,7 @@
 """One window of tokens through a model, its folded form and its bridge: all three must compute the same.
 
-What one of them drops shows here, before anything is measured (docs/models.md, What is checked when a model is fetched).
+What one of them drops shows here, before anything is measured
+(docs/models.md, What is checked when a model is fetched).
 """
 
 from __future__ import annotations
