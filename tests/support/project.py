@@ -99,7 +99,7 @@ def create(root: Path) -> Path:
         "context: 128": "context: 12",
         '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",
         "    - 16\n    - 32\n": "",
-        "    - 3\n    - 4\n    - 6\n": "    - 6\n",
+        "    - 3\n    - 4\n    - 6\n": "    - 8\n",
     }
     rewrite(project / "params.yaml", smaller)
     (style,) = (project / "src").rglob("*.mplstyle")  # charts drawn fast
