@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from permeation.frame.errors import PermeationError, one_line
 
 PROCESSORS_PER_WORKER = 4
@@ -23,17 +25,12 @@ PACKAGE = Path(__file__).parents[1]  # sent to the workers
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What runs that share a model have in common; the model is read when it is first needed, and never pickled.
-
-    Attributes:
-        read: gives the model. folders: what `read` reads; workers on other machines need them at the same place.
-    """
+    """What runs that share a model have in common; `read` gives the model when it is first needed."""
 
     read: Callable[[], Any]
-    folders: tuple[Path, ...] = field(default=(), kw_only=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone, without what was read."""
+        """The fields alone: the model is never pickled."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
@@ -63,10 +60,9 @@ class RayEngine:
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
         import ray
-        from ray.util import ActorPool
 
         try:
-            pool: Any = ActorPool(self._actors(run))
+            pool: Any = ray.util.ActorPool(self._actors(run))
             for task in tasks:
                 if not pool.has_free():
                     yield pool.get_next()
@@ -81,51 +77,39 @@ class RayEngine:
     def _actors(self, run: Callable[[Any], Any]) -> list[Any]:
         """Workers that hold `run`. They stay until another run needs their place: loading the model takes seconds."""
         import ray
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
         if self._held is None or self._held[0] is not run:
             self.leave()
             # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
-            room = placement_group([{"CPU": self.processors, "GPU": self.gpus}] * self.workers)
+            room = ray.util.placement_group([{"CPU": self.processors, "GPU": self.gpus}] * self.workers)
             ray.get(room.ready())
-            worker = ray.remote(_Worker).options(
-                num_cpus=self.processors,
-                num_gpus=self.gpus,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(room),
-                max_restarts=3,
-                max_task_retries=2,
-            )
+            share = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": Inside(room)}
+            worker = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **share)
             self._held = run, [worker.remote(run, max(1, self.processors)) for _ in range(self.workers)], room
         return self._held[1]
 
     def leave(self) -> None:
         """Give the workers' place in the cluster back."""
         if self._held is not None:
-            from ray.util.placement_group import remove_placement_group
+            import ray
 
-            remove_placement_group(self._held[2])
+            ray.util.remove_placement_group(self._held[2])
             self._held = None
-
-
-Engine = Local | RayEngine
 
 
 class _Worker:
     """What runs in an actor."""
 
     def __init__(self, run: Callable[[Any], Any], threads: int) -> None:
-        import torch
-
         torch.set_num_threads(threads)
         self.run = run
 
     def measure(self, task: Any) -> Any:
-        """One task; raises PermeationError where this node lacks a folder that it needs."""
-        for folder in getattr(self.run, "folders", ()):
-            if not folder.is_dir():
-                raise PermeationError(f"a worker lacks {folder}; all nodes have to share this folder")
         return self.run(task)
+
+
+Engine = Local | RayEngine
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -37,15 +37,11 @@ class Journal:
 
     @cached_property
     def _known(self) -> dict[str, Any]:
-        known = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        for line in text.splitlines():
-            with suppress(json.JSONDecodeError):  # the part of a line that a kill left
-                key, value = json.loads(line)
-                known[key] = value
-        if text and not text.endswith("\n"):
-            self._write("\n")
-        return known
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # a kill cut the last line off
+            os.truncate(self.path, len(whole))
+        return dict(json.loads(line) for line in whole.splitlines())
 
     def recall(self, key: Mapping[str, Any]) -> Any:
         """The value kept under `key`; None where there is none."""
@@ -54,18 +50,15 @@ class Journal:
     def keep(self, key: Mapping[str, Any], value: Any) -> Any:
         """Keep the value under `key`, and give it back."""
         self._known[self._full(key)] = value
-        self._write(json.dumps([self._full(key), value], allow_nan=False) + "\n")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([self._full(key), value], allow_nan=False) + "\n")
         return value
 
     def remember(self, measure: Callable[[], Any], key: Mapping[str, Any]) -> Any:
         """The value kept under `key`; where there is none, what `measure` gives, which is then kept."""
         kept = self.recall(key)
         return self.keep(key, measure()) if kept is None else kept
-
-    def _write(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
 
     def _full(self, key: Mapping[str, Any]) -> str:
         return json.dumps({"base": self.base, **key}, sort_keys=True)
