@@ -18,22 +18,20 @@ REVISION = "git commit, branch or tag, DVC experiment, folder with results, or w
 def main() -> None:
     """Entry point; exits 1 with one line where something is missing."""
     parser = argparse.ArgumentParser(prog="permeation", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, dest="command")
     one = commands.add_parser("summary", help="what a run found; default: the last one in this folder")
-    one.set_defaults(run=_summary)
     one.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=REVISION)
     one.add_argument("--markdown", action="store_true", help="as Markdown")
-    page = commands.add_parser("page", help="write report.html, the page of the last run in this folder")
-    page.set_defaults(run=_page)
+    commands.add_parser("page", help="write report.html, the page of the last run in this folder")
     many = commands.add_parser("compare", help="headline figures of revisions, and their curves in compare.png")
-    many.set_defaults(run=_compare)
     many.add_argument("revisions", metavar="REV", nargs="+", help=REVISION)
     many.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # pragma: no branch (tests catch what is printed)
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
+    run = {"summary": _summary, "page": _page, "compare": _compare}
     try:
-        sys.stdout.write(arguments.run(arguments))
+        sys.stdout.write(run[arguments.command](arguments))
     except PermeationError as error:
         sys.exit(f"permeation: {error}")
 

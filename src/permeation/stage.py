@@ -59,8 +59,8 @@ class Stage:
     def journal(self, *inputs: Path, settings: object) -> Journal:
         """What the stage has measured so far, valid for these input folders, these settings and this code alone."""
         code = [self.project / "stages" / f"{self.name}.py", *Path(__file__).parent.rglob("*.py")]
-        base = fingerprint(code, inputs, settings)
-        return Journal(self.root / "data" / ".journal" / f"{self.name}.jsonl", base)
+        path = self.root / "data" / ".journal" / f"{self.name}.jsonl"
+        return Journal(path, fingerprint(code, inputs, settings))
 
     def place(self, name: str) -> str:
         """A model, a text or a words file as it can be opened from here.

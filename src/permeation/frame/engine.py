@@ -80,7 +80,8 @@ class RayEngine:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
         if self._held is None or self._held[0] is not run:
-            self.leave()
+            if self._held is not None:
+                ray.util.remove_placement_group(self._held[2])
             # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
             room = ray.util.placement_group([{"CPU": self.processors, "GPU": self.gpus}] * self.workers)
             ray.get(room.ready())
@@ -88,14 +89,6 @@ class RayEngine:
             worker = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **share)
             self._held = run, [worker.remote(run, max(1, self.processors)) for _ in range(self.workers)], room
         return self._held[1]
-
-    def leave(self) -> None:
-        """Give the workers' place in the cluster back."""
-        if self._held is not None:
-            import ray
-
-            ray.util.remove_placement_group(self._held[2])
-            self._held = None
 
 
 class _Worker:
@@ -139,12 +132,10 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise PermeationError(f"engine.address is {address}; nothing answers there: {one_line(error)}") from error
-    engine = _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
     try:
-        yield engine
+        yield _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
     finally:
-        engine.leave()
-        ray.shutdown()
+        ray.shutdown()  # gives the workers' place back
 
 
 def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -> RayEngine:
