@@ -47,113 +47,95 @@ class Section:
         dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))(cls)
 
 
-class Engine(Section):
-    kind: Literal["local", "ray"]
-    workers: Count | Literal["auto"]
-    address: Text | None
-
-
-class Activations(Section):
-    prepend_bos: bool
-    batch_size: Count
-
-
-class Sigma(Section):
-    direction_layer: int
-
-
-class Response(Section):
-    field: Literal["final", "rank"]
-    threshold: Fraction
-
-
-class G(Section):
-    exclude_final: Annotated[int, Field(ge=0)]
-
-
-class Bootstrap(Section):
-    resamples: Count
-
-
-class Nulls(Section):
-    draws: Count
-    permutations: Count
-
-
-class Decode(Section):
-    threshold: Fraction
-
-
-class Intervene(Section):
-    layers: Count | Literal["all"]
-    clean_auc: Fraction
-
-
-class Moments(Section):
-    tokens: Windows
-    context: Windows
-
-
-class Pca(Section):
-    center: bool
-
-
-class Perplexity(Section):
-    context: Windows
-    max_tokens: Windows | None
-    prepend_bos: bool | Literal["auto"]
-    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    batch_size: Count | Literal["auto"]
-    dtype: Literal["float32", "bfloat16"]
-
-
-class Reconstruct(Section):
-    components: Annotated[tuple[Count | Share | Literal["all"], ...], SOME, RISING]
-    bands: Windows
-    layers: Count | Literal["all"]
-    windows: Windows
-
-
-class Cluster(Section):
-    k: Annotated[tuple[Count, ...], SOME, RISING]
-    share: Literal["centroid", "medoid"]
-    components: Count | Literal["all"]
-
-
-class Rivals(Section):
-    methods: Annotated[
-        Literal["long"] | Annotated[tuple[Method, ...], SOME],
-        AfterValidator(lambda asked: LONG if asked == "long" else asked),
-    ]
-    bits: Annotated[tuple[Annotated[float, Field(ge=0, lt=16)], ...], SOME, RISING]
-
-
-class Heads(Section):
-    pairs: Windows
-    permutations: Count
-    windows: Windows
-    context: Windows
-
-
-class Compressed(Section):
-    ratios: Annotated[tuple[Annotated[float, Field(gt=1)], ...], SOME, RISING]
-    methods: Count
-    layers: Count
-
-
-class Universal(Section):
-    models: Literal["made"] | Annotated[tuple[Text, ...], Field(min_length=2)]
-    scratch_seeds: Count
-    scratch_steps: Windows
-    adapter_seeds: Count
-    shuffled_seeds: Count
-    adapter_steps: Windows
-    components: Annotated[tuple[Count, ...], SOME, RISING]
-    tokens: Windows
-
-
 class Config(Section):
     """The whole of params.yaml; what each key means stands there."""
+
+    class Engine(Section):
+        kind: Literal["local", "ray"]
+        workers: Count | Literal["auto"]
+        address: Text | None
+
+    class Activations(Section):
+        prepend_bos: bool
+        batch_size: Count
+
+    class Sigma(Section):
+        direction_layer: int
+
+    class Response(Section):
+        field: Literal["final", "rank"]
+        threshold: Fraction
+
+    class G(Section):
+        exclude_final: Annotated[int, Field(ge=0)]
+
+    class Bootstrap(Section):
+        resamples: Count
+
+    class Nulls(Section):
+        draws: Count
+        permutations: Count
+
+    class Decode(Section):
+        threshold: Fraction
+
+    class Intervene(Section):
+        layers: Count | Literal["all"]
+        clean_auc: Fraction
+
+    class Moments(Section):
+        tokens: Windows
+        context: Windows
+
+    class Pca(Section):
+        center: bool
+
+    class Perplexity(Section):
+        context: Windows
+        max_tokens: Windows | None
+        prepend_bos: bool | Literal["auto"]
+        tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+        batch_size: Count | Literal["auto"]
+        dtype: Literal["float32", "bfloat16"]
+
+    class Reconstruct(Section):
+        components: Annotated[tuple[Count | Share | Literal["all"], ...], SOME, RISING]
+        bands: Windows
+        layers: Count | Literal["all"]
+        windows: Windows
+
+    class Cluster(Section):
+        k: Annotated[tuple[Count, ...], SOME, RISING]
+        share: Literal["centroid", "medoid"]
+        components: Count | Literal["all"]
+
+    class Rivals(Section):
+        methods: Annotated[
+            Literal["long"] | Annotated[tuple[Method, ...], SOME],
+            AfterValidator(lambda asked: LONG if asked == "long" else asked),
+        ]
+        bits: Annotated[tuple[Annotated[float, Field(ge=0, lt=16)], ...], SOME, RISING]
+
+    class Heads(Section):
+        pairs: Windows
+        permutations: Count
+        windows: Windows
+        context: Windows
+
+    class Compressed(Section):
+        ratios: Annotated[tuple[Annotated[float, Field(gt=1)], ...], SOME, RISING]
+        methods: Count
+        layers: Count
+
+    class Universal(Section):
+        models: Literal["made"] | Annotated[tuple[Text, ...], Field(min_length=2)]
+        scratch_seeds: Count
+        scratch_steps: Windows
+        adapter_seeds: Count
+        shuffled_seeds: Count
+        adapter_steps: Windows
+        components: Annotated[tuple[Count, ...], SOME, RISING]
+        tokens: Windows
 
     model: Text
     corpus: Text
