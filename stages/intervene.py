@@ -36,7 +36,6 @@ def main(stage: Stage) -> None:
         activations,
         layer_index(config.sigma.direction_layer, n_layers),
         config.seed,
-        folders=(source,),
     )
     conditions = [i for i, prompt in enumerate(activations.prompts) if prompt.role == "condition"]
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]

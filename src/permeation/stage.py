@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
+
+import torch
 
 from permeation import settings
 from permeation.frame.device import DEVICES, find_device
@@ -18,9 +20,6 @@ from permeation.frame.engine import Engine, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
 from permeation.frame.tables import read_json, whole_folder
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ class Stage:
     def journal(self, *inputs: Path, settings: object) -> Journal:
         """What the stage has measured so far, valid for these input folders, these settings and this code alone."""
         code = [self.project / "stages" / f"{self.name}.py", *Path(__file__).parent.rglob("*.py")]
-        base = fingerprint(code, inputs, settings)
-        return Journal(self.root / "data" / ".journal" / f"{self.name}.jsonl", base)
+        path = self.root / "data" / ".journal" / f"{self.name}.jsonl"
+        return Journal(path, fingerprint(code, inputs, settings))
 
     def place(self, name: str) -> str:
         """A model, a text or a words file as it can be opened from here.
@@ -96,14 +95,12 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
-    arguments = parser.parse_args()
-    overrides: dict[str, Any] = {k: v for k in ("model", "device") if (v := getattr(arguments, k)) is not None}
+    overrides = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
+    root = overrides.pop("output_dir").resolve()
     for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _leave)
+        signal.signal(number, _leave)
     try:
-        config = settings.load(Path("params.yaml"), **overrides)
-        main(Stage(name, config, Path.cwd(), arguments.output_dir.resolve()))
+        main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root))
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}")
     sys.exit(0)

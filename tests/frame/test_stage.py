@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,7 +15,11 @@ from permeation.frame.errors import PermeationError
 from permeation.settings import Config
 from permeation.stage import Stage, run
 from tests.conftest import PROJECT
-from tests.support.project import ON_DEMAND, STAGES
+from tests.support.project import stages_of
+
+# What follows stages/run in each stage's command.
+FILES = ("dvc.yaml", "heads/dvc.yaml", "models/dvc.yaml")
+COMMANDS = [stage["cmd"].split()[1:] for file in FILES for stage in stages_of(file).values()]
 
 
 def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
@@ -41,14 +46,34 @@ def test_a_relative_path_is_found_from_an_experiment_in_a_temporary_copy(config:
     assert Stage("fetch_model", config, tmp_path, tmp_path).place("mine") == "mine"
 
 
-@pytest.mark.parametrize("name", [*STAGES, *ON_DEMAND])
-def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", [name, "--help"])
+def call(command: list[str], *more: str) -> NoReturn:
+    """Run a stage in this process as `stages/run` does, under the params.yaml of the working directory."""
+    script, *arguments = command
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *arguments, *more])
+        patch.setattr(signal, "signal", lambda *_: None)
+        run(importlib.import_module(f"stages.{script}").main)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_explains(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        run(importlib.import_module(f"stages.{name}").main)
+        call(command, "--help")
     assert left.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--model", "--device", "--output-dir"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_stage_refuses_a_key_that_is_mistyped(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from `-S +resposne.field=rank`, also where the stage does not depend on that section."""
+    shipped = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(f"{shipped}resposne:\n  field: rank\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^\w+: params.yaml: unknown key resposne$"):
+        call(command)
 
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:
@@ -59,23 +84,21 @@ def start(folder: Path, *body: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
 
 
-def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    process = start(tmp_path, "with stage.output(): stage.input('pca')")
-    said = process.communicate()[1]
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("with stage.output(): stage.input('pca')", "toy: {}/data/pca is missing"),
+        ("(stage.root / 'data').touch(); stage.output().__enter__()", "toy: [Errno "),  # what the system refuses
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, body: str, said: str) -> None:
+    process = start(tmp_path, body)
+    printed = process.communicate()[1]
     assert process.returncode == 1
-    assert said.startswith(f"toy: {tmp_path}/data/pca is missing")
-    assert said.count("\n") == 1
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_what_the_system_refuses_is_one_line_too(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where a folder belongs")
-    process = start(tmp_path, "with stage.output(): pass")
-    said = process.communicate()[1]
-    assert process.returncode == 1
-    assert said.startswith("toy: [Errno ")
-    assert str(tmp_path) in said
-    assert said.count("\n") == 1
+    assert printed.startswith(said.format(tmp_path))
+    assert str(tmp_path) in printed
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "data").is_dir() or list((tmp_path / "data").iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,5 +1,6 @@
 """The shell scripts, read by shellcheck, and the Makefile's quoting. Nothing starts tools/slurm.sbatch here."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -35,10 +36,21 @@ def test_line_ends_are_lf_whatever_git_is_told() -> None:
     assert all(line.endswith(": eol: lf") for line in said.splitlines())
 
 
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell: what a make above hands on in the environment stays out."""
+    command, environment = ["make", "-o", ".venv/ready", *arguments], {"PATH": os.environ["PATH"]}
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("name", ["words.yaml", "mine/wörter.yaml", "my words.yaml"])
 def test_make_meaning_hands_any_path_on(name: str) -> None:
-    command = ["make", "-n", "-o", ".venv/ready", "meaning", f"WORDS={name}"]
-    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    words = shlex.split(said.splitlines()[0])
+    (command,) = (line for line in make("-n", "meaning", f"WORDS={name}").stdout.splitlines() if " exp run " in line)
+    words = shlex.split(command)
     override = OverridesParser.create().parse_override(words[words.index("-S") + 1])
     assert (override.key_or_group, str(override.value()).strip('"')) == ("words", name)
+
+
+def test_make_meaning_names_a_file_that_is_not_there() -> None:
+    done = make("meaning", "WORDS=no such.yaml")
+    assert done.returncode != 0
+    assert done.stderr.startswith("WORDS is no such.yaml; accepted: a file as data/words.yaml\n")

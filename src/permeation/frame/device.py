@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from permeation.frame.errors import PermeationError
 
-if TYPE_CHECKING:
-    import torch
-
 DEVICES = ("auto", "cpu", "cuda", "mps")
+MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 SAME_PRODUCT = 1e-5  # how far a float32 product by oneDNN may be from the default library's, as a share of its norm
 
 
@@ -22,12 +22,9 @@ def find_device(wanted: str) -> torch.device:
 
     Raises PermeationError where this machine lacks it.
     """
-    import torch
-
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    here = [device for device in present if present[device]]
+    here = [*(kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()), "cpu"]
     name = here[0] if wanted == "auto" else wanted
     if name not in here:
         raise PermeationError(f"device is {name!r}, which this machine lacks; here: {', '.join(['auto', *here])}")
@@ -36,8 +33,6 @@ def find_device(wanted: str) -> torch.device:
 
 def total_memory(device: torch.device) -> int:
     """Bytes of the device's memory, used or not: what is chosen by it stays the same from run to run."""
-    import torch
-
     if device.type == "cuda":  # pragma: no cover (needs a GPU)
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -50,8 +45,12 @@ def fast_products() -> Iterator[None]:
     MKL takes the AVX2 path on processors of other makers than its own; oneDNN takes AVX-512 wherever there is AVX-512
     (docs/performance.md). Products on a GPU and in float64 stay as they are.
     """
-    with _products_by_onednn() if onednn_is_exact() else nullcontext():
+    before = MATMUL.fp32_precision
+    MATMUL.fp32_precision = "bf16" if onednn_is_exact() else before
+    try:
         yield
+    finally:
+        MATMUL.fp32_precision = before
 
 
 @cache
@@ -61,24 +60,10 @@ def onednn_is_exact() -> bool:
     It does not on processors with matrix units for bfloat16 (AMX). PyTorch calls the setting "bf16" because oneDNN may
     then round to bfloat16.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
+    generator, before = torch.Generator().manual_seed(0), MATMUL.fp32_precision
     a, b = (torch.randn(512, 512, generator=generator) for _ in range(2))
     exact = a @ b
-    with _products_by_onednn():
-        error = (a @ b - exact).norm() / exact.norm()
+    MATMUL.fp32_precision = "bf16"
+    error = (a @ b - exact).norm() / exact.norm()
+    MATMUL.fp32_precision = before
     return float(error) < SAME_PRODUCT
-
-
-@contextmanager
-def _products_by_onednn() -> Iterator[None]:
-    import torch
-
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before

@@ -15,25 +15,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from permeation.frame.errors import PermeationError, one_line
 
 PROCESSORS_PER_WORKER = 4
-PACKAGE = Path(__file__).parents[1]  # sent to workers on other machines
+PACKAGE = Path(__file__).parents[1]  # sent to the workers
 
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What runs that share a model have in common; the model is read when it is first needed, and never pickled.
-
-    Attributes:
-        read: gives the model. folders: what `read` reads; workers on other machines need them at the same place.
-    """
+    """What runs that share a model have in common; `read` gives the model when it is first needed."""
 
     read: Callable[[], Any]
-    folders: tuple[Path, ...] = field(default=(), kw_only=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone, without what was read."""
+        """The fields alone: the model is never pickled."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
@@ -44,8 +41,6 @@ class ModelRun:
 
 class Local:
     """Everything in this process."""
-
-    workers = 1
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task. Unlike a for loop, map() drops a task's weights before the next one's are made."""
@@ -59,16 +54,15 @@ class RayEngine:
     workers: int
     processors: int
     gpus: int
-    # The run, where workers run, the workers, and the run in the object store: a worker that restarts reads it again.
-    _held: tuple[Any, Any, list[Any], Any] | None = field(default=None, init=False, compare=False)
+    # The run that the actors hold, they themselves, and their place in the cluster.
+    _held: tuple[Any, list[Any], Any] | None = field(default=None, init=False, compare=False)
 
     def map(self, run: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """The result of every task, in their order. Ray starts an actor that dies again and repeats its task."""
         import ray
-        from ray.util import ActorPool
 
         try:
-            pool: Any = ActorPool(self._actors(run))
+            pool: Any = ray.util.ActorPool(self._actors(run))
             for task in tasks:
                 if not pool.has_free():
                     yield pool.get_next()
@@ -76,58 +70,39 @@ class RayEngine:
             while pool.has_next():
                 yield pool.get_next()
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, PermeationError):
-                raise error.cause from None
-            raise
+            raise (error.cause if isinstance(error.cause, PermeationError) else error) from None
         except ray.exceptions.RayActorError as error:
             raise PermeationError(f"a worker ended, and again after each restart: {one_line(error)}") from error
 
     def _actors(self, run: Callable[[Any], Any]) -> list[Any]:
         """Workers that hold `run`. They stay until another run needs their place: loading the model takes seconds."""
         import ray
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
         if self._held is None or self._held[0] is not run:
-            self.leave()
+            if self._held is not None:
+                ray.util.remove_placement_group(self._held[2])
             # Reserved at once: two runs that held half of a cluster each would wait for each other for ever.
-            share = {"CPU": self.processors, "GPU": self.gpus}
-            room = placement_group([{name: count for name, count in share.items() if count}] * self.workers)
+            room = ray.util.placement_group([{"CPU": self.processors, "GPU": self.gpus}] * self.workers)
             ray.get(room.ready())
-            inside = PlacementGroupSchedulingStrategy(room)
-            options = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": inside}
-            actor = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **options)
-            shared, threads = ray.put(run), max(1, self.processors)
-            self._held = run, room, [actor.remote(shared, threads) for _ in range(self.workers)], shared
-        return self._held[2]
-
-    def leave(self) -> None:
-        """Give the workers' place in the cluster back."""
-        if self._held is not None:
-            from ray.util.placement_group import remove_placement_group
-
-            remove_placement_group(self._held[1])
-            self._held = None
-
-
-Engine = Local | RayEngine
+            share = {"num_cpus": self.processors, "num_gpus": self.gpus, "scheduling_strategy": Inside(room)}
+            worker = ray.remote(_Worker).options(max_restarts=3, max_task_retries=2, **share)
+            self._held = run, [worker.remote(run, max(1, self.processors)) for _ in range(self.workers)], room
+        return self._held[1]
 
 
 class _Worker:
     """What runs in an actor."""
 
     def __init__(self, run: Callable[[Any], Any], threads: int) -> None:
-        import torch
-
         torch.set_num_threads(threads)
         self.run = run
 
     def measure(self, task: Any) -> Any:
-        """One task; raises PermeationError where this node lacks a folder that it needs."""
-        for folder in getattr(self.run, "folders", ()):
-            if not folder.is_dir():
-                raise PermeationError(f"a worker lacks {folder}; all nodes have to share this folder")
         return self.run(task)
+
+
+Engine = Local | RayEngine
 
 
 @contextmanager
@@ -143,26 +118,24 @@ def engine_of(kind: str, workers: int | str, address: str | None, device: str) -
         import ray
     except ImportError as error:
         raise PermeationError("engine.kind is ray; Ray is not installed; make setup RAY=1 installs it") from error
-    _check_address(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
-    code = {"env_vars": {"PYTHONPATH": path}} if address is None else {"py_modules": [str(PACKAGE)]}
+    host, _, port = (address or "").rpartition(":")
     try:
+        if host:  # Ray itself would wait for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
             address=address or "local",
-            runtime_env=code,
+            runtime_env={"py_modules": [str(PACKAGE)]},
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise PermeationError(f"engine.address is {address}; Ray says: {str(error).strip().splitlines()[0]}") from error
-    engine = _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise PermeationError(f"engine.address is {address}; nothing answers there: {one_line(error)}") from error
     try:
-        yield engine
+        yield _engine_on([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, device)
     finally:
-        engine.leave()
-        ray.shutdown()
+        ray.shutdown()  # gives the workers' place back
 
 
 def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -> RayEngine:
@@ -176,13 +149,3 @@ def _engine_on(nodes: list[dict[str, float]], workers: int | str, device: str) -
     if device == "cuda":
         return RayEngine(count, min(cpu // gpu for cpu, gpu in zip(processors, gpus, strict=True) if gpu), 1)
     return RayEngine(count, max(n for n in range(1, have + 1) if sum(each // n for each in processors) >= count), 0)
-
-
-def _check_address(address: str | None) -> None:
-    """Raise PermeationError if nothing listens at host:port; Ray itself would wait for minutes."""
-    host, _, port = (address or "").rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise PermeationError(f"engine.address is {address}; nothing answers there: {error.strerror}") from error

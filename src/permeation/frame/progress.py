@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
 
 EVERY = 20.0  # seconds between two lines where there is no terminal; a loop that is done sooner says nothing there
-LINE = "{desc}: {n_fmt} of {total_fmt}, {percentage:.0f} %, {elapsed} so far, about {remaining} left"
-
-
-class _Log:
-    """Takes what tqdm writes for a terminal, and puts each state on stderr as a line of its own."""
-
-    def write(self, state: str) -> None:
-        if state.strip():
-            sys.stderr.write(f"{state.strip()}\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+LINE = "{desc}: {n_fmt} of {total_fmt}, {percentage:.0f} %, {elapsed} so far, about {remaining} left\n"
 
 
 def each(items: Iterable[T], desc: str, total: int) -> Iterator[T]:
@@ -30,7 +20,12 @@ def each(items: Iterable[T], desc: str, total: int) -> Iterator[T]:
 
     TQDM_DISABLE silences the bars of libraries (stages/run sets it where there is no terminal), not this one.
     """
-    options: dict[str, Any] = {"total": total, "desc": desc, "disable": False}
-    if not sys.stderr.isatty():
-        options |= {"file": _Log(), "delay": EVERY, "mininterval": EVERY, "bar_format": LINE}
-    yield from tqdm(items, **options)
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc, total, disable=False)
+        return
+    start = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if (now := time.monotonic()) - said >= EVERY:
+            said = now
+            sys.stderr.write(tqdm.format_meter(done, total, now - start, prefix=desc, bar_format=LINE))

@@ -103,7 +103,7 @@ class Scorer(ModelRun):
         """The checkpoint in the folder `model`, against what the stage `baseline` wrote."""
         untouched = Baseline.read(baseline)
         read = partial(_read, model, fold_norm, device, dtype, untouched.windows.tokens.shape[1])
-        return cls(read, untouched, tolerance, batch_size, folders=(model,))
+        return cls(read, untouched, tolerance, batch_size)
 
     def __call__(self, task: tuple[Change, int | None]) -> dict[str, Any]:
         """The model's NLL per window with the change in place, and the change's facts, as the journal keeps them."""
