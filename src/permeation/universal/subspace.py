@@ -31,14 +31,17 @@ NEGLIGIBLE = 1e-10  # of the largest eigenvalue: what is below is rounding
 VIEWS = ("rows", "points", "rows_with_mean", "points_with_mean")
 MEAN, SHARED, ALONE, RANDOM, OWN_K = "mean", "mean and K", "K alone", "mean and random K", "mean and own K"
 
+Matrices = Float[Tensor, "models outputs inputs"]
+Square = Float[Tensor, "inputs inputs"]
 
-def scatter(X: Float[Tensor, "models outputs inputs"]) -> Float[Tensor, "inputs inputs"]:
+
+def scatter(X: Matrices) -> Square:
     """C."""
     rows = (X.double() - X.double().mean(0)).flatten(0, 1)
     return rows.T @ rows
 
 
-def spectra(X: Float[Tensor, "models outputs inputs"]) -> dict[str, Float[Tensor, "components"]]:
+def spectra(X: Matrices) -> dict[str, Float[Tensor, "components"]]:
     """The spectrum of the rows and of the points, by the names in VIEWS."""
     found = {}
     for end, each in (("", X.double() - X.double().mean(0)), ("_with_mean", X.double())):
@@ -69,17 +72,13 @@ def random_frame(d: int, count: int, generator: torch.Generator) -> Float[Tensor
     return torch.nn.init.orthogonal_(torch.empty(d, count, dtype=torch.float64), generator=generator)
 
 
-def rotated(
-    X: Float[Tensor, "models outputs inputs"], generator: torch.Generator
-) -> Float[Tensor, "models outputs inputs"]:
+def rotated(X: Matrices, generator: torch.Generator) -> Matrices:
     """Null model: X_i R_i with a random rotation each. Singular values stay; no direction of the inputs is shared."""
     d = X.shape[2]
     return torch.stack([each.double() @ random_frame(d, d, generator) for each in X])
 
 
-def filtered(
-    null: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
-) -> Float[Tensor, "models outputs inputs"]:
+def filtered(null: Matrices, S: Square) -> Matrices:
     """Null model: X_i R_i S^½ of norm ‖X_i‖, from X_i R_i and S = E x xᵀ of what the layer reads.
 
     A gradient is Σ δ xᵀ: an update lies where the inputs lie, whatever is learned.
@@ -89,7 +88,7 @@ def filtered(
     return found * (torch.linalg.matrix_norm(null) / torch.linalg.matrix_norm(found))[:, None, None]
 
 
-def on_inputs(C: Float[Tensor, "d d"], S: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+def on_inputs(C: Square, S: Square) -> Float[Tensor, "inputs"]:
     """The share of C on the leading K directions of the inputs, for K = 1, 2 … They know no weights."""
     E = torch.linalg.eigh(S).eigenvectors.flip(1)
     energies = (E * (C @ E)).sum(0)
@@ -105,7 +104,7 @@ class Left:
     frames: dict[str, Float[Tensor, "inputs _components"]]
 
     @classmethod
-    def of(cls, X: Float[Tensor, "models outputs inputs"], i: int, count: int, generator: torch.Generator) -> Left:
+    def of(cls, X: Matrices, i: int, count: int, generator: torch.Generator) -> Left:
         """Model i left out; `count` is the largest K."""
         others = X[torch.arange(len(X)) != i].double()
         M, d = others.mean(0), X.shape[2]
