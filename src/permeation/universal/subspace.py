@@ -43,7 +43,7 @@ def scatter(X: Matrices) -> Square:
 
 def spectra(X: Matrices) -> dict[str, Float[Tensor, "components"]]:
     """The spectrum of the rows and of the points, by the names in VIEWS."""
-    found = {}
+    found: dict[str, Float[Tensor, "components"]] = {}
     for end, each in (("", X.double() - X.double().mean(0)), ("_with_mean", X.double())):
         rows, points = each.flatten(0, 1), each.flatten(1)
         found |= {f"rows{end}": spectrum(rows.T @ rows), f"points{end}": spectrum(points @ points.T)}
