@@ -1,6 +1,7 @@
 """A list of six models, and one of three adapters, from a stand-in for the hub on the loopback."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ for i, names in enumerate(sys.argv[3:]):
 def adapter(base: Path, folder: Path) -> Path:
     """An adapter of rank 2, of a model on the hub."""
     how = LoraConfig(r=2, target_modules=["q_proj", "k_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(load_model(base), how).save_pretrained(str(folder))
+    with warnings.catch_warnings(action="ignore"):  # peft asks transformers in an old way
+        get_peft_model(load_model(base), how).save_pretrained(str(folder))
     told = read_json(folder / "adapter_config.json")
     write_json(folder / "adapter_config.json", told | {"base_model_name_or_path": "some/steps", "revision": "step1000"})
     return folder
