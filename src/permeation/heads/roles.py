@@ -133,7 +133,7 @@ def measure_roles(
     if not clear:
         best = max(clean_auc(clean.T) for clean in read.values())
         raise PermeationError(f"no word's senses differ in the next token: AUC {best:.2f}; accepted: {least_auc:g}")
-    few = {word: np.arange(len(clean.T)).reshape(2, -1)[:, :most_pairs].ravel() for word, clean in clear.items()}
+    few = {word: np.arange(len(own.T)).reshape(2, -1)[:, :most_pairs].ravel().tolist() for word, own in clear.items()}
     rng = {word: named_generator(seed, f"heads random {word}") for word in clear}
     tokens = [clean.tokens[i] for word, clean in clear.items() for i in few[word]]
     put = np.concatenate([substitutes(clean.z, rng[word])[few[word]] for word, clean in clear.items()])

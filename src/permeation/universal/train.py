@@ -75,8 +75,9 @@ class Recipe:
     def of(cls, series: str, text: str, seed: int, steps: int, windows: Tensor, base: str) -> Recipe:
         """The recipe of a model of a series, trained on these windows."""
         tokens = hashlib.sha256(split(windows)[0].numpy().tobytes()).hexdigest()
-        how = (None, SHAPE, SCRATCH) if series == "scratch" else (base, LORA, TUNING)
-        return cls(series, text, seed, steps, tokens, *how, {name: version(name) for name in LIBRARIES})
+        libraries = {name: version(name) for name in LIBRARIES}
+        of, model, training = (None, SHAPE, SCRATCH) if series == "scratch" else (base, LORA, TUNING)
+        return cls(series, text, seed, steps, tokens, of, model, training, libraries)
 
     @property
     def name(self) -> str:
