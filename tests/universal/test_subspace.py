@@ -19,6 +19,7 @@ from permeation.universal.subspace import (
     random_frame,
     rotated,
     scatter,
+    spectra,
     spectrum,
 )
 
@@ -46,6 +47,17 @@ def test_a_planted_subspace_is_found_with_its_rank() -> None:
     assert found[2] == pytest.approx(1)
     torch.testing.assert_close(left(X).rebuilt(SHARED, 3), X[0])
     assert not torch.allclose(left(X).rebuilt(SHARED, 2), X[0], atol=0.1)
+
+
+def test_models_in_a_plane_off_the_origin_are_points_of_two_dimensions_and_of_three_with_their_mean() -> None:
+    mean, *sides = torch.randn(3, 30, 20, generator=generator(), dtype=torch.float64)
+    weights = torch.randn(6, 2, generator=generator(3), dtype=torch.float64)
+    X = 10 * mean + torch.einsum("nk,kij->nij", weights, torch.stack(sides))
+    found = spectra(X)
+    assert [components_for(found[view], 1 - 1e-9) for view in ("points", "points_with_mean")] == [2, 3]
+    assert found["points"][0] < 0.9 < found["points_with_mean"][0]
+    torch.testing.assert_close(found["rows"], spectrum(scatter(X)))
+    torch.testing.assert_close(found["rows_with_mean"], spectrum(X.flatten(0, 1).T @ X.flatten(0, 1)))
 
 
 def test_a_model_that_is_the_mean_of_the_others_projects_to_itself() -> None:

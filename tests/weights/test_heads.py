@@ -78,20 +78,8 @@ def test_kernel_pca_is_sklearns_pca(center: bool) -> None:
         U, S, Vh = torch.linalg.svd(flat, full_matrices=False)
         torch.testing.assert_close(pca.eigenvalues, S**2)
         torch.testing.assert_close(pca.mixing(3) @ flat, U[:, :3] * S[:3] @ Vh[:3])
-
-
-@pytest.mark.parametrize("center", [True, False])
-def test_all_components_mix_to_the_identity(center: bool) -> None:
-    pca = fit_pca(gram_kernel(random_heads()), center)
     torch.testing.assert_close(pca.mixing(pca.count), torch.eye(pca.count, dtype=torch.float64))
-
-
-def test_coefficients_keep_the_distances_between_heads() -> None:
-    heads = random_heads()
-    pca = fit_pca(gram_kernel(heads), center=True)
-    torch.testing.assert_close(
-        torch.cdist(pca.coefficients, pca.coefficients), torch.cdist(*[gram_form(heads).flatten(1)] * 2)
-    )
+    torch.testing.assert_close(torch.cdist(pca.coefficients, pca.coefficients), torch.cdist(flat, flat))
 
 
 def test_a_k_list_takes_counts_shares_and_all() -> None:
@@ -140,26 +128,18 @@ def test_a_key_matrix_of_lower_rank_is_named() -> None:
         GramInjection.fit(heads)
 
 
-def test_injection_changes_the_logits_and_is_undone(family: str) -> None:
+def test_injection_changes_the_logits_and_is_undone_however_it_ends(family: str) -> None:
     network = tiny.model(family)
     fold_norms(network)
-    before = network(TOKENS).logits
+    before = network.requires_grad_()(TOKENS).logits
     injection = GramInjection.fit(read_heads(network))
     pca = fit_pca(gram_kernel(injection.heads), center=True)
-    with injected(network, injection.mixed(pca.mixing(1))):
+    with pytest.raises(KeyboardInterrupt), injected(network, injection.mixed(pca.mixing(1))):
         assert not torch.allclose(network(TOKENS).logits, before, atol=1e-2)
+        raise KeyboardInterrupt
     assert torch.equal(network(TOKENS).logits, before)
     with injected(network, injection.mixed(pca.mixing(pca.count))):
         torch.testing.assert_close(network(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
-
-
-def test_injection_is_undone_after_an_error_also_where_weights_require_grad(family: str) -> None:
-    network = tiny.model(family).requires_grad_()
-    before, own = network(TOKENS).logits, read_heads(network)
-    with pytest.raises(KeyboardInterrupt), injected(network, GramInjection.fit(own).mixed(torch.ones(12, 12))):
-        assert not torch.equal(network(TOKENS).logits, before)
-        raise KeyboardInterrupt
-    assert torch.equal(network(TOKENS).logits, before)
 
 
 def test_any_part_can_be_replaced(family: str) -> None:
@@ -241,15 +221,6 @@ def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_he
     shares, gram, circuit = (0.5, 0.8, 0.9, 0.95), gram_kernel(gpt2_heads), circuit_kernel(gpt2_heads)
     assert list(fit_pca(gram, center=True).share_table(shares).values()) == [9, 54, 82, 103]
     assert list(fit_pca(circuit, center=True).share_table(shares).values()) == [20, 68, 94, 111]
-
-
-def test_components_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = fit_pca(gram_kernel(random_heads()), center=True)
-    written.write(tmp_path, "gram")
-    read = KernelPca.read(tmp_path, "gram")
-    assert torch.equal(read.eigenvalues, written.eigenvalues)
-    assert torch.equal(read.vectors, written.vectors)
-    assert read.centred
 
 
 def test_signs_of_components_and_numbers_of_clusters_are_not_left_to_chance() -> None:

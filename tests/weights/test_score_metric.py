@@ -11,11 +11,11 @@ from torch import Tensor
 from permeation.models.families import attention_views
 from permeation.models.fold import fold_norms
 from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
-from permeation.weights.heads import Heads, gathered, gram_form, read_heads
+from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import injected
 from permeation.weights.moments import Moments, collect, symmetric_root, triangular_root
 from permeation.weights.pca import fit_pca
-from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
+from permeation.weights.random_heads import random_gram_kernel, random_heads, random_score_kernel, unit_norm
 from tests.support import tiny
 
 WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(3))
@@ -62,21 +62,6 @@ def test_roots_are_roots() -> None:
     torch.testing.assert_close(root @ root, S)
     torch.testing.assert_close(F.mT @ F, S)
     assert torch.equal(F, F.triu())
-
-
-def test_a_layer_at_a_time_is_all_at_once() -> None:
-    _, heads, moments = folded("gpt2")
-    each = list(zip(heads.layers(), moments.layers(), strict=True))
-    assert all(layer.W_Q.dtype == torch.float64 for layer, _ in each)
-    for name, tensor in heads.tensors().items():
-        torch.testing.assert_close(torch.cat([getattr(layer, name) for layer, _ in each]), tensor.double())
-    for name in ("shrinkage", "shrunk", "shrunk_covariance", "augmented"):
-        parts = [getattr(layer, name) for _, layer in each]
-        torch.testing.assert_close(torch.cat(parts), getattr(moments, name))
-    W_Q, mean = gathered(((layer.W_Q, of_layer.mean) for layer, of_layer in each), len(each))
-    torch.testing.assert_close(W_Q, heads.W_Q.double())
-    torch.testing.assert_close(mean, moments.mean)
-    torch.testing.assert_close(moments.part(slice(1, 3)).second, moments.second[1:3])
 
 
 def test_the_score_norm_is_the_mean_squared_score_or_its_variance_over_keys(family: str) -> None:
@@ -149,13 +134,13 @@ def test_random_heads_keep_the_singular_values_and_the_sharing_of_keys() -> None
     generator = torch.Generator().manual_seed(0)
     for own, null in (
         (gram_kernel(heads), random_gram_kernel(heads, generator)),
-        (circuit_kernel(heads), random_circuit_kernel(heads, generator)),
+        (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator))),
     ):
         torch.testing.assert_close(null.diagonal(), own.diagonal(), atol=1e-5, rtol=1e-5)
         assert not torch.allclose(null, own, atol=1e-2)
     # Two query heads of a group read the same span of keys, so they are more alike than heads of different groups.
     alone = Heads(heads.W_Q[:1, :1].repeat(200, 2, 1, 1), heads.W_K[:1, :1].repeat(200, 1, 1, 1))
-    kernel = random_circuit_kernel(alone, generator)
+    kernel = circuit_kernel(random_heads(alone, generator))
     pairs = torch.arange(200) * 2
     assert kernel[pairs, pairs + 1].square().mean() > 2 * kernel[pairs, pairs.roll(1)].square().mean()
 
@@ -184,11 +169,11 @@ def test_shared_components_exceed_the_null() -> None:
     W_Q = torch.einsum("lhk,kij->lhij", torch.randn(3, 8, 2, generator=generator), basis[0])
     heads = Heads(W_Q, basis[1].expand(3, 8, 32, 4))
     assert fit_pca(circuit_kernel(heads), center=False).components_for(0.999) == 2
-    assert fit_pca(random_circuit_kernel(heads, generator), center=False).components_for(0.999) > 15
+    assert fit_pca(circuit_kernel(random_heads(heads, generator)), center=False).components_for(0.999) > 15
 
 
 def test_real_gpt2_shares_more_than_random_heads_in_circuit_form(gpt2_heads: Heads) -> None:
     """20 / 68 / 94 / 111 components against 34 / 79 / 102 / 115 of random frames with the same singular values."""
-    null = fit_pca(random_circuit_kernel(gpt2_heads, torch.Generator().manual_seed(0)), center=True)
+    null = fit_pca(circuit_kernel(random_heads(gpt2_heads, torch.Generator().manual_seed(0))), center=True)
     counts = list(null.share_table((0.5, 0.8, 0.9, 0.95)).values())
     np.testing.assert_allclose(counts, [34, 79, 102, 115], atol=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,13 +27,12 @@ def mean_outputs(model: Any, windows: Windows) -> Float[Tensor, "layers heads d_
     places = list(attention_outputs(model))
     sums: list[Any] = [0.0] * len(places)
 
+    def add(layer: int, _projection: Any, inputs: tuple[Tensor, ...]) -> None:
+        sums[layer] = sums[layer] + inputs[0].cpu().double().flatten(0, 1).sum(dim=0)
+
     with ExitStack() as hooks:
         for layer, place in enumerate(places):
-
-            def add(_projection: Any, inputs: tuple[Tensor, ...], layer: int = layer) -> None:
-                sums[layer] = sums[layer] + inputs[0].cpu().double().flatten(0, 1).sum(dim=0)
-
-            hooks.callback(place.projection.register_forward_pre_hook(add).remove)
+            hooks.callback(place.projection.register_forward_pre_hook(partial(add, layer)).remove)
         for window in windows.tokens.to(model.device).split(1):
             model.base_model(window, use_cache=False)
     return torch.stack(sums).unflatten(1, (len(places[0].W_O), -1)) / windows.tokens.numel()
@@ -47,9 +47,8 @@ def short_windows(whole: Windows, count: int, context: int) -> tuple[Windows, Wi
     if 2 * count > windows or context > tokens:
         accepted = f"at most {windows // 2} windows of {tokens} tokens"
         raise PermeationError(f"heads.windows is {count} and heads.context {context}; accepted: {accepted}")
-    parts = slice(count), slice(count, 2 * count)
-    scored, others = (Windows(whole.tokens[part, :context], whole.articles[part]) for part in parts)
-    return scored, others
+    (scored, others, *_), articles = whole.tokens[:, :context].split(count), whole.articles.split(count)
+    return Windows(scored, articles[0]), Windows(others, articles[1])
 
 
 @torch.no_grad()

@@ -69,11 +69,16 @@ class FoundHeads:
         exchange, p = self.maps["exchange"].ravel(), self.p["exchange"].ravel()
         order = np.argsort(-exchange)
         pairs = [each.causal.shape[1] for each in self.words.values()]
-        of_words = np.stack([_values(each, "exchange").mean(axis=0) for each in self.words.values()])
+        values = [_values(each, "exchange") for each in self.words.values()]
+        of_words = np.stack([each.mean(axis=0) for each in values])
         # A word counts in a resample as in `maps`: with each of its pairs.
         weights = resample_words(len(pairs), self.resamples, named_generator(self.seed, "heads words")) * pairs
         drawn = weights / weights.sum(axis=1, keepdims=True) @ of_words.reshape(len(pairs), -1)
         sizes = np.sort(np.abs(exchange))[::-1].cumsum()
+        alike = None
+        if len(pairs) > 1:
+            halves = np.stack([[each[start::2].mean(axis=0) for each in values] for start in range(2)])
+            alike = agreement(of_words, self.draws, named_generator(self.seed, "heads agreement")) | reliability(halves)
 
         def head(i: int) -> dict[str, Any]:
             layer, place = divmod(i, of_words.shape[-1])
@@ -93,15 +98,8 @@ class FoundHeads:
             "top_controls": {kind: float(np.sort(self.maps[kind].ravel())[-TOP:].sum()) for kind in CONTROLS},
             "half": int(np.searchsorted(sizes, sizes[-1] / 2)) + 1,
             "control_max": {kind: float(np.abs(self.maps[kind]).max()) for kind in CONTROLS},
-            "agreement": self._agreement if len(pairs) > 1 else None,
+            "agreement": alike,
         }
-
-    @property
-    def _agreement(self) -> dict[str, float]:
-        values = [_values(each, "exchange") for each in self.words.values()]
-        maps = np.stack([each.mean(axis=0) for each in values])
-        halves = np.stack([[each[start::2].mean(axis=0) for each in values] for start in range(2)])
-        return agreement(maps, self.draws, named_generator(self.seed, "heads agreement")) | reliability(halves)
 
     def beside(
         self, pca: Mapping[str, KernelPca], cost: Float[np.ndarray, "layers heads"], clusters: Int[np.ndarray, "n"]

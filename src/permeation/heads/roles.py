@@ -33,7 +33,7 @@ from permeation.models.tokenizer import by_length
 
 # What a head's z at the word is replaced by; the last two are controls.
 KINDS = ("mean", "exchange", "within_sense", "random")
-CONTROLS = ("within_sense", "random")
+CONTROLS = KINDS[2:]
 MEMORY = 2**26  # bytes that the logits of one run may take
 
 Z = Float[Tensor, "rows tokens heads d_head"]
@@ -133,7 +133,7 @@ def measure_roles(
     if not clear:
         best = max(clean_auc(clean.T) for clean in read.values())
         raise PermeationError(f"no word's senses differ in the next token: AUC {best:.2f}; accepted: {least_auc:g}")
-    few = {word: _first(most_pairs, len(pairs[word])) for word in clear}
+    few = {word: np.arange(len(own.T)).reshape(2, -1)[:, :most_pairs].ravel().tolist() for word, own in clear.items()}
     rng = {word: named_generator(seed, f"heads random {word}") for word in clear}
     tokens = [clean.tokens[i] for word, clean in clear.items() for i in few[word]]
     put = np.concatenate([substitutes(clean.z, rng[word])[few[word]] for word, clean in clear.items()])
@@ -166,10 +166,6 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> Clean:
             logits[i] = run.logits[place, -1].float()
     attention = {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
     return Clean(tokens, np.stack(z), np.stack(gain), attention, *untouched_leans(torch.stack(logits)))
-
-
-def _first(most: int, n: int) -> list[int]:
-    return [sense * n + i for sense in range(2) for i in range(min(most, n))]
 
 
 def in_order(pairs: Sequence[tuple[int, int]]) -> list[int]:

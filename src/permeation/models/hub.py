@@ -10,7 +10,8 @@ from typing import Any
 from permeation.frame.errors import PermeationError, one_line
 
 # What transformers reads of a checkpoint: no pickle, no code, no second copy of the weights.
-PATTERNS = ["*.json", "model.safetensors", "model-*.safetensors", "*.model", "*.tiktoken", "vocab.txt", "merges.txt"]
+WEIGHTS = ["model.safetensors", "model-*.safetensors", "adapter_model.safetensors"]
+PATTERNS = [*WEIGHTS, "*.json", "*.model", "*.tiktoken", "vocab.txt", "merges.txt"]
 CHARACTERS = 5_000_000  # of a dataset that is streamed: a million tokens, more than the shipped settings read
 PATIENCE = 5.0  # seconds for the hub's first answer; its client itself tries for most of a minute
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"

@@ -7,13 +7,13 @@ interval (permeation.perplexity.ratio).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,47 +31,38 @@ from permeation.universal import subspace
 from permeation.universal.stack import Member, Stack, input_moments, layers, weight
 from permeation.universal.subspace import ALONE, MEAN, OWN_K, RANDOM, SHARED, Left
 
-Spectra = dict[str, dict[str, Float[Tensor, "components"]]]  # cumulative shares by population and matrix
+# The share of the first K components, by view (subspace.VIEWS), population and matrix.
+Spectra = dict[str, dict[str, dict[str, Float[Tensor, "components"]]]]
 THE_MODELS, ROTATED, UNTRAINED = "the models", "rotated", "untrained"
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Models that are compared, and what they are compared with.
-
-    Attributes:
-        name: as in tables. members: the models. windows: the text that each is measured on.
-        others: further models whose spectra stand beside, by what they are.
-    """
+    """Models that are compared; more models, whose spectra stand beside, by what they are."""
 
     name: str
     members: Sequence[Member]
-    windows: Sequence[Int[Tensor, "windows context"]]
-    others: Mapping[str, Sequence[Member]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Member]]
 
 
 def made_groups(folder: Path, base: Path, tokens: int) -> list[Group]:
     """The models that `train` wrote into a folder: from scratch, the same aligned, and adapters of `base`."""
-    texts, checkpoints = load_file(folder / "held_out.safetensors"), read_json(folder / "summary.json")["models"]
-    made: dict[str, list[Member]] = {}
-    for path, checkpoint in checkpoints.items():
+    texts = load_file(folder / "held_out.safetensors")
+    made: dict[str, list[Member]] = {"scratch": [], "adapters": [], "shuffled": []}
+    for path, checkpoint in read_json(folder / "summary.json")["models"].items():
         series, _, name = path.partition("/")
-        member = Member(name, folder / checkpoint, None if series == "scratch" else base)
-        made.setdefault(series, []).append(member)
-
-    def group(name: str, series: str, members: list[Member], others: dict[str, list[Member]]) -> Group:
-        windows = [texts[f"{series}.{member.name.rpartition('-')[0]}"] for member in members]
-        return Group(name, members, [each[: tokens // each.shape[1]] for each in windows], others)
-
-    scratch, adapters, shuffled = made["scratch"], made["adapters"], made["shuffled"]
-    random, as_many = untrained(scratch), f"{len(shuffled)} of the models"
-    names = {member.name for member in shuffled}
-    others = {"shuffled targets": shuffled, as_many: [member for member in adapters if member.name in names]}
+        windows = texts[f"{series}.{name.rpartition('-')[0]}"]
+        windows = windows[: tokens // windows.shape[1]]
+        made[series].append(Member(name, folder / checkpoint, None if series == "scratch" else base, windows))
+    scratch, adapters, shuffled = made.values()
+    names, random = {member.name for member in shuffled}, untrained(scratch)
+    as_many = [member for member in adapters if member.name in names]
+    aligned = [[replace(member, like=models[0]) for member in models] for models in (scratch, random)]
     return [
-        group("scratch", "scratch", scratch, {UNTRAINED: random}),
-        group("scratch_aligned", "scratch", aligned(scratch), {UNTRAINED: aligned(random)}),
-        group("adapters", "adapters", adapters, others),
+        Group("scratch", scratch, {UNTRAINED: random}),
+        Group("scratch_aligned", aligned[0], {UNTRAINED: aligned[1]}),
+        Group("adapters", adapters, {"shuffled targets": shuffled, f"{len(shuffled)} of the models": as_many}),
     ]
 
 
@@ -80,16 +71,19 @@ def listed_group(names: Sequence[str], corpus: str, context: int, tokens: int) -
     members = [_member(name) for name in names]
     tokenizer = load_tokenizer(members[0].base or members[0].folder)
     text = Text.tokenize(tokenizer, fetch_corpus(corpus).text, bos=bos_of(tokenizer, "auto"))
+    windows = text.spread(context, tokens).tokens
     others = {} if members[0].base else {UNTRAINED: untrained(members)}
-    return Group("models", members, [text.spread(context, tokens).tokens] * len(members), others)
+    return Group("models", [replace(member, windows=windows) for member in members], others)
 
 
 def _member(name: str) -> Member:
     on_hub, _, revision = name.partition("@")
     folder = Path(name) if Path(name).is_dir() else snapshot(on_hub, revision or None)
-    adapter = folder / "adapter_config.json"
-    base = _member(read_json(adapter)["base_model_name_or_path"]).folder if adapter.is_file() else None
-    return Member(name, folder, base)
+    if not (adapter := folder / "adapter_config.json").is_file():
+        return Member(name, folder)
+    told = read_json(adapter)
+    base = "@".join(filter(None, (told["base_model_name_or_path"], told.get("revision"))))
+    return Member(name, folder, _member(base).folder)
 
 
 def untrained(members: Sequence[Member]) -> list[Member]:
@@ -97,40 +91,36 @@ def untrained(members: Sequence[Member]) -> list[Member]:
     return [Member(f"untrained {i}", m.folder, seed=named_seed(i, "untrained")) for i, m in enumerate(members)]
 
 
-def aligned(members: Sequence[Member]) -> list[Member]:
-    """The same models, aligned to the first."""
-    return [replace(member, like=members[0]) for member in members]
-
-
 def find_spectra(group: Group, folder: Path, seed: int, device: str) -> tuple[Stack, Spectra]:
     """The models' weights, written to `folder`; spectra of them, of null models made from them, and of the others."""
     stack = Stack.read(group.members, folder / group.name)
     moments: dict[str, Any] = dict.fromkeys(stack.keys, 0.0)
-    for member, windows in each(zip(group.members, group.windows, strict=True), "inputs", len(group.members)):
-        for key, S in input_moments(member.load(device), windows, stack.keys).items():
+    for member in each(group.members, "inputs", len(group.members)):
+        for key, S in input_moments(member.load(device), member.windows, stack.keys).items():
             moments[key] += S / len(group.members)
-    found: Spectra = {name: {} for name in (THE_MODELS, ROTATED, "rotated, as inputs", "inputs")}
+    found: Spectra = {view: {} for view in subspace.VIEWS}
+
+    def add(population: str, key: str, X: Float[Tensor, "models outputs inputs"]) -> None:
+        for view, curve in subspace.spectra(X).items():
+            found[view].setdefault(population, {})[key] = curve
+
     for key in each(stack.keys, f"spectra, {group.name}", len(stack.keys)):
         X, generator = stack[key], torch.Generator().manual_seed(named_seed(seed, f"{group.name}, {key}"))
-        C, null = subspace.scatter(X), subspace.rotated(X, generator)
-        as_inputs = subspace.filtered(null, moments[key])
-        curves = [subspace.spectrum(S) for S in (C, subspace.scatter(null), subspace.scatter(as_inputs))]
-        for name, curve in zip(found, [*curves, subspace.on_inputs(C, moments[key])], strict=True):
-            found[name][key] = curve
+        null = subspace.rotated(X, generator)
+        add(THE_MODELS, key, X)
+        add(ROTATED, key, null)
+        add("rotated, as inputs", key, subspace.filtered(null, moments[key]))
+        found["rows"].setdefault("inputs", {})[key] = subspace.on_inputs(subspace.scatter(X), moments[key])
     for name, members in group.others.items():
         other = Stack.read(members, folder / name)
-        found[name] = {key: subspace.spectrum(subspace.scatter(other[key])) for key in other.keys}
+        for key in other.keys:
+            add(name, key, other[key])
     return stack, found
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Measures one left-out model after the other.
-
-    Attributes:
-        group, stack: the models, and their weights. counts: the list of K. seed: of random K.
-        device: where the models are scored.
-    """
+    """Measures one left-out model after the other; counts: the list of K, seed: of random K."""
 
     group: Group
     stack: Stack
@@ -145,8 +135,8 @@ class LeaveOneOut:
 
     def __call__(self, i: int) -> list[tuple[str, int, float]]:
         """Curve, K, and the nats a token that model i loses when all its matrices are rebuilt."""
-        windows = self.group.windows[i]
-        model = prepare_for_scoring(self.group.members[i].load(self.device), "float32", windows.shape[1])
+        member = self.group.members[i]
+        model = prepare_for_scoring(member.load(self.device), "float32", member.windows.shape[1])
         places = {key: weight(layer) for key, layer in layers(model).items() if key in self.stack.keys}
         lefts, rest = {}, {}
         for key, W in places.items():
@@ -154,7 +144,8 @@ class LeaveOneOut:
             lefts[key], rest[key] = Left.of(X, i, max(self.counts), generator), W.cpu() - X[i]  # 0, or W_base
 
         def nll() -> float:
-            return float(sum(batch.sum() for batch in window_nll(model, windows))) / windows[:, 1:].numel()
+            batches = window_nll(model, member.windows)
+            return float(sum(batch.sum() for batch in batches)) / member.windows[:, 1:].numel()
 
         untouched, rows = nll(), []
         curves = ((curve, K) for curve in (SHARED, ALONE, RANDOM, OWN_K) for K in self.counts)
@@ -178,30 +169,30 @@ def tables(
 
     In the charts K is 1, 2, 4 …, shares are means over matrices, and the mean alone stands at every K.
     """
-    places = [(curve, K) for curve, K, _ in left_out[group.members[0].name]]
-    nats = {place: np.array([rows[i][2] for rows in left_out.values()]) for i, place in enumerate(places)}
-    ratios = {key: figure(x) for key, x in nats.items()}
+    of_models = zip(*left_out.values(), strict=True)
+    nats = {(rows[0][0], rows[0][1]): np.array([change for _, _, change in rows]) for rows in of_models}
     K = min(counts, key=lambda count: abs(count - 16))  # the published 16
-    against = figure(nats[MEAN, 0] - nats[SHARED, K]) | {"k": K}
-    summary = spectrum_summary(spectra) | {"mean_over_mean_and_k": against, "ratio": {}}
-    for (curve, count), ratio in ratios.items():
-        summary["ratio"].setdefault(curve.replace(" ", "_"), {})[str(count)] = ratio
+    summary: dict[str, Any] = spectrum_summary(spectra["rows"])
+    summary |= {view: spectrum_summary(spectra[view]) for view in subspace.VIEWS[1:]}
+    for name, without in (("mean_over_mean_and_k", MEAN), ("base_over_mean_and_k", ALONE)):
+        summary[name] = figure(nats[without, 0] - nats[SHARED, K]) | {"k": K}
+    summary["ratio"] = {}
+    rows = []
+    for (curve, count), x in nats.items():
+        ratio = summary["ratio"].setdefault(curve.replace(" ", "_"), {})[str(count)] = figure(x)
+        for place in counts if curve == MEAN else (count,):
+            ends = {"ratio": ratio["value"], "low": ratio["low"], "high": ratio["high"]}
+            rows.append({"models": group.name, "curve": curve, "components": place} | ends)
     shares = [
         {"models": group.name, "population": population, "components": count}
         | {"cumulative": float(np.mean([curve[min(count, len(curve)) - 1] for curve in curves.values()]))}
-        for population, curves in spectra.items()
+        for population, curves in spectra["rows"].items()
         for count in (1 << i for i in range(max(map(len, curves.values())).bit_length()))
-    ]
-    rows = [
-        {"models": group.name, "curve": curve, "components": place, "ratio": ratio["value"]}
-        | {end: ratio[end] for end in ("low", "high")}
-        for (curve, count), ratio in ratios.items()
-        for place in (counts if curve == MEAN else (count,))
     ]
     return summary, {"spectra": shares, "left_out": rows}
 
 
-def spectrum_summary(spectra: Spectra) -> dict[str, Any]:
+def spectrum_summary(spectra: Mapping[str, Mapping[str, Float[Tensor, "components"]]]) -> dict[str, Any]:
     """Components for 50 to 99 %, for 90 % of the null models, and of untrained ones over the models' and rotated."""
     layers = [int(key.partition(".")[0]) for key in spectra[THE_MODELS]]
 
@@ -211,6 +202,7 @@ def spectrum_summary(spectra: Spectra) -> dict[str, Any]:
     found: dict[str, Any] = {
         "components_for_variance": {f"{100 * s:.0f}": figure(needed(THE_MODELS, s), layers) for s in SHARES},
         "null": {name: figure(needed(name), layers)["value"] for name in spectra if name != THE_MODELS},
+        "null_90": figure(needed(ROTATED), layers),
     }
     if UNTRAINED in spectra:
         for name, population in (("untrained_over_trained", THE_MODELS), ("untrained_over_rotated", ROTATED)):
@@ -219,12 +211,11 @@ def spectrum_summary(spectra: Spectra) -> dict[str, Any]:
 
 
 def by_claim(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures that claims are about, of all groups: each with its ends, and the null model's."""
+    """The figures that claims are about and their null models', of all groups: each with its ends."""
     figures: dict[str, dict[str, Any]] = {}
     for group, found in groups.items():
-        named = {name: part for name, part in found.items() if "_over_" in name}
+        named = {name: part for name, part in found.items() if "_over_" in name or name == "null_90"}
         for name, part in (named | {"components_90": found["components_for_variance"]["90"]}).items():
             for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                 figures.setdefault(f"{name}{end}", {})[group] = part[key]
-        figures.setdefault("null_90", {})[group] = found["null"][ROTATED]
     return figures

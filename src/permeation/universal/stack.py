@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import transformers
 from jaxtyping import Float, Int
+from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,21 +30,23 @@ from permeation.models.families import blocks
 from permeation.models.load import load_model
 from permeation.universal.align import align
 
+NO_TEXT = torch.empty(0, 0, dtype=torch.long)
+
 
 @dataclass(frozen=True)
 class Member:
     """One model.
 
     Attributes:
-        name: as in tables. folder: its checkpoint, or its adapter.
-        base: the checkpoint that an adapter is of.
-        seed: of an untrained model of the checkpoint's shape.
-        like: the model that it is aligned to.
+        name: as in tables. folder: its checkpoint, or its adapter. base: the checkpoint that an adapter is of.
+        windows: the text that it is measured on.
+        seed: of an untrained model of the checkpoint's shape. like: the model that it is aligned to.
     """
 
     name: str
     folder: Path
     base: Path | None = None
+    windows: Int[Tensor, "windows context"] = NO_TEXT
     seed: int | None = None
     like: Member | None = None
 
@@ -53,13 +56,11 @@ class Member:
             torch.manual_seed(self.seed)
             config = transformers.AutoConfig.from_pretrained(self.folder)
             model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        elif self.base is not None:
-            from peft import PeftModel
-
-            with warnings.catch_warnings(action="ignore"):  # peft asks transformers in an old way
-                model = PeftModel.from_pretrained(load_model(self.base), str(self.folder)).merge_and_unload()
         else:
-            model = load_model(self.folder)
+            model = load_model(self.base or self.folder)
+        if self.base is not None:
+            with warnings.catch_warnings(action="ignore"):  # peft asks transformers in an old way
+                model = PeftModel.from_pretrained(model, str(self.folder)).merge_and_unload()
         if self.like is not None:
             align(model, self.like.load())
         return model.eval().requires_grad_(False).to(device)
@@ -78,11 +79,7 @@ def weight(layer: Any) -> Float[Tensor, "outputs inputs"]:
 
 @dataclass(frozen=True)
 class Stack:
-    """Every X of all models.
-
-    Attributes:
-        files: a file of each model. keys: names of the layers, without those that no adapter changes.
-    """
+    """Every X of all models: a file of each model, and the layers' names, without those that no adapter changes."""
 
     files: Sequence[Path]
     keys: Sequence[str]
@@ -91,20 +88,18 @@ class Stack:
     def read(cls, members: Sequence[Member], folder: Path) -> Stack:
         """Read the models one after the other; raises PermeationError where one has another shape."""
         folder.mkdir(parents=True)
-        files: list[Path] = []
+        files = [folder / f"{i}.safetensors" for i in range(len(members))]
         shapes: dict[str, torch.Size] = {}
         base = layers(load_model(members[0].base)) if members[0].base else {}
-        for member in each(members, f"weights, {folder.name}", len(members)):
+        for member, file in each(zip(members, files, strict=True), f"weights, {folder.name}", len(members)):
             found = {key: weight(layer) for key, layer in layers(member.load()).items()}
             if base:
-                updates = {key: W - weight(base[key]) for key, W in found.items()}
-                found = {key: X for key, X in updates.items() if X.any()}
+                found = {key: X for key, W in found.items() if (X := W - weight(base[key])).any()}
             own = {key: X.shape for key, X in found.items()}
             shapes = shapes or own
             if own != shapes:
                 raise PermeationError(f"universal.models: {member.name} has another shape than {members[0].name}")
-            files.append(folder / f"{len(files)}.safetensors")
-            save_file({key: X.contiguous() for key, X in found.items()}, files[-1])
+            save_file({key: X.contiguous() for key, X in found.items()}, file)
         return cls(files, list(shapes))
 
     def __getitem__(self, key: str) -> Float[Tensor, "models outputs inputs"]:

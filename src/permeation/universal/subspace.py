@@ -1,9 +1,12 @@
 """What one matrix has in common over n models, beside chance; and one model rebuilt from the others.
 
-X_i is model i's matrix, m outputs × d inputs; M is the models' mean. As published, the rows of all models are stacked,
-mean taken out. The share of K components is that of the K largest eigenvalues of
+X_i is model i's matrix, m outputs × d inputs; M is the models' mean. The share of K components is that of the K largest
+eigenvalues of
 
-    C = Σ_i (X_i − M)ᵀ (X_i − M)                d × d
+    rows      C = Σ_i (X_i − M)ᵀ (X_i − M)      d × d; as published, the rows of all models are stacked
+    points    G_ij = ⟨X_i − M, X_j − M⟩         n × n; each model is one point
+
+and of the same with the mean left in.
 
 One model left out: M and the components V are those of the others, D = X − M. U: D's own components. R: random ones.
 
@@ -25,22 +28,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 NEGLIGIBLE = 1e-10  # of the largest eigenvalue: what is below is rounding
+VIEWS = ("rows", "points", "rows_with_mean", "points_with_mean")
 MEAN, SHARED, ALONE, RANDOM, OWN_K = "mean", "mean and K", "K alone", "mean and random K", "mean and own K"
 
+Matrices = Float[Tensor, "models outputs inputs"]
+Square = Float[Tensor, "inputs inputs"]
 
-def scatter(X: Float[Tensor, "models outputs inputs"]) -> Float[Tensor, "inputs inputs"]:
+
+def scatter(X: Matrices) -> Square:
     """C."""
     rows = (X.double() - X.double().mean(0)).flatten(0, 1)
     return rows.T @ rows
 
 
+def spectra(X: Matrices) -> dict[str, Float[Tensor, "components"]]:
+    """The spectrum of the rows and of the points, by the names in VIEWS."""
+    found: dict[str, Float[Tensor, "components"]] = {}
+    for end, each in (("", X.double() - X.double().mean(0)), ("_with_mean", X.double())):
+        rows, points = each.flatten(0, 1), each.flatten(1)
+        found |= {f"rows{end}": spectrum(rows.T @ rows), f"points{end}": spectrum(points @ points.T)}
+    return found
+
+
 def spectrum(C: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     """The share of the first K components, for K = 1, 2 …"""
-    return cumulative(torch.linalg.eigvalsh(C).flip(0))
-
-
-def cumulative(energies: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
-    """The sum of the first K, for K = 1, 2 …, over the sum of all."""
+    energies = torch.linalg.eigvalsh(C).flip(0)
     return energies.cumsum(0) / energies.sum()
 
 
@@ -60,17 +72,13 @@ def random_frame(d: int, count: int, generator: torch.Generator) -> Float[Tensor
     return torch.nn.init.orthogonal_(torch.empty(d, count, dtype=torch.float64), generator=generator)
 
 
-def rotated(
-    X: Float[Tensor, "models outputs inputs"], generator: torch.Generator
-) -> Float[Tensor, "models outputs inputs"]:
+def rotated(X: Matrices, generator: torch.Generator) -> Matrices:
     """Null model: X_i R_i with a random rotation each. Singular values stay; no direction of the inputs is shared."""
     d = X.shape[2]
     return torch.stack([each.double() @ random_frame(d, d, generator) for each in X])
 
 
-def filtered(
-    null: Float[Tensor, "models outputs inputs"], S: Float[Tensor, "inputs inputs"]
-) -> Float[Tensor, "models outputs inputs"]:
+def filtered(null: Matrices, S: Square) -> Matrices:
     """Null model: X_i R_i S^½ of norm ‖X_i‖, from X_i R_i and S = E x xᵀ of what the layer reads.
 
     A gradient is Σ δ xᵀ: an update lies where the inputs lie, whatever is learned.
@@ -80,35 +88,34 @@ def filtered(
     return found * (torch.linalg.matrix_norm(null) / torch.linalg.matrix_norm(found))[:, None, None]
 
 
-def on_inputs(C: Float[Tensor, "d d"], S: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+def on_inputs(C: Square, S: Square) -> Float[Tensor, "inputs"]:
     """The share of C on the leading K directions of the inputs, for K = 1, 2 … They know no weights."""
     E = torch.linalg.eigh(S).eigenvectors.flip(1)
-    return cumulative((E * (C @ E)).sum(0))
+    energies = (E * (C @ E)).sum(0)
+    return energies.cumsum(0) / energies.sum()
 
 
 @dataclass(frozen=True)
 class Left:
-    """One matrix of the left-out model beside the others': M, D, and the directions V, U and R."""
+    """One matrix of the left-out model beside the others': M, D, and each curve's directions V, R or U."""
 
     M: Float[Tensor, "outputs inputs"]
     D: Float[Tensor, "outputs inputs"]
-    V: Float[Tensor, "inputs shared"]
-    U: Float[Tensor, "inputs own"]
-    R: Float[Tensor, "inputs random"]
+    frames: dict[str, Float[Tensor, "inputs _components"]]
 
     @classmethod
-    def of(cls, X: Float[Tensor, "models outputs inputs"], i: int, count: int, generator: torch.Generator) -> Left:
+    def of(cls, X: Matrices, i: int, count: int, generator: torch.Generator) -> Left:
         """Model i left out; `count` is the largest K."""
         others = X[torch.arange(len(X)) != i].double()
         M, d = others.mean(0), X.shape[2]
-        D = X[i].double() - M
-        R = random_frame(d, min(count, d), generator)
-        return cls(M, D, leading(scatter(others), count), leading(D.T @ D, count), R)
+        D, V = X[i].double() - M, leading(scatter(others), count)
+        R, U = random_frame(d, min(count, d), generator), leading(D.T @ D, count)
+        return cls(M, D, {MEAN: V, SHARED: V, ALONE: V, RANDOM: R, OWN_K: U})
 
     def rebuilt(self, curve: str, K: int) -> Float[Tensor, "outputs inputs"]:
         """What stands in place of X; K is 0 for the mean."""
-        frame = {RANDOM: self.R, OWN_K: self.U}.get(curve, self.V)[:, :K]
+        frame = self.frames[curve][:, :K]
         part = self.D @ frame @ frame.T
         if curve == RANDOM:
-            part *= (self.D @ self.V[:, :K]).norm() / part.norm().clamp(min=1e-300)
+            part *= (self.D @ self.frames[SHARED][:, :K]).norm() / part.norm().clamp(min=1e-300)
         return part if curve == ALONE else self.M + part

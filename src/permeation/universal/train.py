@@ -12,7 +12,7 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 import transformers
 from jaxtyping import Int
+from peft import LoraConfig, get_peft_model
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import Tensor
 
 from permeation.frame.device import fast_products
@@ -74,8 +76,8 @@ class Recipe:
         """The recipe of a model of a series, trained on these windows."""
         tokens = hashlib.sha256(split(windows)[0].numpy().tobytes()).hexdigest()
         libraries = {name: version(name) for name in LIBRARIES}
-        made = cls(series, text, seed, steps, tokens, base, LORA, TUNING, libraries)
-        return made if series != "scratch" else replace(made, base=None, model=SHAPE, training=SCRATCH)
+        of, model, training = (None, SHAPE, SCRATCH) if series == "scratch" else (base, LORA, TUNING)
+        return cls(series, text, seed, steps, tokens, of, model, training, libraries)
 
     @property
     def name(self) -> str:
@@ -93,8 +95,6 @@ class Recipe:
 
     def untrained(self, base: Path) -> Any:
         """The model before its first step."""
-        from peft import LoraConfig, get_peft_model
-
         transformers.set_seed(self.draws("weights"))
         if self.base is None:
             return transformers.LlamaForCausalLM(transformers.LlamaConfig(**self.model))
@@ -104,8 +104,6 @@ class Recipe:
 
 def byte_pairs(texts: Iterable[str]) -> Any:
     """A byte-level BPE tokenizer of the small models' vocabulary, learned from the texts."""
-    from tokenizers import ByteLevelBPETokenizer, Tokenizer
-
     learned = ByteLevelBPETokenizer()
     learned.train_from_iterator(texts, SHAPE["vocab_size"], min_frequency=0, show_progress=False)
     return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(learned.to_str()))
@@ -132,7 +130,7 @@ def train(
     what is to be said of it; recipe.json.
     """
     inputs, held = split(windows)
-    targets, scored = inputs, held[:SCORED]
+    targets = inputs
     if recipe.series == "shuffled":
         generator = torch.Generator().manual_seed(recipe.draws("targets"))
         targets = inputs.gather(1, torch.rand(inputs.shape, generator=generator).argsort(1))
@@ -148,17 +146,14 @@ def train(
                 eval_steps=recipe.steps // 2,
                 save_steps=recipe.steps,
                 save_only_model=True,
-                logging_strategy="no",
-                report_to="none",
                 disable_tqdm=True,
                 use_cpu=device == "cpu",
-                label_names=["labels"],
                 lr_scheduler_type="cosine",
                 **recipe.training,
             ),
             transformers.default_data_collator,
             train_dataset=[{"input_ids": x, "labels": y} for x, y in zip(inputs, targets, strict=True)],
-            eval_dataset=[{"input_ids": x, "labels": x} for x in scored],
+            eval_dataset=[{"input_ids": x, "labels": x} for x in held[:SCORED]],
             processing_class=tokenizer if recipe.base is None else None,
         )
         trainer.remove_callback(transformers.PrinterCallback)

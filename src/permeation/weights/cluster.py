@@ -89,14 +89,8 @@ def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.n
 def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:
     """Each head's layer, first two coefficients and group, in each form."""
     return [
-        {
-            "form": form,
-            "layer": i // per_layer,
-            "head": i % per_layer,
-            "component_1": x,
-            "component_2": y,
-            "cluster": int(groups[form].labels[i]),
-        }
+        {"form": form, "layer": i // per_layer, "head": i % per_layer}
+        | {"component_1": x, "component_2": y, "cluster": int(groups[form].labels[i])}
         for form, pca in forms.items()
         for i, (x, y) in enumerate(pca.coefficients[:, :2].tolist())
     ]

@@ -48,11 +48,6 @@ def random_heads(heads: Heads, generator: torch.Generator) -> Heads:
     return Heads(W_Q, V.to(heads.W_Q))
 
 
-def random_circuit_kernel(heads: Heads, generator: torch.Generator) -> Float[Tensor, "n n"]:
-    """The circuit form's kernel of random heads."""
-    return circuit_kernel(random_heads(heads, generator))
-
-
 def random_score_kernel(
     heads: Heads, moments: Moments, own: Float[Tensor, "n n"], generator: torch.Generator, mean_key: bool = True
 ) -> Float[Tensor, "n n"]:

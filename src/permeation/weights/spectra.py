@@ -12,7 +12,7 @@ from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
 from permeation.weights.pca import KernelPca, fit_pca
-from permeation.weights.random_heads import random_circuit_kernel, random_gram_kernel, random_score_kernel, unit_norm
+from permeation.weights.random_heads import random_gram_kernel, random_heads, random_score_kernel, unit_norm
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 # Kinds of heads: the key in the metrics, and the words in the tables.
@@ -43,7 +43,7 @@ class Spectra:
         kernels = {
             "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
             "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
-            "circuit": (circuit_kernel(heads), random_circuit_kernel(heads, generator("circuit"))),
+            "circuit": (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator("circuit")))),
         }
         for form, mean_key in (("score", True), ("score_centred", False)):
             own = score_kernel(heads, moments, mean_key)
