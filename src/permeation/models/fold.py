@@ -22,15 +22,13 @@ def fold_norms(model: Any) -> None:
     Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
     scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Folding).
     """
-    for i, layer in enumerate(attention_views(model)):
-        gamma = _scale(layer.norm, layer.norm_offset)
-        beta = getattr(layer.norm, "bias", None)
-        if beta is not None and layer.b_Q is None:
-            _add_biases(layer)
-            layer = list(attention_views(model))[i]
+    for layer in attention_views(model):
+        if layer.b_Q is None and getattr(layer.norm, "bias", None) is not None:
+            _add_biases(layer)  # β W needs a place
+    for layer in attention_views(model):
+        gamma, beta = _scale(layer.norm, layer.norm_offset), getattr(layer.norm, "bias", None)
         for W, b in ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)):
-            if beta is not None:
-                assert b is not None, "they were added above"
+            if beta is not None and b is not None:
                 b += beta @ W
             if gamma is not None:
                 W *= gamma[:, None]
@@ -52,7 +50,7 @@ def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:
 
 
 def _add_biases(layer: AttentionViews) -> None:
-    """Give projections without a bias one of zeros: β W needs a place."""
+    """Give projections without a bias one of zeros."""
     for projection in dict.fromkeys(layer.projections):
         weight: Any = projection.weight
         width = weight.shape[0] if isinstance(projection, nn.Linear) else weight.shape[1]

