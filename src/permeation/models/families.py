@@ -55,7 +55,7 @@ FUSED: dict[str, Literal["stacked", "by key head"]] = {
     "gpt_neox": "by key head",  # GPTNeoXAttention: .view(*, -1, 3 * self.head_size).chunk(3, dim=-1)
     "bloom": "by key head",  # BloomAttention._reshape: .view(*, self.num_heads, 3, self.head_dim)
     "falcon": "by key head",  # FalconAttention._split_heads: .view(*, -1, heads // kv_heads + 2, self.head_dim)
-    "mpt": "stacked",  # MptAttention: self.Wqkv(hidden_states).chunk(3, dim=2)
+    "mpt": "stacked",  # MptAttention: mixed_qkv.chunk(3, dim=2)
     "phi3": "stacked",  # Phi3Attention: query_pos = heads * head_dim, then two of kv_heads * head_dim
 }
 

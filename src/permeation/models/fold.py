@@ -26,7 +26,8 @@ def fold_norms(model: Any) -> None:
         if layer.b_Q is None and getattr(layer.norm, "bias", None) is not None:
             _add_biases(layer)  # β W needs a place
     for layer in attention_views(model):
-        gamma, beta = _scale(layer.norm, layer.norm_offset), getattr(layer.norm, "bias", None)
+        gamma, beta = getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)
+        gamma = None if gamma is None else gamma + layer.norm_offset
         for W, b in ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)):
             if beta is not None and b is not None:
                 b += beta @ W
@@ -42,11 +43,6 @@ def fold_norms(model: Any) -> None:
             beta.zero_()
         _fold_inner(layer.q_norm, layer.norm_offset, layer.W_Q, layer.b_Q)
         _fold_inner(layer.k_norm, layer.norm_offset, layer.W_K, layer.b_K)
-
-
-def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:
-    weight = getattr(norm, "weight", None)
-    return None if weight is None else weight + offset
 
 
 def _add_biases(layer: AttentionViews) -> None:
@@ -65,11 +61,11 @@ def _give_back(reader: nn.Module, gamma: Tensor, beta: Tensor | None) -> None:
     reader.register_forward_pre_hook(scaled)
 
 
-def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
+def _fold_inner(norms: tuple[Any, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
     """Fold the scale of the norm (or of each head's own) of queries or keys into their weights."""
-    scales = [_undoable(scale) for norm in norms if (scale := _scale(norm, offset)) is not None]
-    if not scales:
+    if not norms:
         return
+    scales = [_undoable(norm.weight + offset) for norm in norms]
     # A norm has one scale for all heads together, one that all heads share, or one for each head.
     gamma = torch.stack(scales).view(-1, W.shape[2])
     W *= gamma[:, None]

