@@ -16,7 +16,7 @@ def main(stage: Stage) -> None:
         if origin.terms is not None:
             sys.stderr.write(f"{stage.name}: {origin.terms}\n")
         weights = {"sha256": sha256(sorted(folder.glob("*.safetensors")))}
-        write_json(folder / "model.json", asdict(origin) | weights | asdict(checked_geometry(folder)))
+        write_json(folder / "model.json", asdict(origin) | weights | checked_geometry(folder))
 
 
 if __name__ == "__main__":

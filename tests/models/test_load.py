@@ -1,8 +1,11 @@
 """A checkpoint loads whole and finite, or ends in one line; nothing in it is run or unpickled."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json
-from permeation.models.load import load_bridge, load_model
+from permeation.models.load import load_model
 from permeation.models.sources import fetch_model
 from permeation.models.tokenizer import load_tokenizer
 from tests.support import tiny
@@ -30,11 +33,6 @@ def changed(source: Path, target: Path, change: Change, **config: Any) -> Path:
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     (target / "config.json").write_text(json.dumps(read_json(target / "config.json") | config))
     return target
-
-
-def test_bridge_and_plain_model_give_the_same_logits(checkpoint: Path) -> None:
-    plain, bridge = load_model(str(checkpoint)), load_bridge(str(checkpoint))
-    torch.testing.assert_close(bridge(TOKENS, return_type="logits"), plain(TOKENS).logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +93,15 @@ def test_a_tokenizer_gives_tokens_or_an_error(checkpoints: dict[str, Path], tmp_
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(PermeationError, match="the tokenizer in mute"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(("level", "said"), [("1", ""), ("2", "PYTHONOPTIMIZE is 2, which takes out the docstrings")])
+def test_a_python_without_docstrings_is_named(checkpoints: dict[str, Path], level: str, said: str) -> None:
+    """transformers itself speaks of a section that is missing in a docstring."""
+    program = f"from permeation.models.load import load_model; load_model({str(checkpoints['gpt2'])!r})"
+    environment = os.environ | {"PYTHONOPTIMIZE": level}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, said in done.stderr) == (said != "", True)
 
 
 class Trap:

@@ -66,34 +66,25 @@ def test_a_window_longer_than_a_sliding_attention_keeps_the_models_own() -> None
 
 
 def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text((PROJECT / "data" / "words.yaml").read_text())
-    command = [sys.executable, "-m", "permeation.perplexity", "--model", str(checkpoints["gpt2"]), "--text", str(text)]
+    folder, text = shutil.copytree(checkpoints["gpt2"], tmp_path / "with_bos"), PROJECT / "data" / "words.yaml"
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    bos = tokenizer.bos_token_id
+    front = TemplateProcessing(single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)])
+    tokenizer.backend_tokenizer.post_processor = front
+    tokenizer.save_pretrained(folder)
+    command = [sys.executable, "-m", "permeation.perplexity", "--model", str(folder), "--text", str(text)]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
 
     found = json.loads(run("--context", "16", "--max-tokens", "64", "--dtype", "float32").stdout.splitlines()[-1])
-    model, tokenizer = load_model(checkpoints["gpt2"]), load_tokenizer(checkpoints["gpt2"])
-    read = Text.tokenize(tokenizer, text.read_text())
-    tokens, chosen = read.tokens, read.spread(16, 64).tokens
-    assert found["bos"] is None
+    chosen = Text.tokenize(tokenizer, text.read_text(), bos=bos).spread(16, 64).tokens
+    assert (chosen[:, 0] == bos).all()
     expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
     assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
-    assert (found["tokens"], found["windows"], found["dtype"]) == (60, 4, "float32")
+    assert (found["bos"], found["tokens"], found["windows"], found["dtype"]) == (bos, 60, 4, "float32")
+    assert found["nll"] == pytest.approx(60 * expected, rel=1e-5)
     assert found["tokens_per_second"] == pytest.approx(64 / found["seconds"])
-
-    reads_with_bos = shutil.copytree(checkpoints["gpt2"], tmp_path / "with_bos")
-    own = load_tokenizer(reads_with_bos)
-    front = [(own.bos_token, own.bos_token_id)]
-    own.backend_tokenizer.post_processor = TemplateProcessing(single=f"{own.bos_token} $A", special_tokens=front)
-    own.save_pretrained(reads_with_bos)
-    short = ("--context", "16", "--max-tokens", "16", "--model", str(reads_with_bos))
-    found = json.loads(run(*short).stdout.splitlines()[-1])
-    window = torch.tensor([[own.bos_token_id, *tokens[:15]]])
-    assert (found["bos"], found["tokens"], found["windows"]) == (own.bos_token_id, 15, 1)
-    assert found["nll"] == pytest.approx(15 * model(window, labels=window).loss.item(), rel=1e-5)
-
     refused = run("--context", "1")
     assert refused.returncode == 1
     assert refused.stderr.strip() == "perplexity: --context is 1; this model accepts 2 to 64"

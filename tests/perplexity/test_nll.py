@@ -47,10 +47,6 @@ def test_nll_by_tiles_is_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    network = tiny.model("gpt2")
-    network.transformer.ln_f.weight[0] = torch.inf
-    with pytest.raises(PermeationError, match="loss is not finite on window 1 of 2"):
-        list(window_nll(network, torch.randint(9, (2, 8)), 2))
     network = tiny.model("llama")
     network.model.embed_tokens.weight[7] = torch.inf
     windows = torch.randint(7, (5, 8))

@@ -82,7 +82,15 @@ def test_an_article_that_begins_with_a_blank_keeps_its_start() -> None:
         begun = Text.tokenize(tokenizer, characters, [0, 8])
         before = len(tokenizer(characters[:8], add_special_tokens=False).input_ids)
         assert begun.articles.tolist() == [0, before]
-    assert Text.tokenize(tiny.tokenizer(), characters + "  ", [0, 19]).articles.tolist() == [0]  # nothing behind it
+    late = Text.tokenize(tiny.tokenizer(), characters + "  ", [19])  # nothing behind it: the rest is one article
+    assert late.windows(torch.arange(3), 2).articles.tolist() == [0, 0, 0]
+
+
+def test_the_name_of_a_special_token_in_a_text_is_that_token() -> None:
+    tokenizer = tiny.byte_tokenizer()
+    named, plain = (Text.tokenize(tokenizer, f"at the {name} bank").tokens.tolist() for name in ("<s>", "<t>"))
+    assert tokenizer.bos_token_id in named
+    assert tokenizer.bos_token_id not in plain
 
 
 def test_a_tokenizer_without_offsets_knows_articles(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ ALL_CONFIGS: dict[str, Any] = CONFIGS | {
     "mixtral": _named("Mixtral", num_local_experts=4),
     "falcon": _named("Falcon", "num_key_value_heads", "intermediate_size"),
     "bloom": _named("Bloom", "num_key_value_heads", "intermediate_size", "max_position_embeddings"),
+    "mpt": _named("Mpt", "num_key_value_heads", "intermediate_size", "max_position_embeddings", max_seq_len=CONTEXT),
     "gptj": _named("GPTJ", "num_key_value_heads", "intermediate_size", rotary_dim=4),
     "gpt_neo": _named(
         "GPTNeo",

@@ -8,8 +8,8 @@ import pytest
 
 import stages.make_models
 from permeation.frame.tables import read_json
-from permeation.models.origin import Origin
 from permeation.models.texts import Corpus
+from permeation.models.wheels import Origin
 from permeation.settings import Config
 from permeation.universal.compare import listed_group
 from tests.conftest import call_stage

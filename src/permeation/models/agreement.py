@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError, one_line
-from permeation.models.families import Geometry, geometry_of, longest_context, readout
+from permeation.models.families import geometry_of, longest_context, readout
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_model
 
@@ -25,18 +25,18 @@ WINDOW = 128
 Trace = dict[str, Tensor]  # the residual stream in front of each block (1, tokens, d_model), and the logits
 
 
-def checked_geometry(folder: Path | str) -> Geometry:
+def checked_geometry(folder: Path | str) -> dict[str, Any]:
     """The sizes of a fetched checkpoint; raises PermeationError unless its folded form and bridge compute the same."""
     model = load_model(folder)
-    geometry, expected = geometry_of(model), trace(model)
+    geometry, expected, family = geometry_of(model), trace(model), model.config.model_type
     fold_norms(model)
-    compare(trace(model), expected, f"this {geometry.family} with its norms folded")
+    compare(trace(model), expected, f"this {family} with its norms folded")
     del model  # one at a time in memory
     try:
         found = trace_bridge(load_bridge(folder))
     except Exception as error:
-        raise PermeationError(f"TransformerLens cannot run this {geometry.family}: {one_line(error)}") from error
-    compare(found, expected, f"TransformerLens' bridge of this {geometry.family}")
+        raise PermeationError(f"TransformerLens cannot run this {family}: {one_line(error)}") from error
+    compare(found, expected, f"TransformerLens' bridge of this {family}")
     return geometry
 
 

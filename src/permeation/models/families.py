@@ -1,8 +1,7 @@
 """Views of a model's attention weights in the field's shape, found through TransformerLens' adapters.
 
-`transformer_lens.model_bridge.supported_architectures` names for each architecture where its blocks, norms and
-projections are. It does not say how a fused projection is divided. That stands in FUSED, one record each
-(docs/models.md, Families).
+`transformer_lens.model_bridge.supported_architectures` says for each architecture where its blocks, norms and
+projections are. It copies a fused projection apart; FUSED says how views divide it (docs/models.md, Families).
 """
 
 from __future__ import annotations
@@ -21,37 +20,19 @@ from permeation.frame.errors import PermeationError
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The sizes of a decoder, as in model.json."""
-
-    family: str  # transformers' model_type
-    n_layers: int
-    n_heads: int  # of queries, in each block
-    n_kv_heads: int
-    d_model: int
-    d_head: int
-    d_vocab: int
-    n_ctx: int  # tokens
-    n_parameters: int  # tied weights counted once
-    rotary: bool  # whether the positions enter by rotating queries and keys
-
-
-@dataclass(frozen=True)
 class AttentionViews:
     """One attention layer's input side as views of the model's parameters; writing into a view changes the model.
 
     Attributes:
-        reads: the projection whose input is what W_Q and W_K read.
         norm: the norm in front of the layer, None where there is none to fold (OLMo 2, and where it stands behind).
         norm_offset: what is added to a norm's weight to scale with, 1 in the Gemma family. centres: whether the norm
             takes the mean over d_model out. also_read_by: what else reads the norm's output (a parallel MLP).
-        projections: of queries, keys and values; three times the same where they are fused.
+        projections: of queries, keys and values, which read the same; three times the same where they are fused.
         q_norm, k_norm: the norms of queries and keys, none in most families.
         W_Q: (n_heads, d_model, d_head). W_K, W_V: (n_kv_heads, d_model, d_head).
         b_Q, b_K, b_V: (heads, d_head), or None in a family without biases.
     """
 
-    reads: nn.Module
     norm: Any
     norm_offset: float
     centres: bool
@@ -68,16 +49,17 @@ class AttentionViews:
 
 
 # Rows of a fused projection: all queries, all keys, all values; or for each key head its queries, its key, its value.
-# Each record names the line of transformers' forward pass that it follows.
+# Behind each, the line of transformers' forward pass that divides.
 FUSED: dict[str, Literal["stacked", "by key head"]] = {
     "gpt2": "stacked",  # GPT2Attention: self.c_attn(hidden_states).split(self.split_size, dim=2)
     "gpt_neox": "by key head",  # GPTNeoXAttention: .view(*, -1, 3 * self.head_size).chunk(3, dim=-1)
     "bloom": "by key head",  # BloomAttention._reshape: .view(*, self.num_heads, 3, self.head_dim)
     "falcon": "by key head",  # FalconAttention._split_heads: .view(*, -1, heads // kv_heads + 2, self.head_dim)
+    "mpt": "stacked",  # MptAttention: mixed_qkv.chunk(3, dim=2)
     "phi3": "stacked",  # Phi3Attention: query_pos = heads * head_dim, then two of kv_heads * head_dim
 }
 
-# Families that TransformerLens has an adapter for and that cannot be looked at all the same.
+# Families that TransformerLens has an adapter for and that cannot be looked at.
 _TURNED = "which norms queries and keys behind the rotation, where their scales cannot be folded"
 REFUSED = {
     "bert": "which reads in both directions; accepted: decoders",
@@ -111,8 +93,9 @@ def _refusal(config: Any) -> str | None:
         return "which has linear attention, convolution or state space in it; accepted: attention alone"
     if isinstance(attention, MLAAttentionBridge) or any(part in named and named[part].optional for part in "qkv"):
         return "whose attention is latent or shares its keys with other layers; accepted: keys of its own in each layer"
-    many = getattr(config, "new_decoder_architecture", False)  # of Falcon 40B: keys stand among the queries
-    if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and config.model_type not in FUSED) or many:
+    if getattr(config, "new_decoder_architecture", False):
+        return "whose keys stand among its queries (Falcon 11B to 180B), which TransformerLens' bridge cannot divide"
+    if not {"q", "k", "v"} <= named.keys() or ("qkv" in named and config.model_type not in FUSED):
         return f"whose fused queries, keys and values are not known here; accepted of such: {', '.join(FUSED)}"
     return None
 
@@ -175,7 +158,7 @@ def readout(model: Any) -> Readout:
     """How a model makes logits of its trunk's output.
 
     Raises PermeationError for wrappers (PeftModel, DataParallel) and for output layers that are not a plain nn.Linear
-    (LoRA, quantised) or have hooks. `permeation.models.agreement` compares the logits when a model is fetched.
+    (LoRA, quantised) or have hooks.
     """
     name = type(model).__name__
     if type(model).__module__.partition(".")[0] != "transformers":
@@ -232,18 +215,15 @@ def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
 def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
     from transformer_lens.model_bridge.generalized_components import ParallelBlockBridge
 
-    whole, cfg = adapter.component_mapping["blocks"], adapter.cfg
+    whole, cfg, fused = adapter.component_mapping["blocks"], adapter.cfg, config.model_type in FUSED
     parts, named = whole.submodules, whole.submodules["attn"].submodules
     attention = _at(block, parts["attn"].name)
     # In OPT-350M the norm called ln1 stands behind the attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
     norm = _at(block, parts["ln1"].name) if in_front else None
-    centres = norm is not None and "RMSNorm" not in type(norm).__name__
-    offset = parts["ln1"]._uses_weight_offset_override if in_front else None  # only Nemotron's LayerNorm1P has one
-    if offset is None:
-        offset = getattr(cfg, "rmsnorm_uses_offset", False)
+    own = parts["ln1"]._uses_weight_offset_override if in_front else None  # only Nemotron's LayerNorm1P has one
+    offset = getattr(cfg, "rmsnorm_uses_offset", False) if own is None else own
     alone = isinstance(whole, ParallelBlockBridge) and "ln2" not in parts
-    fused = "qkv" in named
     projections = tuple(_at(attention, named["qkv" if fused else part].name) for part in "qkv")
 
     def rows(kind: str) -> Iterator[Any]:
@@ -253,23 +233,16 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
             return _divided(projections[0], tensors[0], FUSED[config.model_type], cfg.n_heads, cfg.d_head)
         return (None if each is None else each.unflatten(0, (-1, cfg.d_head)) for each in tensors)
 
-    W_Q, W_K, W_V = (each.transpose(1, 2) for each in rows("weight"))
-    b_Q, b_K, b_V = rows("bias")
     return AttentionViews(
-        reads=projections[0],
         norm=norm,
         norm_offset=float(offset),
-        centres=centres,
+        centres=norm is not None and "RMSNorm" not in type(norm).__name__,
         also_read_by=(_at(block, parts["mlp"].name),) if alone else (),
         projections=projections,
         q_norm=_norms(attention, named.get("q_norm")),
         k_norm=_norms(attention, named.get("k_norm")),
-        W_Q=W_Q,
-        W_K=W_K,
-        W_V=W_V,
-        b_Q=b_Q,
-        b_K=b_K,
-        b_V=b_V,
+        **{f"W_{part}": each.transpose(1, 2) for part, each in zip("QKV", rows("weight"), strict=True)},
+        **{f"b_{part}": each for part, each in zip("QKV", rows("bias"), strict=True)},
     )
 
 
@@ -301,22 +274,25 @@ def longest_context(config: Any) -> int:
     return int(_adapter(config).cfg.n_ctx if known is None else known)
 
 
-def geometry_of(model: Any) -> Geometry:
-    """The sizes of a loaded model."""
+def geometry_of(model: Any) -> dict[str, Any]:
+    """The sizes of a loaded model, as in model.json: heads of a block, tokens (n_ctx), parameters (tied ones once).
+
+    `rotary`: whether the positions enter by rotating queries and keys.
+    """
     first = next(attention_views(model))
     n_heads, d_model, d_head = first.W_Q.shape
-    return Geometry(
-        family=model.config.model_type,
-        n_layers=len(blocks(model)),
-        n_heads=n_heads,
-        n_kv_heads=len(first.W_K),
-        d_model=d_model,
-        d_head=d_head,
-        d_vocab=len(model.get_output_embeddings().weight),
-        n_ctx=longest_context(model.config),
-        n_parameters=model.num_parameters(),
-        rotary=_adapter_of(model).cfg.positional_embedding_type == "rotary",
-    )
+    return {
+        "family": model.config.model_type,
+        "n_layers": len(blocks(model)),
+        "n_heads": n_heads,
+        "n_kv_heads": len(first.W_K),
+        "d_model": d_model,
+        "d_head": d_head,
+        "d_vocab": len(model.get_output_embeddings().weight),
+        "n_ctx": longest_context(model.config),
+        "n_parameters": model.num_parameters(),
+        "rotary": _adapter_of(model).cfg.positional_embedding_type == "rotary",
+    }
 
 
 def _at(module: Any, path: str) -> Any:

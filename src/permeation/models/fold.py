@@ -22,15 +22,14 @@ def fold_norms(model: Any) -> None:
     Of queries and keys: W_Q ← W_Q diag(γ_q), W_K ← W_K diag(γ_k), and these norms divide what they read by γ again. A
     scale of 0, which no division undoes, is folded as the smallest other one (docs/models.md, Folding).
     """
-    for i, layer in enumerate(attention_views(model)):
-        gamma = _scale(layer.norm, layer.norm_offset)
-        beta = getattr(layer.norm, "bias", None)
-        if beta is not None and layer.b_Q is None:
-            _add_biases(layer)
-            layer = list(attention_views(model))[i]
+    for layer in attention_views(model):
+        if layer.b_Q is None and getattr(layer.norm, "bias", None) is not None:
+            _add_biases(layer)  # β W needs a place
+    for layer in attention_views(model):
+        gamma, beta = getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)
+        gamma = None if gamma is None else gamma + layer.norm_offset
         for W, b in ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)):
-            if beta is not None:
-                assert b is not None, "they were added above"
+            if beta is not None and b is not None:
                 b += beta @ W
             if gamma is not None:
                 W *= gamma[:, None]
@@ -46,13 +45,8 @@ def fold_norms(model: Any) -> None:
         _fold_inner(layer.k_norm, layer.norm_offset, layer.W_K, layer.b_K)
 
 
-def _scale(norm: Any, offset: float) -> Float[Tensor, "*heads d"] | None:
-    weight = getattr(norm, "weight", None)
-    return None if weight is None else weight + offset
-
-
 def _add_biases(layer: AttentionViews) -> None:
-    """Give projections without a bias one of zeros: β W needs a place."""
+    """Give projections without a bias one of zeros."""
     for projection in dict.fromkeys(layer.projections):
         weight: Any = projection.weight
         width = weight.shape[0] if isinstance(projection, nn.Linear) else weight.shape[1]
@@ -67,11 +61,11 @@ def _give_back(reader: nn.Module, gamma: Tensor, beta: Tensor | None) -> None:
     reader.register_forward_pre_hook(scaled)
 
 
-def _fold_inner(norms: tuple[nn.Module, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
+def _fold_inner(norms: tuple[Any, ...], offset: float, W: Tensor, b: Tensor | None) -> None:
     """Fold the scale of the norm (or of each head's own) of queries or keys into their weights."""
-    scales = [_undoable(scale) for norm in norms if (scale := _scale(norm, offset)) is not None]
-    if not scales:
+    if not norms:
         return
+    scales = [_undoable(norm.weight + offset) for norm in norms]
     # A norm has one scale for all heads together, one that all heads share, or one for each head.
     gamma = torch.stack(scales).view(-1, W.shape[2])
     W *= gamma[:, None]

@@ -22,34 +22,27 @@ from permeation.frame.errors import PermeationError, one_line
 from permeation.models.families import check_family
 from permeation.models.load import read_weights
 
-# What a file says of its architecture, and where transformers' configurations have it: the first that a family has.
+# What a file says of its architecture, and where transformers' configurations have it: the first that a family has. All
+# else is there under its own last name (vocab_size, sliding_window, use_parallel_residual), or has no place.
 CARRIED: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),
     "context_length": ("max_position_embeddings",),
     "embedding_length": ("hidden_size",),
     "feed_forward_length": ("intermediate_size", "n_inner", "ffn_hidden_size"),
-    "vocab_size": ("vocab_size",),
     "attention.head_count": ("num_attention_heads",),
     "attention.head_count_kv": ("num_key_value_heads", "num_kv_heads"),
     "attention.key_length": ("head_dim",),
     "attention.value_length": ("head_dim",),
     "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps"),
     "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
-    "attention.sliding_window": ("sliding_window",),
-    "attn_logit_softcapping": ("attn_logit_softcapping",),
-    "final_logit_softcapping": ("final_logit_softcapping",),
-    "use_parallel_residual": ("use_parallel_residual",),
     "expert_count": ("num_experts", "num_local_experts"),
     "expert_used_count": ("num_experts_per_tok",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
 }
-SILENT = ("tensor_data_layout", "rope.scaling.finetuned")  # these change nothing
-CONSTANTS = {  # nor do these
-    "attention.causal": True,
-    "attention.sliding_window": 0,
-    "rope.scaling.type": "none",
-    "rope.scaling.attn_factor": 1.0,
-}
+# These change nothing, whatever they are or with these values.
+SILENT = ("tensor_data_layout", "rope.scaling.finetuned")
+NEUTRAL = (("attention.causal", True), ("attention.sliding_window", 0))
+NEUTRAL += (("rope.scaling.type", "none"), ("rope.scaling.attn_factor", 1.0))
 FREQUENCIES = "rope_freqs.weight"  # Llama 3.1's factors, by which the positions' frequencies are divided
 ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_qkv.weight")  # W_Q and W_K; in some families W_V with them
 # Gemma's 27B models, by their number of blocks, scale the scores as llama.cpp does: by hidden_size / heads.
@@ -97,7 +90,7 @@ def _carry(metadata: Mapping[str, Any], config: Any) -> None:
     """Put what a file says of its architecture into the configuration; raises for what has no place there."""
     prefix = metadata["general.architecture"] + "."
     said = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    said = {key: value for key, value in said.items() if key not in SILENT and (key, value) not in CONSTANTS.items()}
+    said = {key: value for key, value in said.items() if key not in SILENT and (key, value) not in NEUTRAL}
     _carry_positions(said, config)
     d_head = config.hidden_size // config.num_attention_heads
     implied = {
@@ -109,13 +102,13 @@ def _carry(metadata: Mapping[str, Any], config: Any) -> None:
     }
     for key, value in said.items():
         values = set(value) if isinstance(value, list) else {value}
-        name = next((name for name in CARRIED.get(key, ()) if hasattr(config, name)), None)
+        own = (key.removeprefix("attention."),)
+        name = next((name for name in CARRIED.get(key, own) if hasattr(config, name)), None)
         if len(values) == 1 and name is not None:
             setattr(config, name, values.pop())
         elif values != {implied.get(key)}:
-            raise PermeationError(
-                f"the GGUF file says {prefix}{key} = {value!r}, which has no place in {config.model_type}"
-            )
+            found = f"the GGUF file says {prefix}{key} = {value!r}"
+            raise PermeationError(f"{found}, which has no place in {config.model_type}")
 
 
 def _carry_positions(said: dict[str, Any], config: Any) -> None:
@@ -124,13 +117,12 @@ def _carry_positions(said: dict[str, Any], config: Any) -> None:
     parameters = whole.get("full_attention", whole)  # Gemma 3 has others for its sliding windows
     if "rope.freq_base_swa" in said and "sliding_attention" in whole:
         whole["sliding_attention"]["rope_theta"] = said.pop("rope.freq_base_swa")
-    if parameters and "rope.freq_base" in said:
-        parameters["rope_theta"] = said.pop("rope.freq_base")
+    places = {"rope.freq_base": "rope_theta"} if parameters else {}
     if parameters and said.get("rope.scaling.type", "linear") in ("linear", "yarn") and "rope.scaling.factor" in said:
-        parameters["rope_type"] = said.pop("rope.scaling.type", "linear")  # as llama.cpp reads it
-        parameters["factor"] = said.pop("rope.scaling.factor")
-        if "rope.scaling.original_context_length" in said:
-            parameters["original_max_position_embeddings"] = said.pop("rope.scaling.original_context_length")
+        said.setdefault("rope.scaling.type", "linear")  # as llama.cpp reads it
+        places |= {"rope.scaling.type": "rope_type", "rope.scaling.factor": "factor"}
+        places |= {"rope.scaling.original_context_length": "original_max_position_embeddings"}
+    parameters |= {name: said.pop(key) for key, name in places.items() if key in said}
     d_head = said.get("attention.key_length") or config.hidden_size // config.num_attention_heads
     rotated = int(d_head * parameters.get("partial_rotary_factor", 1.0))
     if parameters and said.get("rope.dimension_count") == rotated:

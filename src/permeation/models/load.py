@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +45,19 @@ def read_weights(
     folder: Path | str, config: Any, name: str, dtype: torch.dtype = torch.float32, gguf: str | None = None
 ) -> Any:
     """The model of this configuration with the weights in a folder or a GGUF file; raises as `load_model` does."""
+    if sys.flags.optimize > 1:
+        raise PermeationError(
+            "PYTHONOPTIMIZE is 2, which takes out the docstrings that transformers reads; accepted: 1"
+        )
+    options = {"config": config, "dtype": dtype, "gguf_file": gguf, "output_loading_info": True}
+    safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    model: Any
     try:
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            gguf_file=gguf,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, **options, **safe, ignore_mismatched_sizes=True
         )
     except Exception as error:
         raise PermeationError(f"{name} cannot be loaded: {one_line(error)}") from error
-    model, report = loaded
     if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
         raise PermeationError(f"{name} lacks {len(lacking)} weights, or has them in another shape: {lacking[0]}")
     if unused := sorted(key for key in report["unexpected_keys"] if not CONSTANTS.search(key)):

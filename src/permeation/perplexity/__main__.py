@@ -1,8 +1,7 @@
 """Perplexity of any checkpoint on any text. The last line of the output is one JSON object.
 
-It holds `perplexity`, `nll` (Σ, nats), `tokens` (scored), `windows`, `bos` (the token in front of every window, if the
-model's tokenizer adds one), `dtype`, and, for the scoring alone after one window of warming up, `seconds` and
-`tokens_per_second` (of all tokens that went through the model).
+`nll` is the sum in nats over the scored `tokens`, `bos` the token in front of every window if the tokenizer adds one.
+`seconds` and `tokens_per_second` (of all tokens) are of the scoring alone, after one window of warming up.
 """
 
 from __future__ import annotations
@@ -41,10 +40,9 @@ def score(
     model = prepare_for_scoring(model, dtype, context)
     next(window_nll(model, windows[:1]))
     batches = math.ceil(len(windows) / windows_per_batch("auto", context, model))
-    start = time.perf_counter()
+    start, tokens = time.perf_counter(), windows.numel() - len(windows)
     nll = sum(float(batch.sum()) for batch in each(window_nll(model, windows), f"scoring in {dtype}", batches))
     seconds = time.perf_counter() - start
-    tokens = windows.numel() - len(windows)
     return {
         "perplexity": math.exp(nll / tokens),
         "nll": nll,

@@ -20,14 +20,12 @@ from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout, readout
 from permeation.models.tokenizer import by_length
 
-# Tokens of the vocabulary whose logits exist at once. On a processor a thread's part of them (512 × 1024 numbers) stays
-# in the cache; a GPU wants larger products.
+# Tokens of the vocabulary whose logits exist at once: on a processor so few that they stay in the cache.
 VOCABULARY_TILE = {"cpu": 1024, "mps": 8192, "cuda": 8192}
 # Positions scored at once: what keeps one thread of a processor busy, or a GPU.
-POSITIONS_PER_THREAD = 512
-POSITIONS = {"mps": 4096, "cuda": 16384}
-# Memory that scoring one position takes, beside three numbers for each logit of a tile: bytes for each unit of d_model.
-# Peaks of 54 to 367 were measured on three models of 576 to 1024 units with 512 to 8192 positions.
+POSITIONS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+# Memory of a position, beside three numbers for each logit of a tile, in bytes for each unit of d_model. Measured on
+# three models: peaks of 54 to 367.
 BYTES_PER_UNIT = 400
 
 
@@ -36,7 +34,7 @@ def windows_per_batch(batch_size: int | Literal["auto"], context: int, model: An
     if batch_size != "auto":
         return batch_size
     kind = model.device.type
-    busy = POSITIONS_PER_THREAD * torch.get_num_threads() if kind == "cpu" else POSITIONS[kind]
+    busy = POSITIONS[kind] * (torch.get_num_threads() if kind == "cpu" else 1)
     d_model = model.get_output_embeddings().weight.shape[1]
     room = total_memory(model.device) // 4 // (BYTES_PER_UNIT * d_model + 3 * 4 * VOCABULARY_TILE[kind])
     return max(1, min(busy, room) // context)
@@ -79,8 +77,8 @@ def _evaluating(model: Any) -> Iterator[None]:
 def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequence[str]) -> float:
     """Σ NLL over all tokens but the first of each sequence, in nats, over the bytes of their texts in UTF-8.
 
-    Unlike a loss per token it can be compared between languages: a tokenizer cuts a language that it was not made for
-    into many small pieces, each easy to guess. Sequences of equal length run together; nothing is padded.
+    Unlike a loss per token it can be compared between languages, which a tokenizer cuts into more pieces or fewer.
+    Sequences of equal length run together; nothing is padded.
     """
     lost = sum(
         float(nll.sum())
@@ -98,15 +96,12 @@ def token_nll(
 
     Tile by tile over the vocabulary: the logits of all positions and tokens never exist at once.
     """
-    size = VOCABULARY_TILE[hidden.device.type]
-    tiles = (head[start : start + size].logits(hidden) for start in range(0, len(head.W), size))
-    partitions = torch.stack([_log_partition(logits) for logits in tiles])
+    size, partitions = VOCABULARY_TILE[hidden.device.type], []
+    for start in range(0, len(head.W), size):
+        logits = head[start : start + size].logits(hidden)
+        # log Σ exp z = z₀ − log softmax(z)₀: torch computes a log-softmax in one pass, a logsumexp in four.
+        partitions.append(logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0])
     target = torch.einsum("pd,pd->p", hidden.float(), head.W[targets].float())
     target = head.transform(target if head.b is None else target + head.b[targets].float())
     # Not every device has float64.
-    return partitions.cpu().double().logsumexp(dim=0) - target.cpu().double()
-
-
-def _log_partition(logits: Float[Tensor, "positions tokens"]) -> Float[Tensor, "positions"]:
-    """log Σ_v exp z_v, as z₀ − log softmax(z)₀: torch computes a log-softmax in one pass, a logsumexp in four."""
-    return logits[:, 0].float() - logits.log_softmax(dim=1, dtype=torch.float32)[:, 0]
+    return torch.stack(partitions).cpu().double().logsumexp(dim=0) - target.cpu().double()

@@ -81,8 +81,7 @@ def estimate(nll: Float[np.ndarray, "windows"], articles: Int[np.ndarray, "windo
 def look_schedule(count: int) -> list[int]:
     """After how many windows, of `count`, the interval is looked at: 3, 6, 9, 12, 18, 24, 36 …, and at the end.
 
-    Few looks keep the interval's coverage: a rule that looks after every window stops at chance dips of the variance.
-    tests/perplexity/test_ratio.py simulates how often the intervals cover.
+    A rule that looks after every window stops at chance dips of the variance (tests/perplexity/test_ratio.py).
     """
     later = (step << i for i in range(count.bit_length()) for step in (2 * FIRST_LOOK, 3 * FIRST_LOOK))
     return [*(look for look in (FIRST_LOOK, *later) if look < count), count]
@@ -96,8 +95,7 @@ def untouched_nll(
     def score(batch: Int[Tensor, "batch context"]) -> list[float]:
         return next(window_nll(model, batch, len(batch))).tolist()
 
-    kept = (journal.remember(partial(score, batch), {"tokens": batch.tolist()}) for batch in batches)
-    return np.concatenate(list(kept))
+    return np.concatenate([journal.remember(partial(score, each), {"tokens": each.tolist()}) for each in batches])
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,8 @@ class Baseline:
         count, context = self.windows.tokens.shape
         articles = len(self.windows.articles.unique())
         if articles < 2:
-            raise PermeationError(
-                f"there are {count} windows of {context} tokens to measure on, from {articles} articles; an interval "
-                "needs at least 2: a longer text, or more windows"
-            )
+            found = f"there are {count} windows of {context} tokens to measure on, from {articles} articles"
+            raise PermeationError(f"{found}; an interval needs at least 2: a longer text, or more windows")
 
     @classmethod
     def read(cls, folder: Path) -> Baseline:
@@ -150,8 +146,8 @@ class Baseline:
         self, model: Any, tolerance: float | None, batch_size: int | Literal["auto"] = "auto"
     ) -> Float[np.ndarray, "first"]:
         """Σ NLL of the first windows by `model` as it is now: as many as settle the ratio; all without a tolerance."""
-        nll = np.empty(0)
-        for look in [len(self.nll)] if tolerance is None else look_schedule(len(self.nll)):
+        nll, count = np.empty(0), len(self.nll)
+        for look in [count] if tolerance is None else look_schedule(count):
             nll = np.concatenate([nll, *window_nll(model, self.windows.tokens[len(nll) : look], batch_size)])
             if tolerance is not None and self.ratio(nll).settled(tolerance):
                 break

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from permeation.frame.errors import PermeationError
 
@@ -38,7 +38,8 @@ class Text:
     """A text as the model reads it.
 
     Attributes:
-        tokens: token ids. articles: the first token of each article, rising; none where the source marks none.
+        tokens: token ids. articles: the first token of each article, rising; none where the source marks none, and the
+            number of tokens where nothing stands behind a start.
         bos: the token in front of every window; None for a model that reads without one.
     """
 
@@ -50,29 +51,24 @@ class Text:
     def tokenize(cls, tokenizer: Any, text: str, articles: Sequence[int] = (), bos: int | None = None) -> Text:
         """The whole text in one piece, without special tokens; `articles` are where they start, in characters.
 
-        An article's first token is the first that ends behind its start. A tokenizer without offsets (those written in
-        Python) gets each article by itself.
+        An article's first token is the first that ends behind its start: some tokenizers' offsets leave blanks out. A
+        tokenizer without offsets (those written in Python) gets each article by itself.
         """
-
-        def encode(piece: str, **more: bool) -> Any:
-            return tokenizer(piece, add_special_tokens=False, verbose=False, **more)
-
         if tokenizer.is_fast:
-            encoding = encode(text, return_offsets_mapping=True)
-            tokens = encoding.input_ids
-            first = np.searchsorted([end for _, end in encoding.offset_mapping], articles, side="right")
+            pieces = [tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)]
+            first = np.searchsorted([end for _, end in pieces[0].offset_mapping], articles, side="right")
         else:
-            pieces = [encode(text[start:end]).input_ids for start, end in pairwise((0, *articles, len(text)))]
-            tokens = list(chain.from_iterable(pieces))
-            first = np.cumsum([len(piece) for piece in pieces[:-1]], dtype=int)
-        begun = torch.from_numpy(first[first < len(tokens)])
-        return cls(torch.tensor(tokens, dtype=torch.long), begun, bos)
+            cuts = pairwise((0, *articles, len(text)))
+            pieces = [tokenizer(text[start:end], add_special_tokens=False, verbose=False) for start, end in cuts]
+            first = np.cumsum([len(piece.input_ids) for piece in pieces[:-1]], dtype=int)
+        tokens = list(chain.from_iterable(piece.input_ids for piece in pieces))
+        return cls(torch.tensor(tokens, dtype=torch.long), torch.from_numpy(first), bos)
 
     def windows(self, starts: Int[Tensor, "windows"], context: int) -> Windows:
         """The windows whose tokens of the text begin at these places."""
         tokens = self.tokens[starts[:, None] + torch.arange(self._stride(context))]
         if self.bos is not None:
-            tokens = torch.cat([torch.full((len(tokens), 1), self.bos), tokens], dim=1)
+            tokens = nn.functional.pad(tokens, (1, 0), value=self.bos)
         marked = len(self.articles) > 0
         return Windows(tokens, torch.searchsorted(self.articles, starts, right=True) if marked else starts)
 
@@ -84,10 +80,8 @@ class Text:
         available = len(self.tokens) // self._stride(context)
         count = available if max_tokens is None else min(available, max_tokens // context)
         if count < 1:
-            asked = "" if max_tokens is None else f" and max_tokens {max_tokens}"
-            raise PermeationError(
-                f"context is {context}{asked}, and the text has {len(self.tokens)} tokens; accepted: at least a window"
-            )
+            found = f"context is {context}, max_tokens is {max_tokens}, and the text has {len(self.tokens)} tokens"
+            raise PermeationError(f"{found}; accepted: at least a window")
         return self.windows(spread_order(count) * available // count * self._stride(context), context)
 
     def split(
@@ -134,15 +128,10 @@ def bos_of(tokenizer: Any, prepend_bos: bool | Literal["auto"]) -> int | None:
     bos = tokenizer.bos_token_id
     if prepend_bos is True and bos is None:
         raise PermeationError("perplexity.prepend_bos is true; this tokenizer has no BOS token; accepted: auto | false")
-    if prepend_bos == "auto":
-        return bos if bos is not None and tokenizer("a").input_ids[:1] == [bos] else None
-    return bos if prepend_bos else None
+    wanted = tokenizer("a").input_ids[:1] == [bos] if prepend_bos == "auto" else prepend_bos
+    return bos if wanted else None
 
 
 def spread_order(count: int) -> Int[Tensor, "count"]:
-    """An order of 0 … count − 1 whose first few are spread evenly, however many: van der Corput's sequence, ranked.
-
-    Its i-th number has the bits of i in reverse.
-    """
-    sequence = torch.tensor([int(f"{i:032b}"[::-1], 2) for i in range(count)])
-    return sequence.argsort().argsort()
+    """An order of 0 … count − 1 whose first few are spread evenly: van der Corput's (bits reversed), ranked."""
+    return torch.tensor([int(f"{i:032b}"[::-1], 2) for i in range(count)]).argsort().argsort()

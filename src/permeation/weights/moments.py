@@ -154,7 +154,7 @@ def collect(model: Any, batches: Iterable[Int[Tensor, "_batch context"]]) -> Mom
     tokens = 0
     with ExitStack() as hooks, fast_products():
         for i, layer in enumerate(layers):
-            hooks.callback(layer.reads.register_forward_pre_hook(partial(add, i)).remove)
+            hooks.callback(layer.projections[0].register_forward_pre_hook(partial(add, i)).remove)
         for batch in batches:
             model.base_model(batch.to(model.device), use_cache=False)
             tokens += batch.numel()
