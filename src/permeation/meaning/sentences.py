@@ -26,6 +26,12 @@ IN_FRONT, LEAST = 4, 6  # words in front of the word; sentences of each sense
 LEFT_OUT = ("broken", "without_word", "few_words_in_front", "repeated", "other_senses", "rare_word")
 
 
+class Tabs(csv.excel_tab):
+    """In tab-separated values quotes are letters."""
+
+    quoting = csv.QUOTE_NONE
+
+
 def read_prompts(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
     """The words of a words file, or those of a table of sentences, and for a table what was left out, by reason."""
     is_table = path.suffix.lower() in (*TABLES, *LINES)
@@ -84,8 +90,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
                     continue
             yield None
         return
-    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # there, quotes are letters
-    reader = csv.DictReader(lines, **(tabs if path.suffix.lower() == ".tsv" else {}))
+    reader = csv.DictReader(lines, dialect=Tabs if path.suffix.lower() == ".tsv" else csv.excel)
     _check_columns(path, reader.fieldnames or ())
     yield from (None if None in row or None in row.values() else row for row in reader)
 
