@@ -6,7 +6,7 @@ from typing import Any
 from permeation.frame import progress
 from permeation.frame.tables import read_json, sha256, write_json
 from permeation.meaning.activations import PLACES, write_activations
-from permeation.meaning.residuals import before_word, mean_embedding, residuals_at, sentence_places, tokenize_prompts
+from permeation.meaning.residuals import mean_embedding, prompt_places, residuals_at, sentence_places, tokenize_prompts
 from permeation.meaning.sentences import read_prompts
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
@@ -20,11 +20,7 @@ def main(stage: Stage) -> None:
     prompts = [prompt for entry in words for prompt in entry.prompts]
     tokenizer, sizes, model = load_tokenizer(source), read_json(source / "model.json"), load_model(source, stage.device)
     sequences = tokenize_prompts(tokenizer, prompts, config.prepend_bos, sizes["n_ctx"])
-    if left_out:
-        positions = [list(places) for places in sentence_places(tokenizer, prompts, sequences)]
-    else:
-        before = before_word(tokenizer, prompts, sequences)
-        positions = [[len(sequence) - 1, place] for sequence, place in zip(sequences, before, strict=True)]
+    positions = (sentence_places if left_out else prompt_places)(tokenizer, prompts, sequences)
     batches = residuals_at(model, sequences, positions, config.batch_size)
     batches = progress.each(batches, "residual stream", -(-len(prompts) // config.batch_size))
     context = mean_embedding(model, sequences, [at[1] for at in positions])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from permeation.meaning.activations import Activations, direction_pairs, graded_words, unrepeated, weaknesses
-from permeation.meaning.controls import OF_FINAL_ALONE, PRIMARY, SECONDARY, holm, permutation_p, run_controls
+from permeation.meaning.activations import Activations, direction_pairs, graded_words, repeats, weaknesses
+from permeation.meaning.bootstrap import permutation_p
+from permeation.meaning.controls import OF_FINAL_ALONE, PRIMARY, SECONDARY, holm, run_controls
 from permeation.meaning.factors import WordResiduals
 from permeation.meaning.nulls import NULLS
-from permeation.meaning.reliability import agreement, identified, measure_reliability, own_and_others, predicted_shape
+from permeation.meaning.reliability import identified, measure_reliability, own_and_others, predicted_shape
 from permeation.meaning.words import Prompt
 from tests.meaning.planted import LAYERS, TWO, WIDTH, planted, word_prompts
 
@@ -36,10 +37,8 @@ def test_a_permutation_p_counts_the_labelling_itself() -> None:
     assert permutation_p(2.5, null, two_sided=True) == 1
 
 
-def test_agreement_is_numpys_correlation() -> None:
-    x, y = np.random.default_rng(0).normal(size=(2, 3, 7))
-    C = agreement(x, y)
-    np.testing.assert_allclose(C, np.corrcoef(x, y)[:3, 3:])
+def test_own_and_others_are_the_means_on_and_off_the_diagonal() -> None:
+    C = np.random.default_rng(0).normal(size=(3, 3))
     own, others = own_and_others(C, np.ones(3))
     assert own == pytest.approx(np.diag(C).mean())
     assert others == pytest.approx(C[~np.eye(3, dtype=bool)].mean())
@@ -69,14 +68,14 @@ def test_a_half_takes_every_other_prompt_of_each_sense_and_keeps_their_rank() ->
 @pytest.mark.parametrize("field", ["rank", "final"])
 def test_words_with_curves_of_their_own_are_told_apart_and_words_with_one_curve_are_not(field: str) -> None:
     rng = np.random.default_rng(1)
-    own = {str(power): curved(power, rng) for power in (0.3, 0.6, 1.0, 2.0, 4.0, 8.0)}
+    own = [curved(power, rng) for power in (0.3, 0.6, 1.0, 2.0, 4.0, 8.0)]
     summary = measure_reliability(own, field, 200, 50, 0)
     assert summary is not None
     assert summary["identified"] > 0.9 > summary["between"]
     assert summary["within"] > 0.98
     assert summary["corrected_low"] < summary["corrected"] < 0.9
     assert summary["p"] == pytest.approx(1 / 201, abs=0.02)
-    same = measure_reliability({str(i): curved(2.0, rng) for i in range(6)}, field, 200, 50, 0)
+    same = measure_reliability([curved(2.0, rng) for _ in range(6)], field, 200, 50, 0)
     assert same is not None
     assert same["corrected"] == pytest.approx(1, abs=0.01)
     assert same["p"] > 0.05
@@ -86,7 +85,7 @@ def test_reliability_is_uniform_where_all_words_have_one_curve() -> None:
     rng = np.random.default_rng(2)
     ps = []
     for _ in range(40):
-        found = measure_reliability({str(i): curved(2.0, rng, noise=0.1) for i in range(6)}, "rank", 59, 1, 0)
+        found = measure_reliability([curved(2.0, rng, noise=0.1) for _ in range(6)], "rank", 59, 1, 0)
         assert found is not None
         ps.append(found["p"])
     assert 0.35 < np.mean(ps) < 0.65
@@ -145,5 +144,6 @@ def test_what_weakens_a_list_is_counted_and_repeated_prompts_are_held_out() -> N
     assert weaknesses(prompts) == {"few_direction_prompts": 2, "without_gradient": 1, "repeated_prompts": 2}
     assert weaknesses(TWO) == dict.fromkeys(weaknesses(TWO), 0)
     assert graded_words(prompts) == ["one", "two"]
-    assert len(unrepeated(prompts, "three", "direction", "A")) == 5
+    repeated = [prompt for prompt, again in zip(prompts, repeats(prompts), strict=True) if again]
+    assert [(each.role, each.label) for each in repeated] == [("condition", "neutral"), ("direction", "A")]
     assert {word: len(pairs) for word, pairs in direction_pairs(prompts).items()} == {"one": 8, "three": 5}

@@ -10,7 +10,7 @@ from transformers.models.cohere.modeling_cohere import CohereLayerNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from permeation.frame.errors import PermeationError
-from permeation.meaning.residuals import before_word, residuals_at, tokenize, tokenize_prompts, without_unseen_mean
+from permeation.meaning.residuals import prompt_places, residuals_at, tokenize, tokenize_prompts, without_unseen_mean
 from permeation.meaning.words import Prompt, read_words
 from permeation.models.load import load_bridge, load_model
 from permeation.models.tokenizer import load_tokenizer
@@ -88,8 +88,8 @@ def prompt(text: str) -> Prompt:
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_the_token_before_the_word_is_the_last_of_the_prompt_without_it(prepend_bos: bool) -> None:
     sequences = tokenize(tiny.tokenizer(), PROMPTS, prepend_bos)
-    places = before_word(tiny.tokenizer(), [prompt(text) for text in PROMPTS], sequences)
-    assert places == [len(sequence) - 2 for sequence in sequences]
+    places = prompt_places(tiny.tokenizer(), [prompt(text) for text in PROMPTS], sequences)
+    assert places == [(len(sequence) - 1, len(sequence) - 2) for sequence in sequences]
 
 
 def test_a_position_is_read_where_it_is(checkpoint: Path) -> None:

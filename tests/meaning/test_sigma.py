@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.meaning.sigma import collapse_variance, contrast, layer_index, measure_fans, order_parameter
+from permeation.meaning.sigma import Fan, contrast, layer_index, measure_fans, order_parameter
 from tests.meaning.planted import TWO, planted
 
 RNG = np.random.default_rng(0)
@@ -43,8 +43,9 @@ def test_a_contrast_of_nothing_has_no_direction() -> None:
 
 def test_a_product_collapses_and_a_common_drift_does_not() -> None:
     h, curve = np.array([1, 0.5, 0.05, -0.4, -0.8]), np.linspace(0, 1, 7) ** 2
-    assert collapse_variance(h, np.outer(h, curve)) == pytest.approx(0, abs=1e-12)
-    assert collapse_variance(h, np.outer(h, curve) + 0.5 * np.linspace(0, 1, 7)) > 0.1
+    assert Fan(np.outer(h, curve)).collapse_variance == pytest.approx(0, abs=1e-12)
+    drift = 0.5 * np.sin(np.pi * np.linspace(0, 1, 7))  # 0 at the last layer, which h is taken from
+    assert Fan(np.outer(h, curve) + drift).collapse_variance > 0.1
 
 
 def test_the_fan_is_in_order() -> None:

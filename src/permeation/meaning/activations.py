@@ -52,8 +52,7 @@ class Activations:
 
     def at(self, place: str) -> Float[np.ndarray, "prompts layers d_model"]:
         """The residual stream at one of PLACES."""
-        found: np.ndarray = getattr(self, place)
-        return found
+        return np.asarray(getattr(self, place))
 
     @property
     def words(self) -> list[str]:
@@ -87,18 +86,8 @@ def write_activations(
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
     """Which prompts repeat another one, in whatever role; of these a direction prompt is the one that stays."""
     order = sorted(range(len(prompts)), key=lambda i: prompts[i].role != "direction")
-    seen: set[str] = set()
-    repeated = np.zeros(len(prompts), dtype=bool)
-    for i in order:
-        repeated[i] = prompts[i].text in seen
-        seen.add(prompts[i].text)
-    return repeated
-
-
-def unrepeated(prompts: Sequence[Prompt], word: str, role: str, sense: str) -> list[int]:
-    """A word's prompts of one role and sense without `repeats`, for figures about prompts that made no direction."""
-    repeated = repeats(prompts)
-    return [i for i in select(prompts, word, role, sense) if not repeated[i]]
+    first = {prompts[i].text: i for i in reversed(order)}
+    return np.array([first[prompt.text] != i for i, prompt in enumerate(prompts)])
 
 
 def direction_pairs(prompts: Sequence[Prompt]) -> dict[str, list[tuple[int, int]]]:

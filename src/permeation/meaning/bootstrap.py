@@ -1,8 +1,9 @@
-"""Percentile intervals by resampling prompts within a word and words."""
+"""Percentile intervals by resampling prompts within a word and words; p-values by permutation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,16 +33,11 @@ def resample(words: Mapping[str, WordResiduals], field: str, resamples: int, rng
     for word in words.values():
         sizes = (len(word.sense_a), len(word.sense_b))
         times = np.concatenate([rng.multinomial(n, np.full(n, 1 / n), resamples) for n in sizes], axis=1)
-        ends = np.cumsum(word.counts)
-        drawn = [
-            rng.integers(end - count, end, (resamples, count)) for end, count in zip(ends, word.counts, strict=True)
-        ]
-        chosen = np.concatenate(drawn, axis=1)
-        sigma = word.crossed(times * word.weights)
-        sigmas.append(np.take_along_axis(sigma, chosen[..., None], axis=-2))
+        lists = zip(np.cumsum(word.counts), word.counts, strict=True)
+        chosen = np.concatenate([rng.integers(end - n, end, (resamples, n)) for end, n in lists], axis=1)
+        sigmas.append(np.take_along_axis(word.sigma(times * word.weights), chosen[..., None], axis=-2))
         ranks.append(word.rank[chosen[:, : len(word.rank)]])
-    weights = resample_words(len(words), resamples, rng)
-    return factorise(list(words.values()), sigmas, field, weights, ranks)
+    return factorise(words.values(), field, sigmas, resample_words(len(words), resamples, rng), ranks)
 
 
 def exchanges(a: int, b: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draws prompts"]:
@@ -57,3 +53,18 @@ def interval(values: Float[np.ndarray, "resamples *rest"]) -> tuple[np.ndarray, 
     """The middle 95 % over the resamples."""
     low, high = np.quantile(values, (0.025, 0.975), axis=0)
     return np.asarray(low), np.asarray(high)
+
+
+def with_interval(name: str, value: Any, resampled: Float[np.ndarray, "resamples"]) -> dict[str, float]:
+    """A figure under its name, and the middle 95 % over the resamples as <name>_low and <name>_high."""
+    low, high = interval(resampled)
+    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def permutation_p(real: float, null: Float[np.ndarray, "draws"], two_sided: bool = False) -> float:
+    """(1 + draws at least as large) / (1 + draws), which is exact (Phipson and Smyth, 2010).
+
+    Two-sided: twice the smaller of the two tails.
+    """
+    above, below = (1 + np.sum(null >= real)) / (1 + len(null)), (1 + np.sum(null <= real)) / (1 + len(null))
+    return float(min(1.0, 2 * min(above, below)) if two_sided else above)

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_generator
-from permeation.meaning.activations import Activations, direction_pairs, unrepeated
-from permeation.meaning.bootstrap import exchanges, interval, resample_words
+from permeation.meaning.activations import Activations, direction_pairs, repeats
+from permeation.meaning.bootstrap import exchanges, interval, permutation_p, resample_words, with_interval
 from permeation.meaning.rows import by_layer
 from permeation.meaning.sigma import contrast, unit
 from permeation.meaning.words import SENSES, select
@@ -122,14 +122,6 @@ def _decoding(differences: Any, n_a: int, n_b: int, permutations: int, rng: np.r
     return Decoding(real, permuted)
 
 
-def p_anywhere(auc: Float[np.ndarray, "layers"], permuted: Float[np.ndarray, "permutations layers"]) -> float:
-    """(1 + permutations whose largest AUC over the layers is as large as the real one's) / (1 + permutations).
-
-    This holds the chance of one false alarm among all layers to the level.
-    """
-    return float((1 + np.sum(permuted.max(axis=1) >= auc.max())) / (1 + len(permuted)))
-
-
 def first_depth(auc: Float[np.ndarray, "layers"], threshold: float) -> float | None:
     """The depth l/L at which the AUC first reaches the threshold; None where it never does."""
     reached = np.flatnonzero(auc >= threshold)
@@ -159,8 +151,9 @@ class DecodedWords:
 
     @property
     def p(self) -> float:
-        """Of the largest mean over the layers."""
-        return p_anywhere(self.mean, np.mean([decoding.permuted for decoding in self.words.values()], axis=0))
+        """Of the largest mean over the layers: the chance of one false alarm among all layers is held to the level."""
+        permuted = np.mean([decoding.permuted for decoding in self.words.values()], axis=0)
+        return permutation_p(self.mean.max(), permuted.max(axis=1))
 
     def rows(self) -> list[dict[str, Any]]:
         """Per word, and for their mean, a row a layer, for plots/decoding.json."""
@@ -172,18 +165,12 @@ class DecodedWords:
             for row in by_layer({**names, "word": word}, auc=auc, low=low, high=high)
         ]
 
-    def summary(self, threshold: float) -> dict[str, Any]:
+    def summary(self, threshold: float) -> dict[str, float | None]:
         """auc: mean over words and layers 1 to L, with its interval. decoded_depth: where the words' mean first
-        reaches the threshold. decoded_words: how many words reach it anywhere.
+        reaches the threshold.
         """
-        low, high = interval(self.mean_resampled[:, 1:].mean(axis=1))
-        return {
-            "auc": float(self.mean[1:].mean()),
-            "auc_low": float(low),
-            "auc_high": float(high),
-            "decoded_depth": first_depth(self.mean, threshold),
-            "decoded_words": sum(first_depth(each.auc, threshold) is not None for each in self.words.values()),
-        }
+        auc = with_interval("auc", self.mean[1:].mean(), self.mean_resampled[:, 1:].mean(axis=1))
+        return auc | {"decoded_depth": first_depth(self.mean, threshold)}
 
 
 def decode_words(
@@ -209,7 +196,8 @@ def decode_words(
         if test == "direction":  # as pairs: what leaves a prompt out leaves its twin out too
             tested = [[pair[sense] for pair in pairs.get(word, [])] for sense in range(2)]
         else:
-            tested = [unrepeated(prompts, word, test, sense) for sense in SENSES]
+            repeated = repeats(prompts)
+            tested = [[i for i in select(prompts, word, test, sense) if not repeated[i]] for sense in SENSES]
         if not all(tested):
             continue
         residual = residuals[tested[0] + tested[1]]

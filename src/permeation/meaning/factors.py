@@ -8,7 +8,7 @@ Leading axes, where there are any, are independent draws: of a null model, of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,15 @@ from permeation.meaning.laws import power_exponent
 from permeation.meaning.sigma import check_contrast, order_parameter, unit
 from permeation.meaning.words import SENSES, select
 
+Sigma = Float[np.ndarray, "*draws prompts layers"]
+Curves = Float[np.ndarray, "*draws words layers"]
+
 FIELDS = ("final", "rank")
 FOLDS = 5  # into which the sentences of a table are cut
 
 
 def context_field(
-    sigma: Float[np.ndarray, "*draws prompts layers"], rank: Float[np.ndarray, "*any prompts"], field: str
+    sigma: Sigma, rank: Float[np.ndarray, "*any prompts"], field: str
 ) -> Float[np.ndarray, "*draws prompts"]:
     """h of each gradient prompt, in [−1, 1].
 
@@ -38,9 +41,7 @@ def context_field(
     return sigma[..., -1] / np.abs(sigma[..., -1]).max(axis=-1, keepdims=True)
 
 
-def slope(
-    h: Float[np.ndarray, "*draws prompts"], sigma: Float[np.ndarray, "*draws prompts layers"]
-) -> Float[np.ndarray, "*draws layers"]:
+def slope(h: Float[np.ndarray, "*draws prompts"], sigma: Sigma) -> Float[np.ndarray, "*draws layers"]:
     """f: the least-squares slope of σ(l) on h, for all layers and draws at once; cosine per unit of h."""
     offset = h - h.mean(axis=-1, keepdims=True)
     return (offset[..., None, :] @ sigma)[..., 0, :] / np.square(offset).sum(axis=-1, keepdims=True)
@@ -69,6 +70,8 @@ class WordResiduals:
         sense_a, sense_b: its direction prompts, at the layer that ê comes from.
         measured: gradient prompts of A and of B, then strong_A and strong_B. counts: how many of each of these four.
         rank: each gradient prompt's place in its list, (rank + 1) / n for A and −(rank + 1) / n for B.
+        labelled: whether these are a table's sentences, as many of A as of B. They make ê and are measured, too: the
+            sentences at places i, i + 5, i + 10, … of the two lists are a fold, measured along the ê of the others.
     """
 
     sense_a: Float[np.ndarray, "prompts_a d_model"]
@@ -76,6 +79,7 @@ class WordResiduals:
     measured: Float[np.ndarray, "prompts layers d_model"]
     counts: tuple[int, int, int, int]
     rank: Float[np.ndarray, "gradient"]
+    labelled: bool = False
 
     @property
     def weights(self) -> Float[np.ndarray, "direction_prompts"]:
@@ -87,27 +91,33 @@ class WordResiduals:
         """Unit vectors along weighted sums of the direction prompts, sense A first."""
         return unit(weights @ np.concatenate([self.sense_a, self.sense_b]).astype(np.float64))
 
-    def sigma(
-        self, directions: Float[np.ndarray, "*draws d_model"] | None = None
-    ) -> Float[np.ndarray, "*draws prompts layers"]:
-        """σ of the measured prompts along each direction; by default along ê."""
-        return order_parameter(self.measured, self.directions(self.weights) if directions is None else directions)
+    def sigma(self, weights: Float[np.ndarray, "*draws direction_prompts"] | None = None) -> Sigma:
+        """σ of the measured prompts along the direction that these weights make; by default along ê.
 
-    def crossed(
-        self, weights: Float[np.ndarray, "*draws direction_prompts"]
-    ) -> Float[np.ndarray, "*draws prompts layers"]:
-        """σ along the direction that these weights of the direction prompts make."""
-        return self.sigma(self.directions(weights))
+        Of labelled sentences each fold is measured along the contrast of the other folds' means; the sign of a weight
+        is the sense.
+        """
+        weights = self.weights if weights is None else weights
+        if not self.labelled:
+            return order_parameter(self.measured, self.directions(weights))
+        fold = np.tile(np.arange(len(self.sense_a)) % FOLDS, 2)
+        found = np.empty((*weights.shape[:-1], *self.measured.shape[:2]))
+        for held in (fold == each for each in np.unique(fold)):
+            sides = [np.maximum(sign * weights * ~held, 0) for sign in (1, -1)]
+            a, b = (side / np.maximum(side.sum(axis=-1, keepdims=True), 1e-12) for side in sides)
+            found[..., held, :] = order_parameter(self.measured[held], self.directions(a - b))
+        return found
 
-    def exchanged(
-        self, orders: Int[np.ndarray, "draws direction_prompts"]
-    ) -> Float[np.ndarray, "draws prompts layers"]:
-        """σ with the senses of the direction prompts exchanged."""
-        return self.crossed(self.weights[orders])
+    def exchanged(self, orders: Int[np.ndarray, "draws direction_prompts"]) -> Sigma:
+        """σ with the senses of the direction prompts exchanged; labels in h, too, so sentences come in a new order."""
+        sigma = self.sigma(self.weights[orders])
+        return np.take_along_axis(sigma, orders[..., None], axis=-2) if self.labelled else sigma
 
-    def split(self, sigma: Float[np.ndarray, "*draws prompts layers"]) -> list[Float[np.ndarray, "*draws _ layers"]]:
-        """σ of the gradient prompts, of strong_A and of strong_B."""
+    def split(self, sigma: Sigma) -> list[Float[np.ndarray, "*draws _ layers"]]:
+        """σ of the gradient prompts, of strong_A and of strong_B; of all sentences, of those of A and of B."""
         a, b, strong_a, _ = self.counts
+        if self.labelled:
+            return [sigma, *np.split(sigma, [a], axis=-2)]
         return np.split(sigma, [a + b, a + b + strong_a], axis=-2)
 
     def half(self, first: int) -> WordResiduals:
@@ -124,73 +134,30 @@ class WordResiduals:
         )
 
 
-@dataclass(frozen=True)
-class Sentences(WordResiduals):
-    """A word's labelled sentences, as many of A as of B: they make ê, and are measured along an ê from other sentences.
-
-    The sentences at places i, i + 5, i + 10, … of the two lists are a fold, measured along the direction of the others.
-    """
-
-    def sigma(
-        self, directions: Float[np.ndarray, "*draws d_model"] | None = None
-    ) -> Float[np.ndarray, "*draws prompts layers"]:
-        """σ of the sentences along each direction; by default each along that of the other folds."""
-        return self.crossed(self.weights) if directions is None else super().sigma(directions)
-
-    def crossed(
-        self, weights: Float[np.ndarray, "*draws direction_prompts"]
-    ) -> Float[np.ndarray, "*draws prompts layers"]:
-        """σ of each fold along the contrast of the other folds' means; the sign of a weight is the sense."""
-        fold = np.tile(np.arange(len(self.sense_a)) % FOLDS, 2)
-        found = np.empty((*weights.shape[:-1], *self.measured.shape[:2]))
-        for each in range(min(FOLDS, len(self.sense_a))):
-            kept = weights * (fold != each)
-            a, b = (np.maximum(sign * kept, 0) for sign in (1, -1))
-            a, b = (side / np.maximum(side.sum(axis=-1, keepdims=True), 1e-12) for side in (a, b))
-            held = fold == each
-            found[..., held, :] = order_parameter(self.measured[held], self.directions(a - b))
-        return found
-
-    def exchanged(
-        self, orders: Int[np.ndarray, "draws direction_prompts"]
-    ) -> Float[np.ndarray, "draws prompts layers"]:
-        """σ with the labels exchanged, in the direction and in h: the sentences in the order of their new labels."""
-        return np.take_along_axis(super().exchanged(orders), orders[..., None], axis=-2)
-
-    def split(self, sigma: Float[np.ndarray, "*draws prompts layers"]) -> list[Float[np.ndarray, "*draws _ layers"]]:
-        """σ of all sentences, of those of A, and of those of B."""
-        return [sigma, *np.split(sigma, 2, axis=-2)]
-
-
-def _sentences(residuals: Any, pairs: Sequence[tuple[int, int]], layer: int) -> Sentences:
-    a, b = (residuals[[pair[sense] for pair in pairs]] for sense in range(2))
-    n = len(pairs)
-    return Sentences(a[:, layer], b[:, layer], np.concatenate([a, b]), (n, n, 0, 0), np.repeat([1.0, -1.0], n))
-
-
 def word_residuals(activations: Activations, layer: int, place: str = "at_word") -> dict[str, WordResiduals]:
     """Every graded word's part of the activations at one of PLACES, ê from `layer`; of a table, every word's.
 
     Raises PermeationError where no word has a gradient, or one has no contrast.
     """
-    residuals = activations.at(place)
-    prompts, found = activations.prompts, {}
+    residuals, prompts = activations.at(place), activations.prompts
+    found: dict[str, WordResiduals] = {}
     if activations.labelled:
-        return {word: _sentences(residuals, pairs, layer) for word, pairs in direction_pairs(prompts).items()}
+        for word, pairs in direction_pairs(prompts).items():
+            a, b = residuals[[*zip(*pairs, strict=True)]]
+            n = len(pairs)
+            rank = np.repeat([1.0, -1.0], n)
+            found[word] = WordResiduals(a[:, layer], b[:, layer], np.concatenate([a, b]), (n, n, 0, 0), rank, True)
+        return found
     for word in graded_words(prompts):
-        measured = [
-            *(select(prompts, word, "gradient", sense) for sense in SENSES),
-            *(select(prompts, word, "condition", f"strong_{sense}") for sense in SENSES),
-        ]
-        a, b, strong_a, strong_b = map(len, measured)
+        lists = [select(prompts, word, "gradient", sense) for sense in SENSES]
+        lists += [select(prompts, word, "condition", f"strong_{sense}") for sense in SENSES]
+        a, b, strong_a, strong_b = map(len, lists)
+        senses = [residuals[select(prompts, word, "direction", sense), layer] for sense in SENSES]
+        check_contrast(word, *senses)
+        rank = np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b])
         found[word] = WordResiduals(
-            sense_a=residuals[select(prompts, word, "direction", "A"), layer],
-            sense_b=residuals[select(prompts, word, "direction", "B"), layer],
-            measured=residuals[[i for part in measured for i in part]],
-            counts=(a, b, strong_a, strong_b),
-            rank=np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b]),
+            *senses, residuals[[i for part in lists for i in part]], (a, b, strong_a, strong_b), rank
         )
-        check_contrast(word, found[word].sense_a, found[word].sense_b)
     if not found:
         raise PermeationError("no word of the words file has gradient prompts of both senses, which g is made from")
     return found
@@ -211,14 +178,14 @@ class Factors:
     """
 
     h: tuple[Float[np.ndarray, "*draws _"], ...]
-    f: Float[np.ndarray, "*draws words layers"]
+    f: Curves
     separation: Float[np.ndarray, "*draws words"]
     weights: Real[np.ndarray, "*#draws words"]
     decomposition_r2: Any
     decomposition_r2_drift_out: Any
 
     @property
-    def g(self) -> Float[np.ndarray, "*draws words layers"]:
+    def g(self) -> Curves:
         """f / f_max."""
         return normalised(self.f)
 
@@ -248,14 +215,14 @@ class Factors:
             "alpha": power_exponent(np.linspace(0, 1, n_layers + 1)[inner], mean_g[..., inner]),
             "decomposition_r2": self.decomposition_r2,
             "decomposition_r2_drift_out": self.decomposition_r2_drift_out,
-            "f_max_mean": (weights * largest(self.f)).sum(axis=-1) / weights.sum(axis=-1),
-            "separation_mean": (weights * self.separation).sum(axis=-1) / weights.sum(axis=-1),
+            "f_max_mean": np.average(largest(self.f), axis=-1, weights=weights),
+            "separation_mean": np.average(self.separation, axis=-1, weights=weights),
         }
         if g.shape[-2] == 1:
             return found
         first, second = np.triu_indices(g.shape[-2], k=1)
-        pairs = weights[..., first] * weights[..., second]
-        alike, steps = pairwise_correlation(g), pairwise_correlation(np.diff(g[..., :-1], axis=-1))
+        pairs, increments = weights[..., first] * weights[..., second], np.diff(g[..., :-1], axis=-1)
+        alike, steps = (correlations(each, each)[..., first, second] for each in (g, increments))
         return found | {
             "word_correlation_mean": (pairs * alike).sum(axis=-1) / pairs.sum(axis=-1),
             "word_correlation_min": np.where(pairs > 0, alike, np.inf).min(axis=-1),
@@ -264,46 +231,38 @@ class Factors:
 
 
 def factorise(
-    words: Sequence[WordResiduals],
-    sigmas: Sequence[Float[np.ndarray, "*draws _prompts layers"]],
+    words: Iterable[WordResiduals],
     field: str,
+    sigmas: Sequence[Float[np.ndarray, "*draws _prompts layers"]] | None = None,
     weights: Real[np.ndarray, "*#draws words"] | None = None,
     ranks: Sequence[Float[np.ndarray, "..."]] | None = None,
 ) -> Factors:
     """Fit the factors to the words' σ; every word counts once unless weighted.
 
-    field: how h is made. ranks: of each draw's prompts, where these were drawn anew.
+    field: how h is made. sigmas: of draws, by default the words' own σ. ranks: of each draw's prompts, where these were
+    drawn anew.
     """
+    words = list(words)
+    sigmas = [word.sigma() for word in words] if sigmas is None else sigmas
     weights = np.ones(len(words)) if weights is None else weights
     parts = [word.split(sigma) for word, sigma in zip(words, sigmas, strict=True)]
     ranks = [word.rank for word in words] if ranks is None else ranks
     h = tuple(context_field(graded, rank, field) for (graded, *_), rank in zip(parts, ranks, strict=True))
     f = np.stack([slope(own, graded) for own, (graded, *_) in zip(h, parts, strict=True)], axis=-2)
+    ends = [a[..., -1].mean(axis=-1) - b[..., -1].mean(axis=-1) for _, a, b in parts]
     shared = largest(f)[..., None] * leave_one_out_mean(normalised(f), weights)
     sums = np.zeros((6, *f.shape[:-2]))
     for i, (own, (graded, *_)) in enumerate(zip(h, parts, strict=True)):
         missed = graded - own[..., None] * shared[..., i, None, :]
-        values = (np.ones_like(graded), graded, graded**2, missed**2, _drift_out(graded) ** 2, _drift_out(missed) ** 2)
+        moving, moving_missed = (each - each.mean(axis=-2, keepdims=True) for each in (graded, missed))
+        values = (np.ones_like(graded), graded, graded**2, missed**2, moving**2, moving_missed**2)
         sums += weights[..., i] * np.stack([value.sum(axis=(-2, -1)) for value in values])
-    count, total, square, left, moving, moving_left = sums
-    ends = [a[..., -1].mean(axis=-1) - b[..., -1].mean(axis=-1) for _, a, b in parts]
-    return Factors(
-        h, f, np.stack(ends, axis=-1), weights, 1 - left / (square - total**2 / count), 1 - moving_left / moving
-    )
+    count, total, square, left, drift_out, drift_out_left = sums
+    r2 = 1 - left / (square - total**2 / count), 1 - drift_out_left / drift_out
+    return Factors(h, f, np.stack(ends, axis=-1), weights, *r2)
 
 
-def factorise_words(words: Mapping[str, WordResiduals], field: str) -> Factors:
-    """The factors of the words as they are."""
-    return factorise(list(words.values()), [word.sigma() for word in words.values()], field)
-
-
-def _drift_out(values: Float[np.ndarray, "*draws prompts layers"]) -> Float[np.ndarray, "*draws prompts layers"]:
-    return values - values.mean(axis=-2, keepdims=True)
-
-
-def leave_one_out_mean(
-    g: Float[np.ndarray, "*draws words layers"], weights: Real[np.ndarray, "*#draws words"]
-) -> Float[np.ndarray, "*draws words layers"]:
+def leave_one_out_mean(g: Curves, weights: Real[np.ndarray, "*#draws words"]) -> Curves:
     """g̅ for each word from the other words only; where a draw holds no others, the word's own g serves."""
     others = weights[..., None, :] * (1 - np.eye(g.shape[-2]))
     alone = others.sum(axis=-1) == 0
@@ -311,8 +270,7 @@ def leave_one_out_mean(
     return others @ g / others.sum(axis=-1)[..., None]
 
 
-def pairwise_correlation(g: Float[np.ndarray, "*draws words layers"]) -> Float[np.ndarray, "*draws pairs"]:
-    """Pearson correlation over layers between the curves of every pair of words; 0 with a curve that is constant."""
-    offset = unit(g - g.mean(axis=-1, keepdims=True))
-    first, second = np.triu_indices(g.shape[-2], k=1)
-    return (offset @ np.swapaxes(offset, -1, -2))[..., first, second]
+def correlations(x: Curves, y: Curves) -> Float[np.ndarray, "*draws words words"]:
+    """Pearson correlation over layers of every curve of x with every curve of y; 0 with a curve that is constant."""
+    x, y = (unit(each - each.mean(axis=-1, keepdims=True)) for each in (x, y))
+    return x @ np.swapaxes(y, -1, -2)

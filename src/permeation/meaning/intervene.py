@@ -43,16 +43,16 @@ def lean(
 
 
 def response_to_shift(
-    clean: Float[np.ndarray, "prompts"], shifted: Float[np.ndarray, "prompts kinds"]
-) -> Float[np.ndarray, "kinds"]:
+    clean: Float[np.ndarray, "prompts *outcomes"], shifted: Float[np.ndarray, "prompts kinds *outcomes"]
+) -> Float[np.ndarray, "kinds *outcomes"]:
     """R; an erasure can give ½, and where the senses' means agree there is nothing to follow, and R is 0.
 
     A prompt of A is pushed towards B, so its change counts with the sign turned.
     """
-    sign = np.repeat([-1.0, 1.0], len(clean) // 2)
-    gap = -2 * (sign * clean).mean()
-    change = (sign[:, None] * (shifted - clean[:, None])).mean(axis=0)
-    return change / gap if gap else np.zeros_like(change)
+    a, b = np.split(clean, 2)
+    of_a, of_b = np.split(shifted - clean[:, None], 2)
+    change, gap = (of_b.mean(axis=0) - of_a.mean(axis=0)) / 2, a.mean(axis=0) - b.mean(axis=0)
+    return np.divide(change, gap, out=np.zeros_like(change), where=gap != 0)
 
 
 def clean_auc(clean: Float[np.ndarray, "prompts"]) -> float:

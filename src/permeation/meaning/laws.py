@@ -1,8 +1,8 @@
-"""Laws for f and g over depth x = l/L, fitted by least squares and compared by AIC = n log(RSS / n) + 2 p."""
+"""Laws for g over depth x = l/L, fitted by least squares and compared by AIC = n log(RSS / n) + 2 p."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ class Law:
     starts: tuple[tuple[Number, ...], ...]
 
 
+# The published candidates for the universal curve g; power is that of each word's f, too.
 LAWS = {
     "power": Law(
         lambda x, a, alpha: a * x**alpha,
@@ -47,41 +48,16 @@ LAWS = {
         {"a": (0, 1e3), "b": (1e-3, 1e4)},
         ((1, 1), (0.5, 10), (100, 0.01)),
     ),
-    "tanh": Law(
-        lambda x, a, b: a * np.tanh(b * x),
-        {"a": (0, 1e3), "b": (1e-3, 100)},
-        ((1, 1), (0.5, 5), (100, 0.01)),
-    ),
-    "two_stage": Law(
-        lambda x, a, beta, c, k, x0: a * x**beta + c * special.expit(k * (x - x0)),
-        {"a": (0, 10), "beta": (0.01, 50), "c": (0, 10), "k": (5, 200), "x0": (0.5, 1.5)},
-        ((0.1, 1, 0.3, 20, 0.8), (0.3, 2, 0.1, 50, 0.9), (0.3, 1, 0.5, 10, 1), (0.1, 3, 0.5, 30, 0.7)),
-    ),
 }
-# The five candidates for the universal curve g, and those for the mean response f (Landau: a power law near the
-# onset, saturation, or a second stage).
-G_LAWS = ("power", "exponential", "sigmoid", "erf", "logarithm")
-F_LAWS = ("power", "tanh", "sigmoid", "two_stage")
 
 
-@dataclass(frozen=True)
-class LawFit:
-    """A law fitted to n points.
+def fit_law(
+    name: str, x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]
+) -> tuple[Float[np.ndarray, "parameters"], float]:
+    """The parameters of one law's least-squares fit, the best over its starting points, and its AIC.
 
-    Attributes:
-        aic: p counts the noise's variance too; only differences between laws on the same points mean anything, and
-            smaller is better.
-        fitted: the law at the points.
+    p counts the noise's variance, too. Only differences of AIC between laws on the same points mean anything.
     """
-
-    law: str
-    parameters: dict[str, float]
-    aic: float
-    fitted: Float[np.ndarray, "points"]
-
-
-def fit_law(name: str, x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> LawFit:
-    """The least-squares fit of one law, the best over its starting points."""
     law = LAWS[name]
     bounds = tuple(zip(*law.bounds.values(), strict=True))
     solutions = [optimize.least_squares(lambda p: law.curve(x, *p) - y, start, bounds=bounds) for start in law.starts]
@@ -89,13 +65,12 @@ def fit_law(name: str, x: Float[np.ndarray, "points"], y: Float[np.ndarray, "poi
     n, p = len(x), len(law.bounds) + 1
     # An exact fit has RSS 0 and no finite likelihood; rounding sets the floor.
     rss = max(2 * best.cost, n * np.finfo(float).eps ** 2)
-    parameters = dict(zip(law.bounds, map(float, best.x), strict=True))
-    return LawFit(name, parameters, float(n * np.log(rss / n) + 2 * p), law.curve(x, *best.x))
+    return best.x, float(n * np.log(rss / n) + 2 * p)
 
 
-def fit_laws(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"], names: Sequence[str]) -> list[LawFit]:
-    """Each of the named laws fitted to the same points, best first."""
-    return sorted((fit_law(name, x, y) for name in names), key=lambda fit: fit.aic)
+def best_law(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> str:
+    """The law with the smallest AIC."""
+    return min(LAWS, key=lambda name: fit_law(name, x, y)[1])
 
 
 def power_exponent(

@@ -1,26 +1,11 @@
-"""How alike the g curves of two models are."""
+"""How alike the g curves of two models are: correlation over the depths, and RMSE in units of g."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-
-@dataclass(frozen=True)
-class Likeness:
-    """Pearson correlation over the depths, and root mean square difference in units of g, of two sets of curves.
-
-    _low and _high are the middle 95 % of a bootstrap over words; None for a single word's curve.
-    """
-
-    correlation: float
-    rmse: float
-    correlation_low: float | None = None
-    correlation_high: float | None = None
-    rmse_low: float | None = None
-    rmse_high: float | None = None
+from permeation.meaning.bootstrap import with_interval
 
 
 def on_grid(g: Float[np.ndarray, "words layers"], points: int) -> Float[np.ndarray, "words points"]:
@@ -44,20 +29,17 @@ def rmse(x: Float[np.ndarray, "*draws points"], y: Float[np.ndarray, "*draws poi
     return np.asarray(np.sqrt(np.square(x - y).mean(axis=-1)))
 
 
-def compare_curves(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> Likeness:
+def compare_curves(x: Float[np.ndarray, "points"], y: Float[np.ndarray, "points"]) -> dict[str, float]:
     """One word's curve in two models."""
-    return Likeness(float(correlation(x, y)), float(rmse(x, y)))
+    return {"correlation": float(correlation(x, y)), "rmse": float(rmse(x, y))}
 
 
 def compare_means(
-    x: Float[np.ndarray, "words points"],
-    y: Float[np.ndarray, "words points"],
-    resamples: int,
-    rng: np.random.Generator,
-) -> Likeness:
-    """The two models' mean curves over the same words, with intervals from drawing words (the same in both models)."""
+    x: Float[np.ndarray, "words points"], y: Float[np.ndarray, "words points"], resamples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """The two models' mean curves over the same words, with the middle 95 % over words, the same ones in both."""
     chosen = rng.integers(len(x), size=(resamples, len(x)))
     drawn = x[chosen].mean(axis=1), y[chosen].mean(axis=1)
-    intervals = [np.quantile(measure(*drawn), (0.025, 0.975)).tolist() for measure in (correlation, rmse)]
-    mean = x.mean(axis=0), y.mean(axis=0)
-    return Likeness(float(correlation(*mean)), float(rmse(*mean)), *intervals[0], *intervals[1])
+    real = compare_curves(x.mean(axis=0), y.mean(axis=0))
+    of_correlation = with_interval("correlation", real["correlation"], correlation(*drawn))
+    return of_correlation | with_interval("rmse", real["rmse"], rmse(*drawn))

@@ -17,7 +17,7 @@ from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.bootstrap import interval, resample_words
 from permeation.meaning.decode import decode_words
-from permeation.meaning.factors import factorise_words, word_residuals
+from permeation.meaning.factors import factorise, word_residuals
 from permeation.meaning.intervene import (
     CONTROLS,
     KINDS,
@@ -48,15 +48,10 @@ class Clean:
         weights: w of each prompt's pair. outcomes: T at the word and one token later, and σ(L).
     """
 
-    words: Mapping[str, tuple[np.ndarray, MatchedPairs]]
+    words: Mapping[str, tuple[slice, MatchedPairs]]
     groups: Sequence[tuple[np.ndarray, TailRun]]
     weights: Float[Tensor, "prompts 2 d_vocab"]
     outcomes: Float[np.ndarray, "prompts outcomes"]
-
-    @property
-    def auc(self) -> dict[str, float]:
-        """How well T at the word tells the senses apart, by word."""
-        return {word: clean_auc(self.outcomes[own, 0]) for word, (own, _) in self.words.items()}
 
 
 @dataclass(frozen=True)
@@ -77,15 +72,15 @@ class Shifting(ModelRun):
     @cached_property
     def clean(self) -> Clean:
         """The untouched model, read once."""
-        prompts: list[int] = []
-        words: dict[str, tuple[np.ndarray, MatchedPairs]] = {}
+        words: dict[str, tuple[slice, MatchedPairs]] = {}
+        sequences: list[list[int]] = []
         for word, pairs in direction_pairs(self.activations.prompts).items():
-            senses = [[pair[sense] for pair in pairs] for sense in range(2)]
-            matched = MatchedPairs.of(word, *(self.activations.at_word[sense] for sense in senses))
-            words[word] = (len(prompts) + np.arange(2 * len(pairs)), matched)
-            prompts += [i for sense in senses for i in sense]
-        sequences, groups = [[*self.sequences[i], self.after] for i in prompts], []
-        probabilities = torch.empty(len(prompts), 2, self.model.get_output_embeddings().weight.shape[0])
+            prompts, start = np.transpose(pairs).ravel(), len(sequences)
+            sequences += [[*self.sequences[i], self.after] for i in prompts]
+            matched = MatchedPairs.of(word, *np.split(self.activations.at_word[prompts], 2))
+            words[word] = slice(start, len(sequences)), matched
+        groups = []
+        probabilities = torch.empty(len(sequences), 2, self.model.get_output_embeddings().weight.shape[0])
         for group in by_length(sequences):
             groups.append((group, read_tail(self.model, [sequences[i] for i in group], 2, len(KINDS))))
             probabilities[group] = groups[-1][1].logits.float().softmax(dim=-1).cpu()
@@ -96,7 +91,7 @@ class Shifting(ModelRun):
 
     def __call__(self, layer: int) -> dict[str, Float[np.ndarray, "kinds outcomes"]]:
         """R of each word with the stream shifted after `layer` blocks, from 1 to L."""
-        clean, found = self.clean, {}
+        clean = self.clean
         shifts = np.concatenate([pairs.shifts(layer, self.seed) for _, pairs in clean.words.values()])
         outcomes = np.empty((*shifts.shape[:2], len(OUTCOMES)))
         ends = np.empty_like(shifts, dtype=np.float32)
@@ -105,11 +100,9 @@ class Shifting(ModelRun):
             leans = lean(logits.float().softmax(dim=-1), clean.weights[group].to(logits.device))
             outcomes[group, :, :2], ends[group] = leans.cpu().numpy(), end.float().cpu().numpy()
         ends = without_unseen_mean(self.model, ends)
-        for word, (own, pairs) in clean.words.items():
+        for own, pairs in clean.words.values():
             outcomes[own, :, 2] = pairs.sigma(ends[own], self.direction_layer)
-            columns = [response_to_shift(clean.outcomes[own, k], outcomes[own, :, k]) for k in range(len(OUTCOMES))]
-            found[word] = np.stack(columns, axis=-1)
-        return found
+        return {word: response_to_shift(clean.outcomes[own], outcomes[own]) for word, (own, _) in clean.words.items()}
 
 
 def run_shifted(
@@ -169,52 +162,54 @@ class Uses:
         found: dict[str, Any] = {"words": len(self.words), "unmeasurable_words": list(self.others)}
         if not self.words:
             return found
-        R, whole, erased = (self.response(kind) for kind in ("one_direction", "transplant", "erasure"))
-        control_max = float(max(np.abs(self.response(kind).mean(axis=0)).max() for kind in CONTROLS))
+        R, means = self.response("one_direction"), {kind: self.response(kind).mean(axis=0) for kind in KINDS}
+        mean, whole, middle = means["one_direction"], means["transplant"], len(self.layers) // 2
+        control_max = float(max(np.abs(means[kind]).max() for kind in CONTROLS))
         weights = resample_words(len(R), resamples, named_generator(seed, "intervene words"))
-        depths, mean, middle = self.depth, R.mean(axis=0), len(self.layers) // 2
-        onset = self._median_depth(R, max(ONSET, control_max), weights)
-        rise = self._median_depth(R, RISE, weights)
-        between = (depths >= (onset["value"] or np.inf)) & (depths < (rise["value"] or np.inf))
-        level = R[:, between].mean(axis=1) if between.any() else None
+        onset, rise = (self._median_depth(R, level, weights) for level in (max(ONSET, control_max), RISE))
+        between = (self.depth >= (onset["value"] or np.inf)) & (self.depth < (rise["value"] or np.inf))
+        plateau = dict.fromkeys(("value", "low", "high"))
+        if between.any():
+            level = R[:, between].mean(axis=1)
+            low, high = interval(weights @ level / len(R))
+            plateau = {"value": float(level.mean()), "low": float(low), "high": float(high)}
         return found | {
             "onset": onset,
-            "plateau": _with_interval(level, weights),
+            "plateau": plateau,
             "second_rise": rise,
-            "response": {str(layer): float(value) for layer, value in zip(self.layers, mean, strict=True)},
+            "response": {str(layer): float(one) for layer, one in zip(self.layers, mean, strict=True)},
             "control_max": control_max,
             "one_direction_share": {
                 str(layer): float(one / all_)
-                for layer, one, all_ in zip(self.layers, mean, whole.mean(axis=0), strict=True)
+                for layer, one, all_ in zip(self.layers, mean, whole, strict=True)
                 if all_ >= ONSET
             },
-            "middle": {
-                "layer": self.layers[middle],
-                "one_direction": float(mean[middle]),
-                "erasure": float(erased[:, middle].mean()),
-            },
+            "middle": {"layer": self.layers[middle]}
+            | {kind: float(means[kind][middle]) for kind in ("one_direction", "erasure")},
         }
 
     def _median_depth(
         self, R: Float[np.ndarray, "words layers"], level: float, weights: np.ndarray
     ) -> dict[str, float | None]:
         """The median over words of the first depth at which R reaches the level."""
-        depths = [next((at for at, value in zip(self.layers, own, strict=True) if value >= level), np.inf) for own in R]
-        drawn = [np.median(np.repeat(depths, row)) for row in weights]
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-        values = {"value": float(np.median(depths)), "low": float(low), "high": float(high)}
-        return {name: value / self.last if np.isfinite(value) else None for name, value in values.items()}
+        reached = np.greater_equal(R, level)
+        layers = np.where(reached.any(axis=1), np.array(self.layers)[reached.argmax(axis=1)], np.inf)
+        drawn = [np.median(np.repeat(layers, row)) for row in weights]
+        values = [np.median(layers), *np.quantile(drawn, (0.025, 0.975), method="nearest")]
+        depths = [float(value) / self.last if np.isfinite(value) else None for value in values]
+        return dict(zip(("value", "low", "high"), depths, strict=True))
 
     def rows(self) -> list[dict[str, Any]]:
         """R per outcome, kind, word (and their mean, null without any) and layer: plots/intervene.json."""
-        rows: list[dict[str, Any]] = []
-        for outcome in OUTCOMES:
-            for kind in KINDS:
-                curves: dict[str, Any] = dict(zip(self.words, self.response(kind, outcome), strict=True))
-                mean = np.mean(list(curves.values()), axis=0) if curves else [None] * len(self.layers)
-                for word, R in {**curves, "mean": mean}.items():
-                    rows += [row | {"word": word} for row in curve(outcome, kind, R, depth=self.depth)]
-        return rows
+        shape = (len(self.layers), len(KINDS), len(OUTCOMES))
+        mean = np.mean(list(self.words.values()), axis=0) if self.words else np.full(shape, None)
+        return [
+            row | {"word": word}
+            for o, outcome in enumerate(OUTCOMES)
+            for k, kind in enumerate(KINDS)
+            for word, R in {**self.words, "mean": mean}.items()
+            for row in curve(outcome, kind, R[:, k, o], depth=self.depth)
+        ]
 
     def depth_rows(self) -> list[dict[str, Any]]:
         """AUC, g and R of one direction on one axis, for plots/depths.json."""
@@ -224,14 +219,6 @@ class Uses:
             rows += curve(word, "response", used[word], depth=self.depth) if word in used else []
             rows += curve(word, "g", self.g[word])
         return rows
-
-
-def _with_interval(values: Float[np.ndarray, "words"] | None, weights: np.ndarray) -> dict[str, float | None]:
-    """The mean over words, and the middle 95 % over resampled words."""
-    if values is None:
-        return {"value": None, "low": None, "high": None}
-    low, high = interval(weights @ values / weights.sum(axis=1))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
 def measure_uses(
@@ -248,13 +235,14 @@ def measure_uses(
     activations, direction_layer = shifting.activations, shifting.direction_layer
     decoded = decode_words(activations, direction_layer, "direction", "own", 1, 1, shifting.seed)
     graded = word_residuals(activations, direction_layer)
-    clear = [word for word, auc in shifting.clean.auc.items() if auc >= least_auc]
+    clean = shifting.clean
+    clear = [word for word, (own, _) in clean.words.items() if clean_auc(clean.outcomes[own, 0]) >= least_auc]
     found = list(run(shifting, layers)) if clear else []
     return Uses(
         layers=layers,
         last=activations.at_word.shape[1] - 1,
         words={word: np.stack([at_layer[word] for at_layer in found]) for word in clear},
-        others=[word for word in shifting.clean.words if word not in clear],
+        others=[word for word in clean.words if word not in clear],
         auc={word: each.auc for word, each in decoded.words.items()},
-        g=dict(zip(graded, factorise_words(graded, "final").g, strict=True)),
+        g=dict(zip(graded, factorise(graded.values(), "final").g, strict=True)),
     )

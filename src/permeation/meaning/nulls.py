@@ -27,9 +27,7 @@ def senses_shuffled(words: Sequence[WordResiduals], draws: int, rng: np.random.G
     It does not show σ without meaning: a random part holds a few more prompts of A than of B, or the reverse, and that
     surplus alone turns the normalised contrast towards ± the real one.
     """
-    sizes = [(len(word.sense_a), len(word.sense_b)) for word in words]
-    orders = [exchanges(a, b, draws, rng) for a, b in sizes]
-    return [word.exchanged(order) for word, order in zip(words, orders, strict=True)]
+    return [word.exchanged(exchanges(len(word.sense_a), len(word.sense_b), draws, rng)) for word in words]
 
 
 def random_halves(counts: Sequence[int], draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draws prompts"]:
@@ -47,12 +45,13 @@ def within_senses(words: Sequence[WordResiduals], draws: int, rng: np.random.Gen
 
     It is no test: balanced labellings are no group, so p-values from it are too small (Southworth et al., 2009).
     """
-    return [word.crossed(random_halves((len(word.sense_a), len(word.sense_b)), draws, rng)) for word in words]
+    return [word.sigma(random_halves((len(word.sense_a), len(word.sense_b)), draws, rng)) for word in words]
 
 
 def random_direction(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
     """ê uniform on the sphere."""
-    return [word.sigma(unit(rng.standard_normal((draws, word.measured.shape[-1])))) for word in words]
+    directions = (unit(rng.standard_normal((draws, word.measured.shape[-1]))) for word in words)
+    return [order_parameter(word.measured, own) for word, own in zip(words, directions, strict=True)]
 
 
 def walk_about_mean(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
@@ -77,12 +76,9 @@ def walk_about_mean(words: Sequence[WordResiduals], draws: int, rng: np.random.G
 
 def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
     """ê is the contrast of another word, drawn from the others; there must be at least two words."""
-    own = [word.directions(word.weights) for word in words]
-    sigmas = []
-    for i, word in enumerate(words):
-        others = word.sigma(np.stack([direction for j, direction in enumerate(own) if j != i]))
-        sigmas.append(others[rng.integers(len(others), size=draws)])
-    return sigmas
+    directions = np.stack([word.directions(word.weights) for word in words])
+    others = [np.delete(directions, i, axis=0)[rng.integers(len(words) - 1, size=draws)] for i in range(len(words))]
+    return [order_parameter(word.measured, drawn) for word, drawn in zip(words, others, strict=True)]
 
 
 NULLS: dict[str, NullModel] = {

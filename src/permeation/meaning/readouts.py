@@ -14,9 +14,9 @@ import numpy as np
 from permeation.frame import progress
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import PLACES, Activations, direction_pairs
-from permeation.meaning.bootstrap import interval, resample_words
+from permeation.meaning.bootstrap import interval, resample_words, with_interval
 from permeation.meaning.decode import DecodedWords, decode_words, first_depth
-from permeation.meaning.factors import factorise_words, word_residuals
+from permeation.meaning.factors import word_residuals
 from permeation.meaning.nulls import random_halves
 from permeation.meaning.sigma import Fan
 
@@ -27,8 +27,7 @@ DRAWS = 1000  # of the null model of the tail
 def baseline(activations: Activations, resamples: int, seed: int) -> dict[str, float]:
     """The AUC of the context as a bag of embeddings, with the middle 95 % over words and prompts."""
     found = decode_words(activations, 0, "direction", "own", 1, resamples, seed, "context")
-    low, high = interval(found.mean_resampled[:, 0])
-    return {"auc": float(found.mean[0]), "auc_low": float(low), "auc_high": float(high)}
+    return with_interval("auc", found.mean[0], found.mean_resampled[:, 0])
 
 
 def sense_fans(activations: Activations, layer: int) -> dict[str, Fan]:
@@ -42,8 +41,8 @@ def sense_fans(activations: Activations, layer: int) -> dict[str, Fan]:
 
 def read_outs(
     activations: Activations, layer: int, at_word: DecodedWords, decoded_at: float, resamples: int, seed: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, DecodedWords]]:
-    """The keys `sentences` of metrics/decode.json and metrics/g.json, and what each place decodes to.
+) -> tuple[dict[str, Any], dict[str, DecodedWords]]:
+    """The key `sentences` of metrics/decode.json, and what each place decodes to.
 
     at_word: what the word itself decodes to. decoded_at: the AUC from which on a sense counts as decoded.
     """
@@ -53,11 +52,6 @@ def read_outs(
     }
     lengths = np.array([len(prompt.text) for prompt in activations.prompts], np.float64)
     by_length = np.stack([lengths, np.full_like(lengths, lengths.mean())], axis=-1)[:, None]  # its angle rises with it
-    g = {}
-    for place in PLACES:
-        figures = factorise_words(word_residuals(activations, layer, place), "rank").statistics(0)
-        names = ("word_correlation_mean", "increment_correlation_mean")
-        g[place] = {name: float(figures[name]) for name in names if name in figures}
     decode = {
         "places": {place: each.summary(decoded_at) for place, each in places.items()},
         "baselines": {
@@ -70,7 +64,7 @@ def read_outs(
     }
     if len(at_word.words) > 1:
         decode["tail"] = {str(each): tail(activations, each, seed) for each in (layer // 2, layer)}
-    return decode, g, places
+    return decode, places
 
 
 def by_part_of_speech(
@@ -138,5 +132,4 @@ def tail(activations: Activations, layer: int, seed: int) -> dict[str, float]:
             inside = np.square(contrasts @ head.T).sum(axis=1)
             shares.append(1 - inside / np.square(contrasts).sum(axis=1))
     share, *null = np.mean(shares, axis=0)
-    low, high = interval(np.array(null))
-    return {"share": float(share), "null": float(np.mean(null)), "null_low": float(low), "null_high": float(high)}
+    return {"share": float(share)} | with_interval("null", np.mean(null), np.array(null))

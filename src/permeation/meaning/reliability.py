@@ -8,25 +8,17 @@ own word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float
 
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations
-from permeation.meaning.bootstrap import interval, resample_words
-from permeation.meaning.factors import WordResiduals, context_field, normalised, slope
+from permeation.meaning.bootstrap import permutation_p, resample_words, with_interval
+from permeation.meaning.factors import WordResiduals, context_field, correlations, normalised, slope
 from permeation.meaning.sigma import unit
 from permeation.meaning.words import SENSES
-
-
-def agreement(
-    x: Float[np.ndarray, "curves layers"], y: Float[np.ndarray, "curves layers"]
-) -> Float[np.ndarray, "curves curves"]:
-    """C: the Pearson correlation of every curve of x with every curve of y."""
-    x, y = (unit(each - each.mean(axis=-1, keepdims=True)) for each in (x, y))
-    return x @ y.T
 
 
 def own_and_others(
@@ -43,55 +35,37 @@ def identified(C: Float[np.ndarray, "words words"]) -> float:
     return float((C.argmax(axis=0) == np.arange(len(C))).mean())
 
 
-def half_curves(words: Mapping[str, WordResiduals], field: str) -> Float[np.ndarray, "halves words layers"]:
-    """g of each word from its even and from its odd pairs of direction prompts and gradient prompts."""
-    curves = []
-    for first in range(2):
-        halves = [word.half(first) for word in words.values()]
-        sigmas = [half.sigma() for half in halves]
-        fields = [context_field(sigma, half.rank, field) for sigma, half in zip(sigmas, halves, strict=True)]
-        curves.append(normalised(np.stack([slope(*pair) for pair in zip(fields, sigmas, strict=True)])))
-    return np.stack(curves)
+def half_curves(words: Iterable[WordResiduals], first: int, field: str) -> Float[np.ndarray, "words layers"]:
+    """g of each word from its even (first = 0) or its odd (1) pairs of direction prompts and gradient prompts."""
+    halves = [word.half(first) for word in words]
+    sigmas = [half.sigma() for half in halves]
+    fields = [context_field(sigma, half.rank, field) for sigma, half in zip(sigmas, halves, strict=True)]
+    return normalised(np.stack([slope(*pair) for pair in zip(fields, sigmas, strict=True)]))
 
 
 def measure_reliability(
-    words: Mapping[str, WordResiduals], field: str, permutations: int, resamples: int, seed: int
+    words: Iterable[WordResiduals], field: str, permutations: int, resamples: int, seed: int
 ) -> dict[str, float] | None:
     """The figures, with the middle 95 % over resampled words; None for fewer than two words that have two halves.
 
     identified: the share of halves whose nearest, among the other halves of all words, is that of their own word.
     p: of `within`, under permutations of which second half belongs to which word.
     """
-    halved = {
-        name: word
-        for name, word in words.items()
-        if min(len(word.sense_a), len(word.sense_b), *word.counts[:2]) >= 2  # one for each half
-    }
-    if len(halved) < 2:
+    halved = [word for word in words if min(len(word.sense_a), len(word.sense_b), *word.counts[:2]) >= 2]
+    if (n := len(halved)) < 2:
         return None
-    return summarise(agreement(*half_curves(halved, field)), field, permutations, resamples, seed)
-
-
-def summarise(
-    C: Float[np.ndarray, "words words"], field: str, permutations: int, resamples: int, seed: int
-) -> dict[str, float]:
-    """The figures of C."""
-    n, rng = len(C), named_generator(seed, f"reliability {field}")
+    C = correlations(*(half_curves(halved, first, field) for first in range(2)))
+    rng = named_generator(seed, f"reliability {field}")
     permuted = np.array([C[np.arange(n), rng.permutation(n)].mean() for _ in range(permutations)])
-    own, others = own_and_others(C, np.ones(n))
-    drawn = own_and_others(C, resample_words(n, resamples, named_generator(seed, "reliability words")) * 1.0)
-    values = {
-        "within": (own, drawn[0]),
-        "between": (others, drawn[1]),
-        "corrected": (others / own, drawn[1] / drawn[0]),
-    }
-    found = {name: float(value) for name, (value, _) in values.items()}
-    for name, (_, resampled) in values.items():
-        found[f"{name}_low"], found[f"{name}_high"] = map(float, interval(resampled))
+    weights = np.vstack([np.ones(n), resample_words(n, resamples, named_generator(seed, "reliability words"))])
+    within, between = own_and_others(C, weights)  # as it is, then of the resamples
+    found: dict[str, float] = {}
+    for name, values in (("within", within), ("between", between), ("corrected", between / within)):
+        found |= with_interval(name, values[0], values[1:])
     return found | {
         "identified": (identified(C) + identified(C.T)) / 2,
         "chance": 1 / n,
-        "p": float((1 + np.sum(permuted >= own)) / (1 + permutations)),
+        "p": permutation_p(within[0], permuted),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
@@ -45,9 +46,7 @@ def residuals_at(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             at.append((torch.arange(len(batch))[:, None], torch.tensor([list(positions[i]) for i in batch])))
-            tokens = torch.zeros(len(batch), max(len(sequences[i]) for i in batch), dtype=torch.long)
-            for row, i in enumerate(batch):
-                tokens[row, : len(sequences[i])] = torch.tensor(sequences[i])
+            tokens = pad_sequence([torch.tensor(sequences[i]) for i in batch], batch_first=True)
             streams.clear()
             with torch.no_grad(), fast_products():
                 model.base_model(tokens.to(model.device), use_cache=False)
@@ -101,11 +100,14 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: boo
                 f"{prompt.word}: the prompt {f'{prompt.text[:60]} …'!r} ({prompt.role} {prompt.label}) has {len(ids)} "
                 f"tokens; this model accepts at most {n_ctx}"
             )
-    ends = [prompt for prompt in prompts if prompt.start is None]  # in a table the word may stand anywhere
-    for word in dict.fromkeys(prompt.word for prompt in ends):
-        tails = {i: _tail(tokenizer, sequences[i], word) for i, prompt in enumerate(prompts) if prompt.word == word}
-        usual = Counter(tails.values()).most_common(1)[0][0]
-        for i, tail in tails.items():
+    places: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        if prompt.start is None:  # in a table the word may stand anywhere
+            places.setdefault(prompt.word, []).append(i)
+    for word, own in places.items():
+        tails = [_tail(tokenizer, sequences[i], word) for i in own]
+        usual = Counter(tails).most_common(1)[0][0]
+        for i, tail in zip(own, tails, strict=True):
             if tail != usual or not usual:
                 expected = f"others of its word end in {_spelt(tokenizer, usual)}" if usual else "the word is cut up"
                 raise PermeationError(
@@ -130,20 +132,18 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     return " ".join(repr(tokenizer.decode([i])) for i in ids)
 
 
-def before_word(tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]) -> list[int]:
-    """The position of the token in front of each prompt's word: the last that the prompt without its word has too.
+def prompt_places(
+    tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]
+) -> list[tuple[int, int]]:
+    """The first two PLACES of prompts that end with their word: the last token, and the one in front of the word.
 
-    Raises PermeationError where the tokenizer shares none, so that nothing stands in front of the word.
+    Raises PermeationError where nothing stands in front of the word.
     """
-    cut = tokenizer([p.text.removesuffix(p.word).rstrip() for p in prompts], add_special_tokens=False).input_ids
-    front = len(sequences[0]) - len(tokenizer(prompts[0].text, add_special_tokens=False).input_ids)  # a BOS or none
-    positions = []
-    for prompt, alone, whole in zip(prompts, cut, sequences, strict=True):
-        shared = next((i for i, (x, y) in enumerate(zip(alone, whole[front:], strict=False)) if x != y), len(alone))
-        positions.append(front + min(shared, len(whole) - front - 1) - 1)
-        if positions[-1] < 0:
+    tails = [_tail(tokenizer, ids, prompt.word) for ids, prompt in zip(sequences, prompts, strict=True)]
+    for prompt, ids, tail in zip(prompts, sequences, tails, strict=True):
+        if len(tail) == len(ids):
             raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
-    return positions
+    return [(len(ids) - 1, len(ids) - len(tail) - 1) for ids, tail in zip(sequences, tails, strict=True)]
 
 
 def sentence_places(

@@ -12,12 +12,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from permeation.frame.errors import PermeationError
-from permeation.meaning.words import SENSES, Prompt, Sense, Word, read_words
+from permeation.meaning.words import SENSES, Prompt, Word, read_words
 
 TABLES, LINES = (".csv", ".tsv"), (".jsonl", ".json")
 COLUMNS = ("word", "sense", "sentence")  # may be there, too: start, the character at which the word starts; same_pos
@@ -25,15 +26,10 @@ IN_FRONT, LEAST = 4, 6  # words in front of the word; sentences of each sense
 LEFT_OUT = ("broken", "without_word", "few_words_in_front", "repeated", "other_senses", "rare_word")
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """One labelled sentence; `start` is the character at which the word starts."""
+class Tabs(csv.excel_tab):
+    """In tab-separated values quotes are letters."""
 
-    word: str
-    sense: str
-    text: str
-    start: int
-    same_pos: bool | None
+    quoting = csv.QUOTE_NONE
 
 
 def read_prompts(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
@@ -47,31 +43,28 @@ def read_sentences(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
 
     Raises PermeationError where the table cannot be read, lacks a column, or has no word with two senses.
     """
-    left_out, by_word, seen = Counter(dict.fromkeys(LEFT_OUT, 0)), dict[str, list[Sentence]](), set[str]()
+    left_out, by_word, seen = Counter(dict.fromkeys(LEFT_OUT, 0)), dict[str, list[Prompt]](), set[str]()
     for row in _rows(path):
         found = _sentence(row)
-        if isinstance(found, Sentence) and found.text in seen:
-            found = "repeated"
-        if isinstance(found, str):
-            left_out[found] += 1
-            continue
-        seen.add(found.text)
-        by_word.setdefault(found.word, []).append(found)
+        if isinstance(found, str) or found.text in seen:
+            left_out[found if isinstance(found, str) else "repeated"] += 1
+        else:
+            seen.add(found.text)
+            by_word.setdefault(found.word, []).append(found)
     words = []
     for word, sentences in by_word.items():
-        usual = sorted(name for name, _ in Counter(each.sense for each in sentences).most_common(2))
-        lists = [[each for each in sentences if each.sense == sense] for sense in usual]
+        usual = sorted(name for name, _ in Counter(each.label for each in sentences).most_common(2))
+        lists = [[each for each in sentences if each.label == sense] for sense in usual]
         left_out["other_senses"] += len(sentences) - sum(map(len, lists))
         if len(lists) < 2 or min(map(len, lists)) < LEAST:
             left_out["rare_word"] += sum(map(len, lists))
             continue
         prompts = [
-            Prompt(word, each.text, "direction", sense, rank, each.start, each.same_pos)
+            replace(each, label=sense, rank=rank)
             for sense, own in zip(SENSES, lists, strict=True)
             for rank, each in enumerate(own)
         ]
-        names: dict[Sense, str] = dict(zip(SENSES, usual, strict=True))
-        words.append(Word(word, names, tuple(prompts)))
+        words.append(Word(word, dict(zip(SENSES, usual, strict=True)), tuple(prompts)))
     if not words:
         said = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         raise PermeationError(
@@ -89,21 +82,17 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
     lines = text.splitlines()
     if path.suffix.lower() in LINES:
         for line in lines:
-            try:
+            with suppress(ValueError):
                 row = json.loads(line)
-            except ValueError:
-                row = None
-            row = row if isinstance(row, dict) else None
-            _check_columns(path, COLUMNS if row is None else row)
-            yield row
+                if isinstance(row, dict):
+                    _check_columns(path, row)
+                    yield row
+                    continue
+            yield None
         return
-    tabs = path.suffix.lower() == ".tsv"  # there, quotes are letters
-    reader = csv.DictReader(
-        lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    )
+    reader = csv.DictReader(lines, dialect=Tabs if path.suffix.lower() == ".tsv" else csv.excel)
     _check_columns(path, reader.fieldnames or ())
-    for row in reader:
-        yield None if None in row or None in row.values() else row
+    yield from (None if None in row or None in row.values() else row for row in reader)
 
 
 def _check_columns(path: Path, found: Any) -> None:
@@ -111,8 +100,8 @@ def _check_columns(path: Path, found: Any) -> None:
         raise PermeationError(f"{path}: no column {', '.join(missing)}; found: {', '.join(map(str, found)) or 'none'}")
 
 
-def _sentence(row: dict[str, Any] | None) -> Sentence | str:
-    """The sentence of a row, or why it is left out."""
+def _sentence(row: dict[str, Any] | None) -> Prompt | str:
+    """The sentence of a row, with the table's name of its sense for a label; or why it is left out."""
     if row is None or not all(str(row[name]).strip() for name in COLUMNS):
         return "broken"
     word, sense, text = (unicodedata.normalize("NFC", str(row[name])).strip() for name in COLUMNS)
@@ -126,4 +115,4 @@ def _sentence(row: dict[str, Any] | None) -> Sentence | str:
     if len(text[:at].split()) < IN_FRONT:
         return "few_words_in_front"
     same = str(row.get("same_pos") or "").strip().lower()
-    return Sentence(word, sense, text, at, same in ("1", "true", "yes") if same else None)
+    return Prompt(word, text, "direction", sense, 0, at, same in ("1", "true", "yes") if same else None)

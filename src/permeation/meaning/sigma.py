@@ -97,19 +97,15 @@ class Fan:
 
     @property
     def collapse_variance(self) -> float:
-        """`collapse_variance` of σ, with h = σ(L) / max |σ(L)| over the conditions."""
-        return collapse_variance(self.sigma[:, -1] / np.abs(self.sigma[:, -1]).max(), self.sigma)
+        """How far σ(l)/h is from one curve F(l) for all conditions, in units of its square; 0: they collapse.
 
-
-def collapse_variance(h: Float[np.ndarray, "conditions"], sigma: Float[np.ndarray, "conditions layers"]) -> float:
-    """How far σ(l)/h is from one curve F(l) for all conditions, in units of that curve's square; 0: they collapse.
-
-    Σ_l Var_h²(σ(l)/h) / Σ_l F(l)², F = Σ h σ / Σ h². Mean and variance are weighted by h²: a condition with h near 0
-    says nothing about σ/h.
-    """
-    curve = h @ sigma / np.square(h).sum()
-    spread = np.square(sigma - np.outer(h, curve)).sum() / np.square(h).sum()
-    return float(spread / np.square(curve).sum())
+        Σ_l Var_h²(σ(l)/h) / Σ_l F(l)², F = Σ h σ / Σ h², h = σ(L). Mean and variance are weighted by h²: a condition
+        with h near 0 says nothing about σ/h. The scale of h does not matter.
+        """
+        h = self.sigma[:, -1]
+        curve = h @ self.sigma / np.square(h).sum()
+        spread = np.square(self.sigma - np.outer(h, curve)).sum() / np.square(h).sum()
+        return float(spread / np.square(curve).sum())
 
 
 def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -67,8 +66,8 @@ def _compare(first: Curves, second: Curves, seed: int) -> Rows:
     x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in (first, second))
     if shared:
         mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
-        rows = [{"word": word} | asdict(compare_curves(*pair)) for word, *pair in zip(shared, x, y, strict=True)]
-        return [*rows, {"word": "mean"} | asdict(mean)]
+        rows = [{"word": word} | compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)]
+        return [*rows, {"word": "mean"} | mean]
     low, high = y.min(axis=0), y.max(axis=0)
     alike = [
         (float(correlation(curve, y.mean(axis=0))), float(((low <= curve) & (curve <= high)).mean())) for curve in x
