@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,12 +32,14 @@ class Stage:
         config: params.yaml, with what the command line overrides.
         project: the folder that holds params.yaml.
         root: the folder under which data/, metrics/ and plots/ are read and written.
+        axis: what a report is of.
     """
 
     name: str
     config: settings.Config
     project: Path
     root: Path
+    axis: str = ""
 
     def input(self, name: str) -> Path:
         """The folder data/<name>.
@@ -85,8 +87,10 @@ class Stage:
         return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
 
 
-def run(main: Callable[[Stage], None]) -> NoReturn:
+def run(main: Callable[[Stage], None], axes: Collection[str] = ()) -> NoReturn:
     """Run a stage's `main` as a program: parse the command line, report errors in one line, exit.
+
+    axes: what the program's first argument may name, which is then part of the stage's name.
 
     Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
     """
@@ -96,14 +100,18 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
+    if axes:
+        parser.add_argument("axis", choices=[*axes])
     arguments = parser.parse_args()
+    axis = arguments.axis if axes else ""
+    name = f"{name}_{axis}" if axis else name
     overrides: dict[str, Any] = {k: v for k in ("model", "device") if (v := getattr(arguments, k)) is not None}
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
     try:
         config = settings.load(Path("params.yaml"), **overrides)
-        main(Stage(name, config, Path.cwd(), arguments.output_dir.resolve()))
+        main(Stage(name, config, Path.cwd(), arguments.output_dir.resolve(), axis))
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}")
     sys.exit(0)

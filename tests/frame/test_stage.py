@@ -14,7 +14,7 @@ from permeation.frame.errors import PermeationError
 from permeation.settings import Config
 from permeation.stage import Stage, run
 from tests.conftest import PROJECT
-from tests.support.project import ON_DEMAND, STAGES
+from tests.support.project import PROGRAMS
 
 
 def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
@@ -41,11 +41,11 @@ def test_a_relative_path_is_found_from_an_experiment_in_a_temporary_copy(config:
     assert Stage("fetch_model", config, tmp_path, tmp_path).place("mine") == "mine"
 
 
-@pytest.mark.parametrize("name", [*STAGES, *ON_DEMAND])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_help_explains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as left:
-        run(importlib.import_module(f"stages.{name}").main)
+        run(importlib.import_module(f"stages.{PROGRAMS[name][0]}").main, axes=PROGRAMS[name][1:])
     assert left.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--model", "--device", "--output-dir"))
