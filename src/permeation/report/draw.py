@@ -193,7 +193,7 @@ def forest(_: Spec, rows: Rows) -> Figure:
             axis.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", color=BLUE, label="found, 95 %")
         axis.plot([scale(x) for x in null], [y] * len(null), "D", color=ORANGE, mfc="white", label="null model")
         axis.text(1.06, y, row["text"], va="center", fontsize=8)
-    axis.set_yticks(range(len(rows)), [textwrap.fill(row["claim"], 52) for row in rows])
+    axis.set_yticks(range(len(rows)), [textwrap.fill(row["words"], 52) for row in rows])
     axis.set(xlim=(-0.04, 1.04), xticks=[], ylim=(len(rows) - 0.5, -0.5))
     add_legend(figure)
     return figure

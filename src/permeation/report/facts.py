@@ -8,6 +8,7 @@ g.rank; all others are of response.field.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from permeation.report.labels import label
 from permeation.report.sections import ENDS, LEVEL, Metrics, Table, interval, look_up, measured, number
@@ -52,9 +53,10 @@ def one_curve(metrics: Metrics) -> Found:
     p, r2 = look_up(metrics, "g.reliability.p"), look_up(metrics, "g.final.decomposition_r2")
     differ = bool(p and p < LEVEL)
     said = "every word has a curve of its own" if differ else "the words' curves are not told apart"
+    negative = r2 is not None and r2 < 0
     return (
         False if differ else None,
-        {"said": said, "worse": r2 if r2 is None or r2 < 0 else None, "r2": r2 if r2 is None or r2 >= 0 else None},
+        {"said": said, "worse": r2 if negative else None, "r2": None if negative else r2},
         (),
     )
 
@@ -79,18 +81,9 @@ def shared_subspace(metrics: Metrics) -> Found:
     return of_gram["90"] <= SMALL < pca["n_heads"], {}, rows
 
 
-def few_components(metrics: Metrics) -> Found:
-    """The choice of K that costs least."""
-    return _cheapest(metrics["perplexity"], "K")
-
-
-def shared_heads(metrics: Metrics) -> Found:
-    """The number of clusters that costs least."""
-    return _cheapest(metrics["clusters"], "k")
-
-
-def _cheapest(part: Metrics, name: str) -> Found:
+def _cheapest(file: str, name: str, metrics: Metrics) -> Found:
     """The entry short of all that costs least; a row for each, with all layers and with all but the first."""
+    part = metrics[file]
     ratios = {key: ratio for key, ratio in part["ratio"].items() if key != "all" and ratio is not None}
     best = min(ratios, key=ratios.__getitem__, default=None)
     columns = (part, part["first_layer_kept"])
@@ -99,6 +92,10 @@ def _cheapest(part: Metrics, name: str) -> Found:
     ]
     here = {"tried": len(ratios), "best": best, "ratio": ratios.get(best)}
     return best is not None and ratios[best] <= KEPT, here, [(name, "perplexity ratio", "first layer kept"), *rows]
+
+
+few_components = partial(_cheapest, "perplexity", "K")
+shared_heads = partial(_cheapest, "clusters", "k")
 
 
 def large_variance(metrics: Metrics) -> Found:

@@ -78,10 +78,4 @@ def draw(name: str, rows: Rows) -> Figure | None:
 
 def draw_claims(claims: Collection[Claim]) -> Figure | None:
     """The figure of those claims that were measured."""
-    rows = [
-        {"claim": claim.words, "text": claim.row()[0]}
-        | {"accepted": claim.accepted, "found": claim.found, "null": claim.null}
-        for claim in claims
-        if claim.found
-    ]
-    return draw("claims", rows)
+    return draw("claims", [{**vars(claim), "text": claim.row()[0]} for claim in claims if claim.found])

@@ -57,12 +57,7 @@ def parameters_behind(names: Iterable[str], project: Path) -> set[str]:
 
 
 def write_axis(
-    axis: Axis,
-    root: Path,
-    project: Path,
-    inputs: Callable[[str], Path],
-    parameters: Mapping[str, Any],
-    device: str,
+    axis: Axis, root: Path, project: Path, inputs: Callable[[str], Path], parameters: Mapping[str, Any], device: str
 ) -> None:
     """Write root/metrics/*.json and root/plots/<axis>/; remove what was reported of other runs.
 
@@ -76,7 +71,6 @@ def write_axis(
     for stage in axis.stages:
         files = merged(files, read_json(inputs(stage) / "summary.json"))
     files = rounded(files)
-    senses = files.get("sigma", {}).get("senses", {})
     known = parameters_behind(axis.stages, project)
     run = {"model": read_json(inputs("model") / "model.json")}
     if "corpus" in known:
@@ -87,7 +81,7 @@ def write_axis(
         for table in (path for stage in axis.stages for path in sorted((inputs(stage) / "plots").glob("*.json"))):
             write_rows(folder / table.name, rows := rounded(read_json(table)))
             if table.stem == "sigma":  # its panels say which sense is A
-                titles = {word: f"{word} (A = {names['A']})" for word, names in senses.items()}
+                titles = {word: f"{word} (A = {names['A']})" for word, names in files["sigma"]["senses"].items()}
                 rows = [{**row, "word": titles.get(row["word"], row["word"])} for row in rows]
             if (figure := draw(table.stem, rows)) is not None:
                 save(figure, folder / f"{table.stem}.png")

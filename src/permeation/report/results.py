@@ -73,8 +73,7 @@ class Place:
 
 def plain(config: Any) -> dict[str, Any]:
     """The parameters, a dataclass, as JSON holds them."""
-    found: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return found
+    return dict(json.loads(json.dumps(asdict(config))))
 
 
 def git(folder: Path, *arguments: str) -> str | None:
@@ -120,8 +119,8 @@ class Results:
                 found.refused[name] = f"The results of {name} are not shown: {why}"
             elif run is not None:
                 found.runs[name] = run
-                files = {file: place.json(f"metrics/{file}.json") for file in axis.files}
-                found.metrics.update({file: content for file, content in files.items() if content is not None})
+                files = ((file, place.json(f"metrics/{file}.json")) for file in axis.files)
+                found.metrics.update((file, content) for file, content in files if content is not None)
         if not found.runs:
             raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
         return found
