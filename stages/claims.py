@@ -13,7 +13,7 @@ from permeation.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write metrics/claims.json, plots/claims/claims.png and the page under the output folder."""
     results = Results.read(Place("metrics", stage.root), plain(stage.config))
-    default = {name: results.metrics[name] for axis in AXES if not axis.on_demand for name in axis.files}
+    default = {name: results.metrics[name] for axis in AXES.values() if not axis.on_demand for name in axis.files}
     claims = read_claims(stage.project, default, results.run["model"]["name"])
     write_json(stage.root / "metrics" / "claims.json", {name: claim.record() for name, claim in claims.items()})
     with whole_folder(stage.root / "plots" / "claims") as folder:

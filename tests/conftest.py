@@ -19,7 +19,7 @@ from permeation.settings import Config
 from permeation.stage import Stage
 from permeation.weights.heads import Heads, read_heads
 from tests.support import project, tiny
-from tests.support.project import ON_DEMAND, PROJECT, STAGES
+from tests.support.project import ON_DEMAND, PROGRAMS, PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
@@ -78,8 +78,9 @@ def run_stage(tmp_path: Path) -> Callable[[str, Config], Path]:
 
 def call_stage(name: str, settings: Config, folder: Path) -> None:
     """Run a stage's main in this process; it reads and writes under `folder`."""
-    module: Any = importlib.import_module(f"stages.{name}")
-    module.main(Stage(name, settings, PROJECT, folder))
+    script, *axis = PROGRAMS[name]
+    module: Any = importlib.import_module(f"stages.{script}")
+    module.main(Stage(name, settings, PROJECT, folder, *axis))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

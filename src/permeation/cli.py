@@ -60,7 +60,7 @@ def _compare(arguments: argparse.Namespace) -> str:
     found = [results_of(name) for name in arguments.revisions]
     alike = revisions.compare_all(found, seed=0)
     said = ""
-    if figure := figures.draw("compare", revisions.curve_rows(found, alike), {}):
+    if figure := figures.draw("compare", revisions.curve_rows(found, alike)):
         draw.save(figure, target := PROJECT / "compare.png")
         said = f"\nCurves: {target.resolve().as_uri()}\n"
     records = {"headlines": {each.place.name: revisions.headlines_of(each) for each in found}, "curves": alike}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,12 +31,14 @@ class Stage:
         config: params.yaml, with what the command line overrides.
         project: the folder that holds params.yaml.
         root: the folder under which data/, metrics/ and plots/ are read and written.
+        axis: what a report is of.
     """
 
     name: str
     config: settings.Config
     project: Path
     root: Path
+    axis: str = ""
 
     def input(self, name: str) -> Path:
         """The folder data/<name>.
@@ -84,8 +86,10 @@ class Stage:
         return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
 
 
-def run(main: Callable[[Stage], None]) -> NoReturn:
+def run(main: Callable[[Stage], None], axes: Collection[str] = ()) -> NoReturn:
     """Run a stage's `main` as a program: parse the command line, report errors in one line, exit.
+
+    axes: what the program's first argument may name, which is then part of the stage's name.
 
     Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
     """
@@ -95,12 +99,15 @@ def run(main: Callable[[Stage], None]) -> NoReturn:
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
+    if axes:
+        parser.add_argument("axis", choices=[*axes])
     overrides = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
-    root = overrides.pop("output_dir").resolve()
+    root, axis = overrides.pop("output_dir").resolve(), overrides.pop("axis", "")
+    name = f"{name}_{axis}" if axis else name
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:
-        main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root))
+        main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis))
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}")
     sys.exit(0)

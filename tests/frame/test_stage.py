@@ -15,11 +15,7 @@ from permeation.frame.errors import PermeationError
 from permeation.settings import Config
 from permeation.stage import Stage, run
 from tests.conftest import PROJECT
-from tests.support.project import stages_of
-
-# What follows stages/run in each stage's command.
-FILES = ("dvc.yaml", "heads/dvc.yaml", "models/dvc.yaml")
-COMMANDS = [stage["cmd"].split()[1:] for file in FILES for stage in stages_of(file).values()]
+from tests.support.project import PROGRAMS
 
 
 def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
@@ -52,28 +48,26 @@ def call(command: list[str], *more: str) -> NoReturn:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *arguments, *more])
         patch.setattr(signal, "signal", lambda *_: None)
-        run(importlib.import_module(f"stages.{script}").main)
+        run(importlib.import_module(f"stages.{script}").main, axes=arguments)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_explains(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_explains(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        call(command, "--help")
+        call(PROGRAMS[name], "--help")
     assert left.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--model", "--device", "--output-dir"))
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_stage_refuses_a_key_that_is_mistyped(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_stage_refuses_a_key_that_is_mistyped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As from `-S +resposne.field=rank`, also where the stage does not depend on that section."""
     shipped = (PROJECT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(f"{shipped}resposne:\n  field: rank\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^\w+: params.yaml: unknown key resposne$"):
-        call(command)
+        call(PROGRAMS[name])
 
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:

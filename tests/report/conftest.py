@@ -1,7 +1,7 @@
 """A small run, reported once."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,13 @@ from tests.support.sample_tables import write_stages
 PARAMETERS = plain(settings.load(PROJECT / "params.yaml"))
 
 
-def report(root: Path, seed: int = 0) -> Path:
-    """Write the stages of a small run under root, and what the reports make of them; gives root."""
-    write_stages(root, seed)
-    for axis in AXES:
-        write_axis(axis, root, lambda stage: root / "data" / stage, PARAMETERS, "cpu")
-    return root
-
-
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody writes into."""
-    return report(tmp_path_factory.mktemp("reported"))
+    """What the stages of a small run wrote, and what the reports make of it; nobody writes into it."""
+    root = write_stages(tmp_path_factory.mktemp("reported"))
+    for axis in AXES.values():
+        write_axis(axis, root, PROJECT, lambda stage: root / "data" / stage, PARAMETERS, "cpu")
+    return root
 
 
 @pytest.fixture
@@ -43,10 +38,10 @@ def results(reported: Path) -> Results:
 
 
 @pytest.fixture
-def metrics(results: Results) -> Iterator[Callable[..., dict[str, Any]]]:
+def metrics(results: Results) -> Callable[..., dict[str, Any]]:
     """The run's metrics, with one file's values replaced."""
 
     def changed(name: str, **values: Any) -> dict[str, Any]:
         return results.metrics | {name: results.metrics[name] | values}
 
-    yield changed
+    return changed

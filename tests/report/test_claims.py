@@ -106,12 +106,12 @@ def test_the_shipped_claims_are_in_two_groups() -> None:
     general, special = sections(read_claims(PROJECT, metrics, "small").values())
     said = "No: of 10 claims that are meant for all models: fails 1, holds 1, not measured 8."
     assert general.findings[0].startswith(said)
-    assert [row[-1] for row in general.rows][:3] == ["fails", "holds", "not measured"]
+    assert [row[-1] for row in general.table[1:4]] == ["fails", "holds", "not measured"]
     assert special.findings[0].startswith("Open: ")
-    assert special.header == ("figure", "GPT-2", "found", "null", "verdict")
-    assert {row[-1] for row in special.rows} == {"–"}
+    assert special.table[0] == ("figure", "GPT-2", "found", "null", "verdict")
+    assert {row[-1] for row in special.table[1:]} == {"–"}
     (_, gpt2) = sections(read_claims(PROJECT, metrics, "openai-community/gpt2").values())
-    alpha = next(row for row in gpt2.rows if "α" in row[0])
+    alpha = next(row for row in gpt2.table if "α" in row[0])
     assert alpha[1:] == ("0.9", "0.9", "–", "holds")
 
 

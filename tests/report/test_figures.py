@@ -22,12 +22,12 @@ TABLES = sample_tables(1.0)
 
 def test_every_figure_has_a_table_and_a_caption() -> None:
     assert {*FIGURES} == {*TABLES} | {"compare", "claims"}
-    assert all(spec.caption.endswith(".") for spec in FIGURES.values())
+    assert all(each["caption"].endswith(".") for each in FIGURES.values())
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_figure_has_its_panels_and_labels(name: str) -> None:
-    figure = draw(name, TABLES[name], {})
+    figure = draw(name, TABLES[name])
     assert figure is not None
     assert figure.get_supylabel()
     assert figure.get_supxlabel()
@@ -36,19 +36,12 @@ def test_a_figure_has_its_panels_and_labels(name: str) -> None:
 
 
 def test_no_rows_and_unknown_tables_make_no_figure() -> None:
-    assert draw("g", [], {}) is None
-    assert draw("unknown", TABLES["g"], {}) is None
-
-
-def test_titles_replace_the_names_of_panels() -> None:
-    figure = draw("sigma", TABLES["sigma"], {"bank": "bank (A = finance)"})
-    assert figure is not None
-    assert [axis.get_title() for axis in figure.axes] == ["zinc", "bank (A = finance)", "alto"]
-    plt.close(figure)
+    assert draw("g", []) is None
+    assert draw("unknown", TABLES["g"]) is None
 
 
 def test_a_map_has_layer_0_at_the_bottom_and_one_scale() -> None:
-    figure = draw("head_roles", TABLES["head_roles"], {})
+    figure = draw("head_roles", TABLES["head_roles"])
     assert figure is not None
     images = [axis.images[0] for axis in figure.axes if axis.images]
     assert all(image.origin == "lower" for image in images)
@@ -59,7 +52,7 @@ def test_a_map_has_layer_0_at_the_bottom_and_one_scale() -> None:
 
 def test_the_frontier_has_no_line_and_cuts_nothing_off() -> None:
     rows = [row | {"low": 0.9} for row in TABLES["pareto"]]  # intervals that reach below 1
-    figure = draw("pareto", rows, {})
+    figure = draw("pareto", rows)
     assert figure is not None
     (axis,) = figure.axes
     low, high = axis.get_ylim()

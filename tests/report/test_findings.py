@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from permeation.report import findings
+from permeation.report.findings import answered
 from permeation.report.results import Place, Results
 from permeation.report.sections import WIDTH, Section, columns, fill, interval, number
 from tests.report.conftest import PARAMETERS
@@ -17,12 +18,6 @@ Metrics = Callable[..., dict[str, Any]]
 
 def first(section: Section) -> str:
     return section.findings[0]
-
-
-def ask(part: str, metrics: dict[str, Any]) -> Section:
-    """The section of the question with these words in it."""
-    (question,) = (each for each in findings.QUESTIONS if part in each.title)
-    return question.section(metrics)
 
 
 def test_every_section_is_there_and_begins_with_an_answer(results: Results) -> None:
@@ -68,7 +63,7 @@ def test_results_of_other_parameters_are_not_shown(run: Path) -> None:
 )
 def test_whether_words_share_a_curve_hangs_on_the_test(metrics: Metrics, p: float, answer: str) -> None:
     halves = metrics("g")["g"]["reliability"] | {"p": p}
-    said = first(ask("same for all words", metrics("g", reliability=halves)))
+    said = first(answered("one_curve", metrics("g", reliability=halves)))
     assert said.startswith(answer)
     assert f"(h = rank, p = {number(p)}); a half finds its own word among 3 in 75 %" in said
 
@@ -77,7 +72,7 @@ def test_figures_stand_beside_the_null_model_of_their_h(metrics: Metrics) -> Non
     """Whatever response.field is, no figure of one h is compared with the null model or the p of another."""
     g = metrics("g")["g"]
     ranked = metrics("g", word_correlation_mean=0.111, rank=g["rank"] | {"word_correlation_mean": 0.345})
-    said = " ".join(ask("same for all words", ranked).findings)
+    said = " ".join(answered("one_curve", ranked).findings)
     assert "With h = rank the words' g correlate by 0.345, with shuffled senses by 0.2 (p = 0.002)." in said
     assert "With h = final they correlate by 0.8," in said
     assert "0.111" not in said
@@ -85,47 +80,47 @@ def test_figures_stand_beside_the_null_model_of_their_h(metrics: Metrics) -> Non
 
 def test_a_share_below_0_is_said_in_words(metrics: Metrics) -> None:
     poor = metrics("g", final=metrics("g")["g"]["final"] | {"decomposition_r2": -0.17})
-    said = " ".join(ask("same for all words", poor).findings)
+    said = " ".join(answered("one_curve", poor).findings)
     assert "(R² = -0.17): it explains nothing" in said
     assert "explains -17" not in said
 
 
 def test_a_high_auc_with_a_large_p_is_open_and_explained(metrics: Metrics) -> None:
-    found = ask("pull a word", metrics("g", p={"auc.gradient_own": 0.21}))
+    found = answered("contexts_pull", metrics("g", p={"auc.gradient_own": 0.21}))
     assert first(found).startswith("Open: ")
     assert "p = 0.21 needs more prompts or words" in found.findings[1]
-    assert not any("needs more prompts" in said for said in ask("pull a word", metrics("g")).findings)
+    assert not any("needs more prompts" in said for said in answered("contexts_pull", metrics("g")).findings)
 
 
 def test_a_run_of_one_word_says_so(metrics: Metrics) -> None:
     alone = metrics("g", reliability=None, predicted=None, word_correlation_mean=None)
-    assert first(ask("same for all words", alone)) == "Open: a word needs another one to be compared with."
+    assert first(answered("one_curve", alone)) == "Open: a word needs another one to be compared with."
 
 
 def test_without_an_onset_the_model_does_not_use_the_sense(metrics: Metrics) -> None:
     never = metrics("intervene", onset={"value": None, "low": None, "high": None})
-    assert first(ask("use the sense", never)).startswith("No: ")
+    assert first(answered("sense_used", never)).startswith("No: ")
     none = metrics("intervene", words=0, onset=None)
-    assert first(ask("use the sense", none)) == "Open: no word's senses differ enough in the next token."
-    assert "depth 0.5 [0.3, 0.6] on" in first(ask("use the sense", metrics("intervene")))
+    assert first(answered("sense_used", none)) == "Open: no word's senses differ enough in the next token."
+    assert "depth 0.5 [0.3, 0.6] on" in first(answered("sense_used", metrics("intervene")))
 
 
 def test_the_best_k_decides(metrics: Metrics) -> None:
     table = metrics("perplexity")["perplexity"]
-    assert first(ask("keep its perplexity", metrics("perplexity"))).startswith("Yes: of 3 choices")
+    assert first(answered("few_components", metrics("perplexity"))).startswith("Yes: of 3 choices")
     poor = metrics("perplexity", ratio=table["ratio"] | {"8": 2.0})
     assert "No: of 3 choices of K short of all the best, K = 8, multiplies the perplexity by 2;" in first(
-        ask("keep its perplexity", poor)
+        answered("few_components", poor)
     )
     none = metrics("perplexity", **{name: {"all": 1.0} for name in ("ratio", "ratio_low", "ratio_high")})
-    assert first(ask("keep its perplexity", none)).startswith("Open: ")
+    assert first(answered("few_components", none)).startswith("Open: ")
 
 
 def test_heads_that_are_not_told_from_chance_bring_nothing(metrics: Metrics) -> None:
     roles = metrics("head_roles")["head_roles"]
-    assert first(ask("few heads", metrics("head_roles"))).startswith("Yes: of 24 heads 2")
+    assert first(answered("few_heads", metrics("head_roles"))).startswith("Yes: of 24 heads 2")
     none = metrics("head_roles", heads=roles["heads"] | {"exchange": 0}, agreement=None)
-    assert first(ask("few heads", none)).startswith("No: of 24 heads 0")
+    assert first(answered("few_heads", none)).startswith("No: of 24 heads 0")
 
 
 @pytest.mark.parametrize(("low", "high", "answer"), [(0.96, 1.0, "No"), (0.8, 0.9, "Yes"), (0.9, 1.0, "Open")])
@@ -134,7 +129,7 @@ def test_whether_the_sense_goes_first_hangs_on_the_interval(
 ) -> None:
     gap = metrics("compressed")["compressed"]["gap"]
     gap = gap | {"least_within_5": gap["least_within_5"] | {"low": low, "high": high}}
-    assert first(ask("Does compression", metrics("compressed", gap=gap))).startswith(f"{answer}: ")
+    assert first(answered("sense_lost", metrics("compressed", gap=gap))).startswith(f"{answer}: ")
 
 
 def test_a_template_is_filled_or_left_out() -> None:
@@ -152,7 +147,7 @@ def test_numbers_have_three_digits() -> None:
 
 
 def test_a_long_name_is_wrapped_in_its_column() -> None:
-    lines = columns(("name", "x"), [("one word after another " * 8, "1.00")])
+    lines = columns([("name", "x"), ("one word after another " * 8, "1.00")])
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) == 4
     assert lines[1].endswith("1.00")

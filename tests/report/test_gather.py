@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from permeation.frame.tables import read_json
-from permeation.report.axes import AXES, MEANING, WEIGHTS, Axis, flat, headlines
-from permeation.report.gather import merged, rounded, versions, write_axis
+from permeation.report import gather
+from permeation.report.axes import AXES, HEADS, MEANING, WEIGHTS, flat, headlines
+from permeation.report.gather import merged, parameters_behind, rounded, versions, write_axis
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
 
@@ -23,22 +23,31 @@ def test_four_digits_are_published_and_three_where_single_tokens_decide() -> Non
     assert "-" not in str(found["tiny"])
 
 
-@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
-def test_an_axis_is_written_with_what_it_was_run_with(axis: Axis, reported: Path) -> None:
+@pytest.mark.parametrize("name", AXES)
+def test_an_axis_is_written_with_what_it_was_run_with(name: str, reported: Path) -> None:
+    axis = AXES[name]
     run = read_json(reported / "metrics" / f"{axis.run}.json")
-    assert run["model"]["name"] == "small"
+    assert (run["model"]["name"], run["device"]) == ("small", "cpu")
     assert ("corpus" in run) == (axis is not MEANING)
-    assert run["device"] == "cpu"
-    assert run["parameters"] == {key: PARAMETERS[key] for key in axis.parameters}
+    known = parameters_behind(axis.stages, PROJECT)
+    assert run["parameters"] == {key: value for key, value in PARAMETERS.items() if key in known}
     tables = {path.name for stage in axis.stages for path in (reported / "data" / stage / "plots").glob("*")}
-    pictures = {name.replace("json", "png") for name in tables}
-    assert {path.name for path in (reported / "plots" / axis.name).iterdir()} == tables | pictures
+    pictures = {table.replace("json", "png") for table in tables}
+    assert {path.name for path in (reported / "plots" / name).iterdir()} == tables | pictures
 
 
 def test_both_stages_of_a_file_are_in_it(reported: Path) -> None:
     perplexity = read_json(reported / "metrics" / "perplexity.json")
     assert perplexity["baseline"]["perplexity"] == 20.12
     assert perplexity["ratio"]["8"] == 1.02
+
+
+def test_an_axis_depends_on_the_parameters_of_all_stages_behind_it() -> None:
+    meaning = {"quick", "model", "words", "seed", "activations", "sigma", "response", "g", "bootstrap", "nulls"}
+    assert parameters_behind(MEANING.stages, PROJECT) == meaning | {"decode", "intervene"}
+    heads = parameters_behind(HEADS.stages, PROJECT)  # a stage on demand, behind it stages of both axes
+    assert heads > {"words", "sigma", "corpus", "moments", "pca", "cluster", "rivals", "heads", "compressed"}
+    assert not heads & {"nulls", "decode", "reconstruct", "universal", "device"}
 
 
 def test_a_version_is_no_machines() -> None:
@@ -59,27 +68,12 @@ def test_of_a_long_list_a_few_are_headlines() -> None:
     assert found == {"perplexity.ratio.0": 0, "perplexity.ratio.50": 50, "perplexity.ratio.99": 99}
 
 
-def test_what_was_reported_of_other_words_goes(run: Path) -> None:
+def test_what_was_reported_of_other_words_goes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "plots" / "claims").mkdir()
-    write_axis(MEANING, run, lambda stage: run / "data" / stage, PARAMETERS | {"words": "mine.yaml"}, "cpu")
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(gather, "draw", lambda name, rows: drawn.update({name: rows}))
+    write_axis(MEANING, run, PROJECT, lambda stage: run / "data" / stage, PARAMETERS | {"words": "mine.yaml"}, "cpu")
     assert sorted(path.name for path in (run / "plots").iterdir()) == ["meaning", "models", "weights"]
     assert not list((run / "metrics").glob("head*"))
     assert (run / "metrics" / "weights_run.json").is_file()
-
-
-@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
-def test_an_axis_names_the_parameters_that_its_stages_depend_on(axis: Axis) -> None:
-    """Those of its stages in dvc.yaml, and of the stages behind these."""
-    stages = {
-        name: stage
-        for file in ("dvc.yaml", "heads/dvc.yaml", "models/dvc.yaml")
-        for name, stage in yaml.safe_load((PROJECT / file).read_text())["stages"].items()
-    }
-    writer = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
-    todo, seen = list(axis.stages), set[str]()
-    while todo:
-        seen.add(name := todo.pop())
-        todo += [writer[dep] for dep in stages[name]["deps"] if dep in writer]
-    assert {key.split(".")[0] for name in seen for key in stages[name].get("params", [])} | {"quick"} == set(
-        axis.parameters
-    )
+    assert {row["word"] for row in drawn["sigma"]} == {"zinc", "bank (A = finance)", "alto"}  # the panels' titles

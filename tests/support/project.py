@@ -24,6 +24,12 @@ def stages_of(file: str) -> dict[str, Any]:
 STAGES: list[str] = list(stages_of("dvc.yaml"))
 ON_DEMAND: list[str] = list(stages_of("heads/dvc.yaml"))
 REPORTS = {"report_meaning", "report_weights", "claims"}
+# The script of each stage and its arguments, as the files call them.
+PROGRAMS: dict[str, list[str]] = {
+    name: stage["cmd"].split()[1:]
+    for file in ("dvc.yaml", "heads/dvc.yaml", "models/dvc.yaml")
+    for name, stage in stages_of(file).items()
+}
 
 
 def environment(project: Path) -> dict[str, str]:

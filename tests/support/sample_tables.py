@@ -1,5 +1,7 @@
 """A small run as the stages leave it under data/: what the reports are tried on without a model."""
 
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,107 +12,94 @@ from permeation.frame.tables import write_json, write_rows
 Rows = list[dict[str, Any]]
 
 WORDS = ("zinc", "bank", "alto")  # not in alphabetical order, as in a words file
-CONDITIONS = ("strong_A", "weak_A", "neutral", "weak_B", "strong_B")
+WITH_MEAN = (*WORDS, "mean")
+CONDITIONS = {"strong_A": 2, "weak_A": 1, "neutral": 0, "weak_B": -1, "strong_B": -2}
 DEPTH = np.linspace(0, 1, 7).tolist()
 FORMS = ("gram", "circuit")
 REPLACED = {"all layers": 300.0, "all layers but the first": 100.0}
 KINDS = ["one_direction", "random"]
 MEASURES = ("auc", "separation", "gap", "response")
 MODEL = {"name": "small", "source": "folder", "sha256": "0" * 64, "n_layers": 6, "n_heads": 4, "d_model": 32}
+# Of each stage the metrics files and the tables that it writes.
+WRITTEN: dict[str, tuple[str, str]] = {
+    "compute_sigma": ("sigma", "sigma"),
+    "fit_g": ("", "g response"),
+    "controls": ("g decode", "nulls controls decoding"),
+    "intervene": ("intervene", "intervene depths"),
+    "pca": ("pca", "spectrum"),
+    "reconstruct": ("perplexity", "perplexity layers bands"),
+    "cluster": ("clusters", "clusters heads"),
+    "rivals": ("rivals", "pareto"),
+    "heads": ("head_roles compressed", "head_roles compressed"),
+    "compare_models": ("universal", "spectra left_out"),
+}
 
 
-def write_stages(root: Path, seed: int = 0) -> Path:
-    """Write root/data/<stage>/summary.json and plots/ of every stage; another seed gives other curves. Gives root."""
-    tables, metrics = sample_tables(1.0 + 0.5 * seed), sample_metrics()
-    written = {
-        "compute_sigma": (("sigma",), ("sigma",)),
-        "fit_g": ((), ("g", "response")),
-        "controls": (("g", "decode"), ("nulls", "controls", "decoding")),
-        "intervene": (("intervene",), ("intervene", "depths")),
-        "pca": (("pca",), ("spectrum",)),
-        "baseline": ((), ()),
-        "reconstruct": (("perplexity",), ("perplexity", "layers", "bands")),
-        "cluster": (("clusters",), ("clusters", "heads")),
-        "rivals": (("rivals",), ("pareto",)),
-        "heads": (("head_roles", "compressed"), ("head_roles", "compressed")),
-        "compare_models": (("universal",), ("spectra", "left_out")),
-    }
-    for stage, (files, plots) in written.items():
-        folder = root / "data" / stage
-        folder.mkdir(parents=True)
-        write_json(folder / "summary.json", {name: metrics[name] for name in files})
-        for name in plots:
-            write_rows(folder / "plots" / f"{name}.json", tables[name])
-    (root / "data" / "extract_activations").mkdir()
+def write_stages(root: Path) -> Path:
+    """Write root/data/<stage>/summary.json and plots/ of every stage; gives root."""
+    tables, metrics, data = sample_tables(1.0), sample_metrics(), root / "data"
+    for stage in (*WRITTEN, "model", "baseline", "extract_activations"):
+        (data / stage).mkdir(parents=True)
+    for stage, (files, plots) in WRITTEN.items():
+        write_json(data / stage / "summary.json", {name: metrics[name] for name in files.split()})
+        for name in plots.split():
+            write_rows(data / stage / "plots" / f"{name}.json", tables[name])
     senses = {"sigma": {"senses": {"bank": {"A": "finance", "B": "river"}}}}
-    write_json(root / "data" / "extract_activations" / "summary.json", senses)
+    write_json(data / "extract_activations" / "summary.json", senses)
     baseline = {"perplexity": 20.123456, "tokens": 4088, "windows": 8, "nats_per_byte": 0.7}
-    write_json(root / "data" / "baseline" / "summary.json", {"perplexity": {"baseline": baseline}})
-    write_json(root / "data" / "baseline" / "corpus.json", {"name": "text"})
-    (root / "data" / "model").mkdir()
-    write_json(root / "data" / "model" / "model.json", MODEL | {"n_parameters": 2_000_000})
+    write_json(data / "baseline" / "summary.json", {"perplexity": {"baseline": baseline}})
+    write_json(data / "baseline" / "corpus.json", {"name": "text"})
+    write_json(data / "model" / "model.json", MODEL | {"n_parameters": 2_000_000})
     return root
 
 
 def sample_tables(steep: float) -> dict[str, Rows]:
     """Every table by its name; curves over depth x are x**steep."""
-    heads = [(layer, head) for layer in range(6) for head in range(4)]
+    curve = {x: x**steep for x in DEPTH}
     return {
         "g": [
             {"kind": "mean" if word == "mean" else "word", "word": word, "depth": x, "g": x ** (steep + i / 2)}
-            for i, word in enumerate((*WORDS, "mean"))
+            for i, word in enumerate(WITH_MEAN)
             for x in DEPTH
         ],
         "sigma": [
-            {"word": word, "condition": condition, "depth": x, "sigma": (2 - i) * x**steep / 4}
-            for word in WORDS
-            for i, condition in enumerate(CONDITIONS)
-            for x in DEPTH
+            row | {"sigma": CONDITIONS[row["condition"]] * curve[row["depth"]] / 4}
+            for row in _grid(word=WORDS, condition=CONDITIONS, depth=DEPTH)
         ],
         "decoding": [
-            _banded({"test": test, "word": word, "direction": direction, "depth": x}, "auc", 0.5 + 0.5 * x**steep)
-            for test in ("direction", "gradient")
-            for word in (*WORDS, "mean")
-            for direction in ("own", "final")
-            for x in DEPTH
+            _banded(row, "auc", 0.5 + 0.5 * curve[row["depth"]])
+            for row in _grid(test=("direction", "gradient"), word=WITH_MEAN, direction=("own", "final"), depth=DEPTH)
         ],
         "nulls": _series({"words": ["g"], "senses_shuffled": ["g"], "within_senses": ["g"]}, steep),
         "controls": _series({"g": ["final", "rank"], "auc": ["at_word", "before"], "excess": ["within_senses"]}, steep),
         "depths": _series({word: ["auc", "response", "g"] for word in WORDS}, steep),
         "intervene": [
-            {**row, "word": word}
-            for word in (*WORDS, "mean")
-            for row in _series({"next_token": KINDS, "sigma": KINDS}, steep)
+            row | {"word": word} for word in WITH_MEAN for row in _series({"next_token": KINDS, "sigma": KINDS}, steep)
         ],
         "response": [
-            {"word": word, "depth": x, "f": x**steep, "standard_error": 0.05, "r_squared": 0.9}
-            for word in WORDS
-            for x in DEPTH
+            row | {"f": curve[row["depth"]], "standard_error": 0.05, "r_squared": 0.9}
+            for row in _grid(word=WORDS, depth=DEPTH)
         ],
         "spectrum": [
-            {"form": form, "heads": heads, "components": k, "cumulative": 1 - (1 - k / 12) ** power}
-            for form in FORMS
-            for heads, power in (("as they are", 1 + steep), ("random frames", 1.2))
-            for k in range(1, 13)
+            row | {"cumulative": 1 - (1 - row["components"] / 12) ** (1 + steep * (row["heads"] == "as they are"))}
+            for row in _grid(form=FORMS, heads=("as they are", "random frames"), components=range(1, 13))
         ],
         "perplexity": [
-            _ratio({"components": k, "replaced": replaced}, 1 + harm / k)
-            for replaced, harm in REPLACED.items()
-            for k in (1, 4, 16, 64)
+            _ratio(row, 1 + REPLACED[row["replaced"]] / row["components"])
+            for row in _grid(replaced=REPLACED, components=(1, 4, 16, 64))
         ],
         "clusters": [
-            _ratio({"k": k, "replaced": replaced}, harm / k) for replaced, harm in REPLACED.items() for k in (4, 8, 32)
+            _ratio(row, REPLACED[row["replaced"]] / row["k"]) for row in _grid(replaced=REPLACED, k=(4, 8, 32))
         ],
-        "layers": [_ratio({"layer": layer}, 1 + steep / (1 + layer)) for layer in range(6)],
+        "layers": [_ratio(row, 1 + steep / (1 + row["layer"])) for row in _grid(layer=range(6))],
         "bands": [
             _ratio({"first": first, "last": first + 3, "variance": part, "replaced": replaced}, 1 + harm * part)
             for replaced, harm in REPLACED.items()
             for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
         ],
         "heads": [
-            {"form": form, "layer": layer, "head": head, "component_1": head - layer, "component_2": 0.0, "cluster": 1}
-            for form in FORMS
-            for layer, head in heads
+            row | {"component_1": row["head"] - row["layer"], "component_2": 0.0, "cluster": 1}
+            for row in _grid(form=FORMS, layer=range(6), head=range(4))
         ],
         "pareto": [
             _ratio({"method": method, "size": bits, "bits": bits, "frontier": method == "int"}, 1 + harm / bits)
@@ -118,27 +107,22 @@ def sample_tables(steep: float) -> dict[str, Rows]:
             for bits in (3, 4, 8)
         ],
         "head_roles": [
-            {"series": series, "layer": layer, "head": head, "share": (head - 1.5) / (1 + layer), "p": 0.01 + head}
-            for series in ("exchange", "mean", "direct", "within_sense", "random")
-            for layer, head in heads
+            row | {"share": (row["head"] - 1.5) / (1 + row["layer"]), "p": 0.01 + row["head"]}
+            for row in _grid(series=("exchange", "mean", "direct", "random"), layer=range(6), head=range(4))
         ],
         "compressed": [
-            _ratio({"method": method, "size": 8, "measure": measure}, 1.1)
-            | {"kept": 0.9, "kept_low": 0.8, "kept_high": 1.0}
-            for method in ("int", "svd")
-            for measure in MEASURES
+            _ratio(row, 1.1) | {"size": 8, "kept": 0.9, "kept_low": 0.8, "kept_high": 1.0}
+            for row in _grid(method=("int", "svd"), measure=MEASURES)
         ],
         "spectra": [
-            {"models": models, "population": population, "components": 1 << k, "cumulative": (k + 1) / 4}
-            for models in ("scratch", "adapters")
-            for population in ("the models", "rotated")
-            for k in range(4)
+            row | {"cumulative": row["components"] / 8}
+            for row in _grid(
+                models=("scratch", "adapters"), population=("the models", "rotated"), components=(1, 2, 4, 8)
+            )
         ],
         "left_out": [
-            _ratio({"models": models, "curve": curve, "components": k}, 1 + 2 / (1 + k))
-            for models in ("scratch", "adapters")
-            for curve in ("mean", "mean and K")
-            for k in (0, 1, 16)
+            _ratio(row, 1 + 2 / (1 + row["components"]))
+            for row in _grid(models=("scratch", "adapters"), curve=("mean", "mean and K"), components=(0, 1, 16))
         ],
     }
 
@@ -197,6 +181,11 @@ def sample_metrics() -> dict[str, Any]:
         "universal": {"scratch": group, "adapters": group}
         | {f"components_90{end}": {"scratch": 20.0, "adapters": 24.0} for end in ("", "_low", "_high")},
     }
+
+
+def _grid(**columns: Iterable[Any]) -> Rows:
+    """A row for each combination of the columns' values."""
+    return [dict(zip(columns, row, strict=True)) for row in product(*columns.values())]
 
 
 def _series(panels: dict[str, list[str]], steep: float) -> Rows:

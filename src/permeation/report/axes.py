@@ -1,4 +1,4 @@
-"""The two axes, where they meet, and models together: their stages, metrics files, parameters and headline figures."""
+"""The two axes, where they meet, and models together: their stages, metrics files and headline figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import filter as matching
 from typing import Any
+
+SPREAD = 3  # headlines of a list (K, k, methods), spread over it
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,6 @@ class Axis:
         name: its folder under plots/, and the name of its headlines, metrics/<name>.json.
         stages: the stages that it gathers, in order.
         files: the metrics files that their summaries make up.
-        parameters: the top-level keys of params.yaml that they depend on.
         headlines: <metrics file>.<key>, with wildcards. `dvc metrics diff` and `permeation compare` show these alone.
         on_demand: run by a pipeline of its own, <name>/dvc.yaml.
     """
@@ -24,7 +25,6 @@ class Axis:
     name: str
     stages: Sequence[str]
     files: Sequence[str]
-    parameters: Sequence[str]
     headlines: Sequence[str]
     on_demand: bool = False
 
@@ -38,71 +38,41 @@ class Axis:
         """The command that brings the axis up to date."""
         return f"dvc repro {self.name}/dvc.yaml" if self.on_demand else f"dvc repro report_{self.name}"
 
-    def differing(self, recorded: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
-        """The parameters of the axis that are not as they were recorded."""
-        return [key for key in self.parameters if recorded.get(key) != parameters[key]]
 
-
+_MEANING = """
+    sigma.n_words sigma.order_tau decode.gradient_own.auc decode.gradient_own.decoded_depth
+    g.reliability.within g.reliability.between g.reliability.p g.peak_depth
+    g.rank.word_correlation_mean g.rank.null_correlation_mean g.rank.p_correlation_mean
+    intervene.onset.value intervene.control_max
+"""
+_WEIGHTS = """
+    pca.components_for_variance.90 pca.null.gram.90 perplexity.baseline.perplexity
+    perplexity.ratio.* perplexity.first_layer_kept.ratio.* clusters.ratio.*
+    rivals.best rivals.best_bits rivals.bits_at_1_05.*
+"""
+_HEADS = """
+    head_roles.heads.exchange head_roles.heads.within_sense head_roles.largest.share head_roles.agreement.value
+    head_roles.beside.exchange.low_variance_gram.value compressed.gap.least_within_5.kept
+"""
+_MODELS = """
+    universal.components_90.* universal.null_90.* universal.untrained_over_trained.* universal.mean_over_mean_and_k.*
+"""
 MEANING = Axis(
     "meaning",
-    stages=("extract_activations", "compute_sigma", "fit_g", "controls", "intervene"),
-    files=("sigma", "g", "decode", "intervene"),
-    parameters=(
-        *("quick", "model", "words", "seed", "activations", "sigma", "response", "g", "bootstrap", "nulls"),
-        *("decode", "intervene"),
-    ),
-    headlines=(
-        *("sigma.n_words", "sigma.order_tau", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth"),
-        *("g.reliability.within", "g.reliability.between", "g.reliability.p", "g.peak_depth"),
-        *("g.rank.word_correlation_mean", "g.rank.null_correlation_mean", "g.rank.p_correlation_mean"),
-        *("intervene.onset.value", "intervene.control_max"),
-    ),
+    ("extract_activations", "compute_sigma", "fit_g", "controls", "intervene"),
+    ("sigma", "g", "decode", "intervene"),
+    _MEANING.split(),
 )
 WEIGHTS = Axis(
     "weights",
-    stages=("pca", "baseline", "reconstruct", "cluster", "rivals"),
-    files=("pca", "perplexity", "clusters", "rivals"),
-    parameters=(
-        *("quick", "model", "corpus", "seed", "moments", "pca", "perplexity", "reconstruct"),
-        *("cluster", "rivals"),
-    ),
-    headlines=(
-        *("pca.components_for_variance.90", "pca.null.gram.90", "perplexity.baseline.perplexity"),
-        *("perplexity.ratio.*", "perplexity.first_layer_kept.ratio.*", "clusters.ratio.*"),
-        *("rivals.best", "rivals.best_bits", "rivals.bits_at_1_05.*"),
-    ),
+    ("pca", "baseline", "reconstruct", "cluster", "rivals"),
+    ("pca", "perplexity", "clusters", "rivals"),
+    _WEIGHTS.split(),
 )
-# Both axes meet in the heads, which are run on demand (docs/heads.md).
-HEADS = Axis(
-    "heads",
-    stages=("heads",),
-    files=("head_roles", "compressed"),
-    parameters=(
-        *("quick", "model", "corpus", "words", "seed", "activations", "sigma", "bootstrap", "intervene"),
-        *("moments", "pca", "perplexity", "cluster", "rivals", "heads", "compressed"),
-    ),
-    headlines=(
-        *("head_roles.heads.exchange", "head_roles.heads.within_sense", "head_roles.largest.share"),
-        *("head_roles.agreement.value", "head_roles.beside.exchange.low_variance_gram.value"),
-        "compressed.gap.least_within_5.kept",
-    ),
-    on_demand=True,
-)
-# Models of one shape, on demand (docs/models-together.md).
-MODELS = Axis(
-    "models",
-    stages=("compare_models",),
-    files=("universal",),
-    parameters=("quick", "model", "corpus", "seed", "perplexity", "universal"),
-    headlines=(
-        *("universal.components_90.*", "universal.null_90.*", "universal.untrained_over_trained.*"),
-        "universal.mean_over_mean_and_k.*",
-    ),
-    on_demand=True,
-)
-AXES = (MEANING, WEIGHTS, HEADS, MODELS)
-
-SPREAD = 3  # headlines of a list (K, k, methods), spread over it
+# On demand: both axes meet in the heads (docs/heads.md); models of one shape (docs/models-together.md).
+HEADS = Axis("heads", ("heads",), ("head_roles", "compressed"), _HEADS.split(), on_demand=True)
+MODELS = Axis("models", ("compare_models",), ("universal",), _MODELS.split(), on_demand=True)
+AXES = {axis.name: axis for axis in (MEANING, WEIGHTS, HEADS, MODELS)}
 
 
 def headlines(axis: Axis, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,10 +92,3 @@ def flat(part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in part.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def look_up(part: Any, path: str | None) -> Any:
-    """The value at a dotted path; None where there is none."""
-    for key in (path or "").split("."):
-        part = part.get(key) if isinstance(part, Mapping) else None
-    return part

@@ -11,21 +11,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from permeation.frame.tables import read_yaml
-from permeation.report.axes import look_up
 from permeation.report.labels import label
-from permeation.report.sections import Metrics, Section, interval, number
+from permeation.report.sections import Metrics, Section, interval, look_up, number
 
-TOLERANCE = 0.1  # of `about`, relative
 RULE = (
     "A claim holds where the 95 % interval of what was found, or the figure where it has none, lies in what the claim "
     "accepts; it fails where they are apart. An overlap is not told apart."
 )
+ACCEPTED: Mapping[str, Callable[[Any], tuple[float, float]]] = {  # from which figure to which a claim holds
+    "about": lambda x: (0.9 * x, 1.1 * x),
+    "between": tuple,
+    "at_least": lambda x: (x, math.inf),
+    "at_most": lambda x: (-math.inf, x),
+    "not_rejected": lambda x: (x, math.inf),
+    "apart": lambda _: (math.inf, math.inf),  # compares the figures with each other
+}
 Figure = tuple[float, float, float]  # a value and the ends of its interval
 
 
@@ -53,25 +59,22 @@ class Claim:
     def record(self) -> dict[str, Any]:
         """The claim as metrics/claims.json has it; found is a list where it is the smallest and the largest."""
         values = [value for value, _, _ in self.found]
-        ends = [figure for figure in self.found if figure[1] < figure[2]]
+        ends = [(low, high) for _, low, high in self.found if low < high]
         return {
             "published": self.published,
             "found": values[0] if len(values) == 1 else values or None,
-            "low": min((low for _, low, _ in ends), default=None),
-            "high": max((high for _, _, high in ends), default=None),
+            "low": min((low for low, _ in ends), default=None),
+            "high": max((high for _, high in ends), default=None),
             "null": self.null[0] if self.null else None,
             "verdict": self.verdict,
         }
 
-    def found_text(self) -> str:
-        """What was found, with its interval."""
-        if len(self.found) == 1 and self.found[0][1] < self.found[0][2]:
-            return interval(*self.found[0])
-        return " to ".join(number(value) for value, _, _ in self.found) or "–"
-
-    def row(self) -> tuple[str, ...]:
-        """What was found, the null model's figure, and the verdict."""
-        return self.found_text(), number(self.null[0] if self.null else None), label(self.verdict or "–")
+    def row(self) -> tuple[str, str, str]:
+        """What was found, with its interval; the null model's figure; the verdict."""
+        texts = [number(value) for value, _, _ in self.found]
+        if len(texts) == 1 and self.found[0][1] < self.found[0][2]:
+            texts = [interval(*self.found[0])]
+        return " to ".join(texts) or "–", number(self.null[0] if self.null else None), label(self.verdict or "–")
 
 
 def read_claims(project: Path, metrics: Metrics, model: str) -> dict[str, Claim]:
@@ -85,7 +88,8 @@ def check(claim: Mapping[str, Any], metrics: Metrics, model: str) -> Claim:
     ((rule, value),) = claim["accepts"].items()
     found = _figures(metrics, claim, "metric", "low", "high")
     null = _figures(metrics, claim, "null_model", "null_low", "null_high")
-    accepted, general = _accepted(rule, value), claim["model"] == "all"
+    least, most = map(float, ACCEPTED[rule](value))
+    accepted, general = (least, most), claim["model"] == "all"
     verdict = _verdict(found, rule, accepted)
     if verdict == "holds" and null and _verdict(null, rule, accepted) != "fails":
         verdict = "null_too"
@@ -94,46 +98,30 @@ def check(claim: Mapping[str, Any], metrics: Metrics, model: str) -> Claim:
     return Claim(*texts, general, found, null[0] if null else None, accepted, verdict if judged else None)
 
 
-def sections(claims: Collection[Claim]) -> Iterator[Section]:
+def sections(claims: Collection[Claim]) -> tuple[Section, Section]:
     """The claims meant for all models, with verdicts; then the figures of single models beside this one's."""
-    general = [claim for claim in claims if claim.general]
-    yield Section(
-        "Do the published claims hold?",
-        [f"{_answer(general)}: of {len(general)} claims that are meant for all models: {_counts(general)}.", RULE],
-        ("claim", "found", "null", "verdict"),
-        [(claim.words, *claim.row()) for claim in general],
-        ("claims",),
-    )
-    special = [claim for claim in claims if not claim.general]
+    general, special = ([claim for claim in claims if claim.general == wanted] for wanted in (True, False))
     judged = [claim for claim in special if claim.verdict]
-    beside = "Open: they are claimed of GPT-2 alone, and stand beside this model's without a verdict."
-    yield Section(
+    said = "Open: they are claimed of GPT-2 alone, and stand beside this model's without a verdict."
+    return Section(
+        "Do the published claims hold?",
+        [_answer(general, "claims that are meant for all models"), RULE],
+        [("claim", "found", "null", "verdict"), *((claim.words, *claim.row()) for claim in general)],
+        ["claims"],
+    ), Section(
         "Does this model have GPT-2's figures?",
-        [f"{_answer(judged)}: of {len(judged)} figures: {_counts(judged)}." if judged else beside],
-        ("figure", "GPT-2", "found", "null", "verdict"),
-        [(claim.words, claim.published, *claim.row()) for claim in special],
+        [_answer(judged, "figures") if judged else said],
+        [("figure", "GPT-2", "found", "null", "verdict")]
+        + [(claim.words, claim.published, *claim.row()) for claim in special],
     )
 
 
-def _answer(claims: Collection[Claim]) -> str:
-    verdicts = {claim.verdict for claim in claims}
-    return "No" if "fails" in verdicts else "Yes" if verdicts == {"holds"} else "Open"
-
-
-def _counts(claims: Collection[Claim]) -> str:
+def _answer(claims: Collection[Claim], of: str) -> str:
+    """Yes where all hold, No where one fails, and how many have each verdict."""
     counts = Counter(str(claim.verdict) for claim in claims)
-    return ", ".join(f"{label(verdict)} {count}" for verdict, count in counts.items())
-
-
-def _accepted(rule: str, value: Any) -> tuple[float, float]:
-    """The smallest and the largest figure with which a claim holds."""
-    if rule == "about":
-        return value * (1 - TOLERANCE), value * (1 + TOLERANCE)
-    if rule == "between":
-        return float(value[0]), float(value[1])
-    if rule == "apart":  # compares the figures with each other
-        return math.inf, math.inf
-    return (-math.inf, float(value)) if rule == "at_most" else (float(value), math.inf)
+    word = "No" if counts["fails"] else "Yes" if {*counts} == {"holds"} else "Open"
+    verdicts = ", ".join(f"{label(verdict)} {count}" for verdict, count in counts.items())
+    return f"{word}: of {len(claims)} {of}: {verdicts}."
 
 
 def _verdict(found: Sequence[Figure], rule: str, accepted: tuple[float, float]) -> str:

@@ -1,20 +1,32 @@
 """What a run found: the sections that the terminal, the page and Markdown show.
 
-For new findings, add a `Question` to QUESTIONS of their axis.
+For a new finding, add a question to findings.yaml and a function of its name to facts.py.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from permeation.report import claims, head_findings, meaning_findings, model_findings, weight_findings
+from permeation.frame.tables import read_yaml
+from permeation.report import claims, facts
 from permeation.report.results import Results
-from permeation.report.sections import WIDTH, Section
+from permeation.report.sections import WIDTH, Metrics, Section, fill
 
-AXES = (meaning_findings, weight_findings, head_findings, model_findings)
-QUESTIONS = tuple(question for axis in AXES for question in axis.QUESTIONS)
+QUESTIONS: Mapping[str, Any] = read_yaml(Path(__file__).with_name("findings.yaml"))
 MORE = "Look at: report.html, plots/*/*.png, dvc plots show. Vary it: dvc exp run -S model=gpt2-medium"
+
+
+def answered(key: str, metrics: Metrics) -> Section:
+    """A question of findings.yaml, with the figures of these metrics."""
+    question = QUESTIONS[key]
+    answer, here, table = getattr(facts, key)(metrics)
+    first, *rest = (fill(sentence, {**metrics, "here": here}) for sentence in question["sentences"])
+    word = {True: "Yes", False: "No", None: "Open"}[answer if first else None]
+    opening = f"{word}: {first or question.get('open', 'it was not measured.')}"
+    return Section(question["title"], [opening, *filter(None, rest)], table, question["figures"])
 
 
 def checked_claims(project: Path, results: Results) -> dict[str, claims.Claim]:
@@ -25,9 +37,9 @@ def checked_claims(project: Path, results: Results) -> dict[str, claims.Claim]:
 def sections(project: Path, results: Results) -> list[Section]:
     """The claims, then the questions whose metrics are there."""
     metrics = results.metrics | {"parameters": results.parameters}
-    asked = [each for each in QUESTIONS if metrics.keys() >= set(each.needs)]
+    asked = [key for key, question in QUESTIONS.items() if metrics.keys() >= set(question["needs"])]
     checked = checked_claims(project, results).values()
-    return [*claims.sections(checked), *(question.section(metrics) for question in asked)]
+    return [*claims.sections(checked), *(answered(key, metrics) for key in asked)]
 
 
 def summary(project: Path, results: Results) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from permeation.frame.tables import read_json, whole_folder, write_json, write_rows
+from permeation.frame.tables import read_json, read_yaml, whole_folder, write_json, write_rows
 from permeation.report.axes import AXES, Axis, headlines
 from permeation.report.draw import save
 from permeation.report.figures import draw
+from permeation.report.results import differing
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
 # Significant digits of a published number: processors agree on four, and on three where single tokens decide.
@@ -42,33 +43,47 @@ def merged(first: Any, second: Any) -> Any:
     return {**first, **{key: merged(first.get(key), value) for key, value in second.items()}}
 
 
+def parameters_behind(names: Iterable[str], project: Path) -> set[str]:
+    """The top-level keys of params.yaml on which these stages of the project depend, or a stage behind them."""
+    files = [project / "dvc.yaml", *project.glob("*/dvc.yaml")]
+    stages = {name: stage for file in files for name, stage in read_yaml(file)["stages"].items()}
+    writers = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}
+    todo, keys = [*names], {"quick"}  # a quick run says so
+    while todo:
+        stage = stages[todo.pop()]
+        keys |= {key.partition(".")[0] for key in stage.get("params", ())}
+        todo += [writers[dep] for dep in stage["deps"] if dep in writers]
+    return keys
+
+
 def write_axis(
-    axis: Axis, root: Path, inputs: Callable[[str], Path], parameters: Mapping[str, Any], device: str
+    axis: Axis, root: Path, project: Path, inputs: Callable[[str], Path], parameters: Mapping[str, Any], device: str
 ) -> None:
     """Write root/metrics/*.json and root/plots/<axis>/; remove what was reported of other runs.
 
     Args:
+        project: holds dvc.yaml, which says what parameters the axis depends on; these are recorded.
         inputs: gives the folder that a stage wrote.
-        parameters: the whole params.yaml; those that the axis depends on are recorded.
+        parameters: the whole params.yaml.
     """
     remove_outdated(root, parameters)
     files: dict[str, Any] = {name: {} for name in axis.files}
     for stage in axis.stages:
         files = merged(files, read_json(inputs(stage) / "summary.json"))
-    about = {"model": read_json(inputs("model") / "model.json")}
-    if "corpus" in axis.parameters:
-        about["corpus"] = read_json(inputs("baseline") / "corpus.json")
-    recorded = {key: parameters[key] for key in axis.parameters}
     files = rounded(files)
-    files[axis.name] = headlines(axis, files)
-    files[axis.run] = about | {"parameters": recorded, "device": device, "versions": versions()}
-    senses = files.get("sigma", {}).get("senses", {})
-    titles = {word: f"{word} (A = {names['A']})" for word, names in senses.items()}
-    tables = [table for stage in axis.stages for table in sorted((inputs(stage) / "plots").glob("*.json"))]
+    known = parameters_behind(axis.stages, project)
+    run = {"model": read_json(inputs("model") / "model.json")}
+    if "corpus" in known:
+        run["corpus"] = read_json(inputs("baseline") / "corpus.json")
+    run["parameters"] = {key: parameters[key] for key in ("quick", *parameters) if key in known}
+    files |= {axis.name: headlines(axis, files), axis.run: run | {"device": device, "versions": versions()}}
     with whole_folder(root / "plots" / axis.name) as folder:
-        for table in tables:
+        for table in (path for stage in axis.stages for path in sorted((inputs(stage) / "plots").glob("*.json"))):
             write_rows(folder / table.name, rows := rounded(read_json(table)))
-            if (figure := draw(table.stem, rows, titles if table.stem == "sigma" else {})) is not None:
+            if table.stem == "sigma":  # its panels say which sense is A
+                titles = {word: f"{word} (A = {names['A']})" for word, names in files["sigma"]["senses"].items()}
+                rows = [{**row, "word": titles.get(row["word"], row["word"])} for row in rows]
+            if (figure := draw(table.stem, rows)) is not None:
                 save(figure, folder / f"{table.stem}.png")
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
@@ -77,9 +92,9 @@ def write_axis(
 
 def remove_outdated(root: Path, parameters: Mapping[str, Any]) -> None:
     """Remove what was reported of other parameters, and the claims that rest on it: the workspace is of one run."""
-    for axis in AXES:
+    for axis in AXES.values():
         run = root / "metrics" / f"{axis.run}.json"
-        if run.is_file() and axis.differing(read_json(run)["parameters"], parameters):
+        if run.is_file() and differing(read_json(run)["parameters"], parameters):
             for name in (axis.run, axis.name, *axis.files, "claims"):
                 run.with_name(f"{name}.json").unlink(missing_ok=True)
             for name in (axis.name, "claims"):

@@ -73,14 +73,18 @@ class Place:
 
 def plain(config: Any) -> dict[str, Any]:
     """The parameters, a dataclass, as JSON holds them."""
-    found: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return found
+    return dict(json.loads(json.dumps(asdict(config))))
 
 
 def git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where it fails."""
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def differing(recorded: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    """The recorded parameters that params.yaml has otherwise now."""
+    return [key for key, value in recorded.items() if parameters.get(key) != value]
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,17 @@ class Results:
         parameters: the params.yaml that the results have to be of; None for a folder without one.
         """
         found = cls(place)
-        for axis in AXES:
-            if (run := place.json(f"metrics/{axis.run}.json")) is None:
-                if not axis.on_demand:
-                    found.refused[axis.name] = f"No results of {axis.name} (metrics/{axis.run}.json). {axis.remedy}"
-            elif other := axis.differing(run["parameters"], parameters) if parameters else []:
-                found.refused[axis.name] = (
-                    f"The results of {axis.name} are not shown: params.yaml has another {', '.join(other)}. "
-                    f"Run: {axis.remedy}"
-                )
-            else:
-                found.runs[axis.name] = run
-                files = {name: place.json(f"metrics/{name}.json") for name in axis.files}
-                found.metrics.update({name: content for name, content in files.items() if content is not None})
+        for name, axis in AXES.items():
+            run = place.json(f"metrics/{axis.run}.json")
+            if run is None and not axis.on_demand:
+                found.refused[name] = f"No results of {name} (metrics/{axis.run}.json). {axis.remedy}"
+            elif run is not None and parameters and (other := differing(run["parameters"], parameters)):
+                why = f"params.yaml has another {', '.join(other)}. Run: {axis.remedy}"
+                found.refused[name] = f"The results of {name} are not shown: {why}"
+            elif run is not None:
+                found.runs[name] = run
+                files = ((file, place.json(f"metrics/{file}.json")) for file in axis.files)
+                found.metrics.update((file, content) for file, content in files if content is not None)
         if not found.runs:
             raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
         return found
@@ -136,16 +138,15 @@ class Results:
     @property
     def about(self) -> str:
         """Model, text and words in one line; a quick run says so."""
-        words, run = self.parameters.get("words"), self.run
+        parameters, run = self.parameters, self.run
+        quick = "QUICK RUN: " if parameters["quick"] else ""
         text = f" on {run['corpus']['name']}" if "corpus" in run else ""
-        quick = "QUICK RUN: " if self.parameters["quick"] else ""
-        return f"{quick}{run['model']['name']}{text}{f', words of {words}' if words else ''}"
+        words = f", words of {parameters['words']}" if "words" in parameters else ""
+        return f"{quick}{run['model']['name']}{text}{words}"
 
     @property
     def sizes(self) -> str:
         """The model's sizes in one line."""
+        text = "{n_layers} layers of {n_heads} heads, d_model {d_model}, {millions:,.0f} million parameters"
         model = self.run["model"]
-        return (
-            f"{model['n_layers']} layers of {model['n_heads']} heads, d_model {model['d_model']}, "
-            f"{model['n_parameters'] / 1e6:,.0f} million parameters"
-        )
+        return text.format(**model, millions=model["n_parameters"] / 1e6)

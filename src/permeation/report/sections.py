@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import string
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from permeation.report.axes import look_up
-
 Metrics = Mapping[str, Any]
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
+Table = Sequence[Sequence[str]]  # the first row is the header, the first column the rows' names
 WIDTH = 80  # columns of a terminal
 LEVEL = 0.05  # of p-values
+ENDS = ("", "_low", "_high")  # of the keys of a figure and of its interval
 
 
 @dataclass(frozen=True)
@@ -23,58 +22,24 @@ class Section:
     Attributes:
         title: a question.
         findings: sentences; the first answers the question and begins with Yes, No or Open.
-        header, rows: a table as text, its first column the row's name.
         figures: the tables under plots/ whose figures belong here.
     """
 
     title: str
     findings: Sequence[str]
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
+    table: Table = ()
     figures: Sequence[str] = ()
 
     def text(self) -> str:
         """The section at most 80 columns wide."""
         lines = [textwrap.fill(said, WIDTH, initial_indent="  ", subsequent_indent="  ") for said in self.findings]
-        table = ["", *columns(self.header, self.rows)] if self.rows else []
-        return "\n".join([self.title.upper(), *lines, *table])
+        return "\n".join([self.title.upper(), *lines, *(["", *columns(self.table)] if self.table else [])])
 
     def markdown(self) -> str:
         """The section under a heading of the second level."""
-        table = [self.header, ["---"] * len(self.header), *self.rows] if self.rows else []
-        return "\n\n".join(
-            [f"## {self.title}", *self.findings, "\n".join(f"|{'|'.join(row)}|" for row in table)]
-        ).strip()
-
-
-@dataclass(frozen=True)
-class Question:
-    """A section before it is filled with a run's metrics.
-
-    Attributes:
-        needs: the metrics files without which it is left out.
-        answer: True is Yes, False is No, None is Open.
-        sentences: templates for `fill`. The first follows the answer; others are left out where a figure is missing.
-        open: follows `Open` where the first sentence misses a figure.
-        facts: further figures for the sentences, as {here.key}.
-        table: its header and rows.
-    """
-
-    title: str
-    needs: Sequence[str]
-    answer: Callable[[Metrics], bool | None]
-    sentences: Sequence[str]
-    open: str = "it was not measured."
-    facts: Callable[[Metrics], Metrics] = lambda _: {}
-    table: Callable[[Metrics], Table] = lambda _: ((), ())
-    figures: Sequence[str] = ()
-
-    def section(self, metrics: Metrics) -> Section:
-        """The section of these metrics."""
-        first, *rest = (fill(sentence, {**metrics, "here": self.facts(metrics)}) for sentence in self.sentences)
-        word = "Open" if first is None else {True: "Yes", False: "No", None: "Open"}[self.answer(metrics)]
-        said = [f"{word}: {first or self.open}", *(each for each in rest if each)]
-        return Section(self.title, said, *self.table(metrics), self.figures)
+        rows = [f"|{'|'.join(row)}|" for row in self.table]
+        rows[1:1] = ["|---" * len(self.table[0]) + "|"] if rows else []
+        return "\n\n".join([f"## {self.title}", *self.findings, "\n".join(rows)]).strip()
 
 
 class _Filler(string.Formatter):
@@ -84,15 +49,15 @@ class _Filler(string.Formatter):
         value = look_up(kwargs, name)
         if value in (None, []) or (isinstance(value, Mapping) and value.get("value", value) is None):
             raise LookupError(name)
-        return (value, *(look_up(kwargs, f"{name}_{end}") for end in ("low", "high"))), name
+        return [look_up(kwargs, f"{name}{end}") for end in ENDS], name
 
     def format_field(self, value: Any, spec: str) -> str:
         figure, low, high = value
-        if isinstance(figure, Mapping):  # a figure with its interval
-            return measured(figure)
         if isinstance(figure, str | list):
             return figure.replace("_", " ") if isinstance(figure, str) else ", ".join(figure)
-        return {"": number, "%": share, "i": lambda x: interval(x, low, high)}[spec](figure)
+        if isinstance(figure, Mapping):
+            return measured(figure)
+        return share(figure) if spec == "%" else interval(figure, low, high) if spec == "i" else number(figure)
 
 
 def fill(template: str, metrics: Metrics) -> str | None:
@@ -101,6 +66,13 @@ def fill(template: str, metrics: Metrics) -> str | None:
         return _Filler().vformat(template, (), metrics)
     except LookupError:
         return None
+
+
+def look_up(part: Any, path: str | None) -> Any:
+    """The value at a dotted path; None where there is none."""
+    for key in (path or "").split("."):
+        part = part.get(key) if isinstance(part, Mapping) else None
+    return part
 
 
 def number(value: float | int | None) -> str:
@@ -118,7 +90,7 @@ def interval(value: float | int | None, low: float | int | None, high: float | i
 def measured(figures: Metrics) -> str:
     """A figure with its interval, from a mapping with value (share, kept), low and high."""
     value = next(figures[name] for name in ("value", "share", "kept") if name in figures)
-    return interval(value, figures["low"], figures["high"])
+    return interval(value, figures.get("low"), figures.get("high"))
 
 
 def share(value: float | int) -> str:
@@ -126,12 +98,12 @@ def share(value: float | int) -> str:
     return f"{number(100.0 * value)} %"
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(table: Table) -> list[str]:
     """A table as lines: names to the left, wrapped where the table would be too wide, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     widths[0] = max(12, min(widths[0], WIDTH - 2 - sum(width + 2 for width in widths[1:])))
     lines = []
-    for name, *cells in (header, *rows):
+    for name, *cells in table:
         first, *more = textwrap.wrap(name, widths[0]) or [""]
         numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines += ["  " + "  ".join([first.ljust(widths[0]), *numbers]).rstrip(), *(f"    {part}" for part in more)]

@@ -1,0 +1,165 @@
+"""What findings.yaml needs beside the metrics: a function for each question, by its key there.
+
+It takes the metrics files by name, and gives the answer (True is Yes, False No, None Open), the figures that the
+sentences call {here.name}, and the table. Figures of g stand beside the null model and the p of the same h: g.final,
+g.rank; all others are of response.field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from permeation.report.labels import label
+from permeation.report.sections import ENDS, LEVEL, Metrics, Table, interval, look_up, measured, number
+
+Found = tuple[bool | None, Metrics, Table]
+
+# Nats for a byte of the prompts over those for a byte of running text: SmolLM2 takes 1.6 for the shipped prompts, 2.0
+# for the hardest of 45 English words, and 2.8 to 3.5 for German, Spanish and Japanese ones (docs/meaning.md, Prompts).
+STRANGE = 2.2
+KEPT = 1.05  # the ratio up to which a model counts as kept: 5 % more perplexity
+SMALL = 32  # components, as published
+LOST = 0.95  # a compressed model that keeps less of the sense has lost some
+
+
+def contexts_pull(metrics: Metrics) -> Found:
+    """The test of decoding; of the counts that weaken a list of words those that are not 0."""
+    sigma, g, decode = (metrics[name] for name in ("sigma", "g", "decode"))
+    test, tested = "gradient_own", "graded prompts"
+    if test not in decode:  # a table's sentences have no gradient
+        test, tested = "direction_own", "sentences that others labelled"
+    p, auc = g["p"][f"auc.{test}"], {f"auc{end}": decode[test].get(f"auc{end}") for end in ENDS}
+    prompts = look_up(metrics, "intervene.prompts_nats_per_byte")
+    text = look_up(metrics, "perplexity.baseline.nats_per_byte")
+    strange = prompts / text if prompts and text and prompts > STRANGE * text else None
+    weak = {name: count or None for name, count in sigma.items() if isinstance(count, int)}
+    here = weak | auc | {"tested": tested, "p": p, "few": p if p >= LEVEL else None, "strange": strange}
+    words = sigma["words"].items()
+    rows = [(word, number(each["separation"]), number(g["f_max"].get(word))) for word, each in words]
+    return p < LEVEL or None, here, [("word", "σ(strong A) − σ(strong B)", "f_max"), *rows]
+
+
+def carried_by_word(metrics: Metrics) -> Found:
+    """Whether the first of the layers reads the sense better at the word than at the token before it."""
+    at, before = metrics["g"]["auc_at_word"], metrics["g"]["auc_before"]
+    rows = [("at the word", *map(number, at.values())), ("at the token before it", *map(number, before.values()))]
+    first, *_ = at
+    return at[first] > before[first], {}, [("AUC, graded prompts, at layer", *at), *rows]
+
+
+def one_curve(metrics: Metrics) -> Found:
+    """The test of the halves; how much of σ's variance a negative share would explain is said in words."""
+    p, r2 = look_up(metrics, "g.reliability.p"), look_up(metrics, "g.final.decomposition_r2")
+    differ = bool(p and p < LEVEL)
+    said = "every word has a curve of its own" if differ else "the words' curves are not told apart"
+    negative = r2 is not None and r2 < 0
+    return (
+        False if differ else None,
+        {"said": said, "worse": r2 if negative else None, "r2": None if negative else r2},
+        (),
+    )
+
+
+def sense_used(metrics: Metrics) -> Found:
+    """Where the effect of a shift begins; None of a run without a word whose senses differ in the next token."""
+    if (onset := metrics["intervene"]["onset"]) is None:
+        return None, {}, ()
+    used = onset["value"] is not None
+    return used, {"onset": f"from depth {measured(onset)} on" if used else "at no layer"}, ()
+
+
+def shared_subspace(metrics: Metrics) -> Found:
+    """Components for each share of the variance; each form beside heads of the same sizes in random directions."""
+    pca = metrics["pca"]
+    of_gram = pca["components_for_variance"]
+    rows: list[tuple[str, ...]] = [("components for", *(f"{share} %" for share in of_gram))]
+    for name, part in ({"gram": pca} | _parts(pca, "components_for_variance")).items():
+        rows.append((label(name), *map(number, part["components_for_variance"].values())))
+        if null := pca["null"].get(name):
+            rows.append((f"{label(name)}, at random", *map(number, null.values())))
+    return of_gram["90"] <= SMALL < pca["n_heads"], {}, rows
+
+
+def _cheapest(file: str, name: str, metrics: Metrics) -> Found:
+    """The entry short of all that costs least; a row for each, with all layers and with all but the first."""
+    part = metrics[file]
+    ratios = {key: ratio for key, ratio in part["ratio"].items() if key != "all" and ratio is not None}
+    best = min(ratios, key=ratios.__getitem__, default=None)
+    columns = (part, part["first_layer_kept"])
+    rows = [
+        (key, *(interval(*(each[f"ratio{end}"][key] for end in ENDS)) for each in columns)) for key in part["ratio"]
+    ]
+    here = {"tried": len(ratios), "best": best, "ratio": ratios.get(best)}
+    return best is not None and ratios[best] <= KEPT, here, [(name, "perplexity ratio", "first layer kept"), *rows]
+
+
+few_components = partial(_cheapest, "perplexity", "K")
+shared_heads = partial(_cheapest, "clusters", "k")
+
+
+def large_variance(metrics: Metrics) -> Found:
+    """The bands of most and of least variance, and what dropping each costs."""
+    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
+    first, *_, last = bands
+    here = {"first": first, "most": bands[first], "most_kept": kept[first]}
+    here |= {"last": last, "least": bands[last], "least_kept": kept[last]}
+    return bands[first] > bands[last], here | {"layers": len(metrics["perplexity"]["layer_ratio"])}, ()
+
+
+def few_bits(metrics: Metrics) -> Found:
+    """The fewest bits of each method at 5 % more perplexity."""
+    bits, low, high = (metrics["rivals"][f"bits_at_1_05{end}"] for end in ENDS)
+    rows = [(name, interval(bits[name], low[name], high[name])) for name in bits]
+    return True, {}, [("method", "bits at 5 % more"), *rows]
+
+
+def few_heads(metrics: Metrics) -> Found:
+    """ρ over all heads and within layers, with its p; of clusters η², which has no such parts."""
+    roles = metrics["head_roles"]
+    rows = []
+    for name, figures in roles["beside"]["exchange"].items():
+        within = figures.get("within_layers") or {"value": None, "p": figures["p"]}
+        rows.append((label(name), measured(figures), number(within["value"]), number(within["p"])))
+    answer = roles["heads"]["within_sense"] < roles["heads"]["exchange"] <= roles["n_heads"] / 10
+    return answer, {}, [("role beside", "ρ, 95 % interval", "within layers", "p"), *rows]
+
+
+def sense_lost(metrics: Metrics) -> Found:
+    """What models within 5 % of the perplexity keep of each measure at least, and those beyond 25 % at most."""
+    parts = _parts(metrics["compressed"], "rank")
+    ends = ("least_within_5", "most_beyond_25")
+    rows = [(label(name), *(measured(part[end]) if part[end] else "–" for end in ends)) for name, part in parts.items()]
+    least = metrics["compressed"]["gap"]["least_within_5"]
+    lost = None if least is None else True if least["high"] < LOST else False if least["low"] >= LOST else None
+    return lost, {}, [("share kept of", "least within 5 %", "most beyond 25 %"), *rows]
+
+
+def models_share(metrics: Metrics) -> Found:
+    """How many groups take few components, fewer than half of the same matrices rotated."""
+    groups, rows, small = _parts(metrics["universal"], "ratio"), [("models", "components for 90 %")], 0
+    for name, part in groups.items():
+        found = part["components_for_variance"]["90"]
+        small += found["high"] <= min(SMALL, part["null"]["rotated"] / 2)
+        rows.append((label(name), measured(found)))
+        rows += [(f"{label(name)}: {null}", number(value)) for null, value in part["null"].items()]
+    return small == len(groups), {"groups": len(groups), "small": small}, rows
+
+
+def models_rebuilt(metrics: Metrics) -> Found:
+    """How many groups keep the perplexity with any number of components."""
+    groups = _parts(metrics["universal"], "ratio")
+    kept = sum(max(each["high"] for each in part["ratio"]["mean_and_K"].values()) <= KEPT for part in groups.values())
+    rows = [
+        (f"{label(name)}: {curve.replace('_', ' ')}, K = {K}", measured(ratio))
+        for name, part in groups.items()
+        for curve, ratios in part["ratio"].items()
+        for K, ratio in ratios.items()
+    ]
+    here = {"groups": len(groups), "kept": kept}
+    return kept == len(groups), here, [("models and what replaces one", "perplexity ratio"), *rows]
+
+
+def _parts(metrics: Metrics, key: str) -> dict[str, Metrics]:
+    """The parts of a metrics file that have this key."""
+    return {name: part for name, part in metrics.items() if isinstance(part, Mapping) and key in part}
