@@ -48,8 +48,8 @@ MEANING = Axis(
     stages=("extract_activations", "compute_sigma", "fit_g", "controls", "intervene"),
     files=("sigma", "g", "decode", "intervene"),
     parameters=(
-        *("quick", "model", "words", "seed", "activations", "sigma", "response", "g", "bootstrap", "nulls"),
-        *("decode", "intervene"),
+        *("quick", "model", "corpus", "words", "seed", "activations", "sigma", "response", "g", "bootstrap"),
+        *("nulls", "decode", "intervene"),
     ),
     headlines=(
         *("sigma.n_words", "sigma.order_tau", "decode.gradient_own.auc", "decode.gradient_own.decoded_depth"),

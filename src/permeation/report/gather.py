@@ -56,7 +56,7 @@ def write_axis(
     for stage in axis.stages:
         files = merged(files, read_json(inputs(stage) / "summary.json"))
     about = {"model": read_json(inputs("model") / "model.json")}
-    if "corpus" in axis.parameters:
+    if "perplexity" in axis.parameters:
         about["corpus"] = read_json(inputs("baseline") / "corpus.json")
     recorded = {key: parameters[key] for key in axis.parameters}
     files = rounded(files)
