@@ -26,7 +26,7 @@ PENALTIES = tuple(10.0**power for power in range(-5, 2))
 Sums = Float[Tensor, "2 layers augmented augmented"]
 
 
-def sums(batches: Iterable[Float[np.ndarray, "tokens layers d_model"]]) -> Sums:
+def sums(batches: Iterable[Float[np.ndarray, "_tokens layers d_model"]]) -> Sums:
     """Σ x xᵀ and Σ x yᵀ by layer, in float64; memory is O(L d_model²), however many tokens there are."""
     total = torch.zeros(())
     for batch in batches:
