@@ -1,20 +1,24 @@
-"""When the model uses a sense: shift the stream at the word and see what follows; and what the logit lens says."""
+"""When the model uses a sense: shift the stream at the word and see what follows, and what two lenses say of it."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from permeation.frame import progress
-from permeation.frame.tables import write_json, write_rows
+from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.meaning.activations import Activations
-from permeation.meaning.lens import lead_depth
+from permeation.meaning.lens import lead_depth, logit_lens, through
 from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
+from permeation.meaning.rows import curve
 from permeation.meaning.sigma import layer_index
+from permeation.meaning.tuned_lens import fit_to_text
 from permeation.models.layers import spread_layers
 from permeation.models.load import load_model
-from permeation.models.tokenizer import load_tokenizer
+from permeation.models.texts import fetch_corpus
+from permeation.models.tokenizer import check_tokens, load_tokenizer
 from permeation.perplexity.nll import nats_per_byte
+from permeation.perplexity.windows import Text, bos_of
 from permeation.stage import Stage, run
 
 
@@ -37,6 +41,9 @@ def main(stage: Stage) -> None:
         layer_index(config.sigma.direction_layer, n_layers),
         config.seed,
     )
+    corpus = fetch_corpus(stage.place(config.corpus)).text
+    text = Text.tokenize(tokenizer, corpus, bos=bos_of(tokenizer, config.activations.prepend_bos))
+    check_tokens(text.tokens, read_json(source / "model.json")["d_vocab"])
     conditions = [i for i, prompt in enumerate(activations.prompts) if prompt.role == "condition"]
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]
     with stage.engine() as engine:
@@ -46,12 +53,21 @@ def main(stage: Stage) -> None:
 
         layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
         uses = measure_uses(shifting, layers, config.intervene.clean_auc, layer_by_layer)
+    tuned_lens, explained = fit_to_text(shifting.model, text)
+    lenses = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
+    seen = {name: through(uses, shifting, name, lens) for name, lens in lenses.items()}
     summary = uses.summary(config.bootstrap.resamples, config.seed)
-    summary["lens_lead_depth"] = lead_depth(shifting.model, activations.at_word[conditions])
+    for name, lens in lenses.items():
+        found = seen[name].summary(config.bootstrap.resamples, config.seed)
+        summary[name] = {key: found[key] for key in ("onset", "response") if key in found}
+        summary[name]["lead_depth"] = lead_depth(shifting.model, activations.at_word[conditions], lens)
+    summary["tuned_lens"]["explained"] = {str(layer): explained[layer] for layer in layers}
     summary["prompts_nats_per_byte"] = nats_per_byte(shifting.model, *own)
+    rows = [row for each in (uses, *seen.values()) for row in each.rows()]
+    rows += [row | {"word": "mean"} for row in curve("tuned_lens", "explained_variance", explained)]
     with stage.output() as folder:
         write_json(folder / "summary.json", {"intervene": summary})
-        write_rows(folder / "plots" / "intervene.json", uses.rows())
+        write_rows(folder / "plots" / "intervene.json", rows)
         write_rows(folder / "plots" / "depths.json", uses.depth_rows())
 
 

@@ -52,6 +52,7 @@ def config() -> Config:
     return replace(
         shipped,
         device="cpu",
+        corpus=str(PROJECT / "data" / "words.yaml"),
         g=replace(shipped.g, exclude_final=1),
         bootstrap=replace(shipped.bootstrap, resamples=5),
         nulls=replace(shipped.nulls, draws=3, permutations=3),

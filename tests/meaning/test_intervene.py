@@ -91,7 +91,7 @@ def test_hooks_stand_around_the_tail_alone_and_are_removed() -> None:
     assert [len(each[0]) for each in seen] == [1]
 
 
-def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
+def planted(per_sense: int = 5) -> Shifting:
     """Two words in a random model; each prompt ends in a token of its own, and these differ by sense along one axis."""
     rng, model = torch.Generator().manual_seed(0), tiny.model("llama")
     axis = torch.randn(tiny.WIDTH, generator=rng)
@@ -110,8 +110,11 @@ def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
     for batch, stream in residuals_at(model, sequences, [[len(each) - 1] for each in sequences], 8):
         at_word[batch] = stream[:, 0]
     activations = Activations(tuple(prompts), at_word, at_word)
-    shifting = Shifting(lambda: model, 11, sequences, activations, tiny.LAYERS, 0)
-    return measure_uses(shifting, range(1, tiny.LAYERS + 1), least_auc, run)
+    return Shifting(lambda: model, 11, sequences, activations, tiny.LAYERS, 0)
+
+
+def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
+    return measure_uses(planted(per_sense), range(1, tiny.LAYERS + 1), least_auc, run)
 
 
 def test_a_planted_direction_is_found() -> None:

@@ -131,6 +131,7 @@ class Uses:
         layers: at which the stream was shifted. last: L.
         words: R of each word whose senses the untouched next-token distributions tell apart. others: the other words.
         auc, g: of each word at every layer 0 to L, for the comparison; g of graded words only.
+        outcomes: what R is measured in, in the order of the arrays.
     """
 
     layers: Sequence[int]
@@ -139,15 +140,17 @@ class Uses:
     others: Sequence[str]
     auc: Mapping[str, Float[np.ndarray, "all_layers"]]
     g: Mapping[str, Float[np.ndarray, "all_layers"]]
+    outcomes: Sequence[str] = OUTCOMES
 
     @property
     def depth(self) -> Float[np.ndarray, "layers"]:
         """l / L of the layers."""
         return np.array(self.layers) / self.last
 
-    def response(self, kind: str, outcome: str = "next_token") -> Float[np.ndarray, "words layers"]:
-        """R of the words."""
-        found = [R[:, KINDS.index(kind), OUTCOMES.index(outcome)] for R in self.words.values()]
+    def response(self, kind: str, outcome: str | None = None) -> Float[np.ndarray, "words layers"]:
+        """R of the words, by default in the first outcome."""
+        column = self.outcomes.index(outcome or self.outcomes[0])
+        found = [R[:, KINDS.index(kind), column] for R in self.words.values()]
         return np.reshape(found, (-1, len(self.layers)))
 
     def summary(self, resamples: int, seed: int) -> dict[str, Any]:
@@ -201,11 +204,11 @@ class Uses:
 
     def rows(self) -> list[dict[str, Any]]:
         """R per outcome, kind, word (and their mean, null without any) and layer: plots/intervene.json."""
-        shape = (len(self.layers), len(KINDS), len(OUTCOMES))
+        shape = (len(self.layers), len(KINDS), len(self.outcomes))
         mean = np.mean(list(self.words.values()), axis=0) if self.words else np.full(shape, None)
         return [
             row | {"word": word}
-            for o, outcome in enumerate(OUTCOMES)
+            for o, outcome in enumerate(self.outcomes)
             for k, kind in enumerate(KINDS)
             for word, R in {**self.words, "mean": mean}.items()
             for row in curve(outcome, kind, R[:, k, o], depth=self.depth)

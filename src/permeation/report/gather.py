@@ -73,7 +73,7 @@ def write_axis(
     files = rounded(files)
     known = parameters_behind(axis.stages, project)
     run = {"model": read_json(inputs("model") / "model.json")}
-    if "corpus" in known:
+    if "perplexity" in known:
         run["corpus"] = read_json(inputs("baseline") / "corpus.json")
     run["parameters"] = {key: parameters[key] for key in ("quick", *parameters) if key in known}
     files |= {axis.name: headlines(axis, files), axis.run: run | {"device": device, "versions": versions()}}
