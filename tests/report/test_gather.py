@@ -43,7 +43,19 @@ def test_both_stages_of_a_file_are_in_it(reported: Path) -> None:
 
 
 def test_an_axis_depends_on_the_parameters_of_all_stages_behind_it() -> None:
-    meaning = {"quick", "model", "words", "seed", "activations", "sigma", "response", "g", "bootstrap", "nulls"}
+    meaning = {
+        "quick",
+        "model",
+        "corpus",
+        "words",
+        "seed",
+        "activations",
+        "sigma",
+        "response",
+        "g",
+        "bootstrap",
+        "nulls",
+    }
     assert parameters_behind(MEANING.stages, PROJECT) == meaning | {"decode", "intervene"}
     heads = parameters_behind(HEADS.stages, PROJECT)  # a stage on demand, behind it stages of both axes
     assert heads > {"words", "sigma", "corpus", "moments", "pca", "cluster", "rivals", "heads", "compressed"}
