@@ -7,7 +7,7 @@ from typing import Any
 from permeation.frame import progress
 from permeation.frame.tables import read_json, write_json, write_rows
 from permeation.meaning.activations import Activations
-from permeation.meaning.lens import lead_depth, logit_lens, through
+from permeation.meaning.lens import Lens, lead_depth, logit_lens, through
 from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.rows import curve
@@ -54,7 +54,7 @@ def main(stage: Stage) -> None:
         layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
         uses = measure_uses(shifting, layers, config.intervene.clean_auc, layer_by_layer)
     tuned_lens, explained = fit_to_text(shifting.model, text)
-    lenses = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
+    lenses: dict[str, Lens] = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
     seen = {name: through(uses, shifting, name, lens) for name, lens in lenses.items()}
     summary = uses.summary(config.bootstrap.resamples, config.seed)
     for name, lens in lenses.items():

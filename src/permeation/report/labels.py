@@ -22,7 +22,7 @@ LABELS = {
     "score": "score form",
     "score_centred": "score form, mean key out",
     # heads and compressed models
-    "exchange": "exchanged with the twin's",
+    "exchange": "exchanged with the matched prompt's",
     "mean": "replaced by the mean",
     "direct": "written along ê",
     "within_sense": "control: another prompt of the same sense",
