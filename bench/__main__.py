@@ -83,7 +83,7 @@ def stages() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for name, stage in yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
             _, script, *arguments = stage["cmd"].split()
-            seconds, peak = _measured(sys.executable, "-m", f"stages.{script}", *arguments, "--output-dir", scratch)
+            seconds, peak = _measured(sys.executable, "-m", "stages", script, *arguments, "--output-dir", scratch)
             found[name] = {"seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}
             sys.stderr.write(f"{name}: {seconds:.1f} s, {peak / 1e6:,.0f} MB\n")
     return found

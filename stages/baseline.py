@@ -13,7 +13,7 @@ from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import windows_per_batch
 from permeation.perplexity.ratio import Baseline, untouched_nll
 from permeation.perplexity.windows import Text, bos_of
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.weights.moments import collect
 
 
@@ -58,7 +58,3 @@ def main(stage: Stage) -> None:
         baseline.write(out)
         write_json(out / "corpus.json", asdict(corpus.origin) | facts)
         write_json(out / "summary.json", {"perplexity": {"baseline": summary}})
-
-
-if __name__ == "__main__":
-    run(main)

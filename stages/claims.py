@@ -7,7 +7,7 @@ from permeation.report.draw import save
 from permeation.report.figures import draw_claims
 from permeation.report.page import write_page
 from permeation.report.results import Place, Results, plain
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
@@ -20,7 +20,3 @@ def main(stage: Stage) -> None:
         if figure := draw_claims(claims.values()):
             save(figure, folder / "claims.png")
     write_page(results, stage.project)
-
-
-if __name__ == "__main__":
-    run(main)

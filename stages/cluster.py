@@ -4,8 +4,8 @@ from functools import partial
 
 from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
-from permeation.frame.tables import write_json, write_rows
-from permeation.stage import Stage, run
+from permeation.frame.tables import write_results
+from permeation.stage import Stage
 from permeation.weights.cluster import compare_forms, head_rows, k_means
 from permeation.weights.forms import FORMS
 from permeation.weights.heads import Heads
@@ -31,8 +31,7 @@ def main(stage: Stage) -> None:
         mixing = partial(groups[k]["gram"].mixing, asked.share) if k in groups else None  # the form that is injected
         for replaced, first in REPLACED.items():
             jobs.append(mixing_job({"k": k, "replaced": replaced}, injection, mixing, range(first, n_layers)))
-    measuring = (model, baseline, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size)
-    scorer = Scorer.load(*measuring)
+    scorer = Scorer.load(model, baseline, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size)
     journal = stage.journal(model, baseline, weights, components, settings=(scoring, config.seed, asked.share, kept))
     with stage.engine() as engine:
         measured = list(each(measure(jobs, scorer, journal, engine), "k clusters", len(jobs)))
@@ -43,12 +42,8 @@ def main(stage: Stage) -> None:
         "replaced_heads": {str(k): found["gram"].replaced(asked.share) for k, found in groups.items()},
         **compare_forms(points, groups, per_layer),
     }
+    plots = {"clusters": [row for row in rows if row["ratio"] is not None]}
+    plots["heads"] = head_rows(forms, groups[wanted[-1]], per_layer)
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)
-        write_json(folder / "summary.json", {"clusters": summary})
-        write_rows(folder / "plots" / "clusters.json", (row for row in rows if row["ratio"] is not None))
-        write_rows(folder / "plots" / "heads.json", head_rows(forms, groups[wanted[-1]], per_layer))
-
-
-if __name__ == "__main__":
-    run(main)
+        write_results(folder, {"clusters": summary}, plots)

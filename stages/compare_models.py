@@ -6,8 +6,8 @@ from typing import Any
 
 from permeation.frame.journal import Journal
 from permeation.frame.progress import each
-from permeation.frame.tables import read_json, write_json, write_rows
-from permeation.stage import Stage, run
+from permeation.frame.tables import read_json, write_json, write_results
+from permeation.stage import Stage
 from permeation.universal.compare import LeaveOneOut, by_claim, find_spectra, listed_group, made_groups, tables
 
 Rows = list[Any]
@@ -34,10 +34,8 @@ def main(stage: Stage) -> None:
         plots = {name: plots[name] + rows for name, rows in own.items()}
     training = {"held_out": read_json(made / "summary.json")["held_out"]}
     with stage.output() as out:
-        write_json(out / "summary.json", {"universal": training | by_claim(found) | found})
+        write_results(out, {"universal": training | by_claim(found) | found}, plots)
         write_json(out / "nll.json", nll)
-        for name, rows in plots.items():
-            write_rows(out / "plots" / f"{name}.json", rows)
 
 
 def left_out(stage: Stage, measure: LeaveOneOut, journal: Journal) -> dict[str, Rows]:
@@ -50,7 +48,3 @@ def left_out(stage: Stage, measure: LeaveOneOut, journal: Journal) -> dict[str, 
         for i, rows in zip(missing, results, strict=True):
             journal.keep(keys[i], rows)
     return {key["left_out"]: journal.recall(key) for key in keys}
-
-
-if __name__ == "__main__":
-    run(main)

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations, weaknesses
 from permeation.meaning.readouts import sense_fans
 from permeation.meaning.sigma import fan_rows, layer_index, measure_fans
 from permeation.meaning.words import CONDITIONS, SENSES
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
@@ -22,10 +21,4 @@ def main(stage: Stage) -> None:
             "order_tau": float(np.mean([fan.order_tau for fan in fans.values()])),
             "collapse_variance": float(np.mean([fan.collapse_variance for fan in fans.values()])),
         }
-    with stage.output() as folder:
-        write_json(folder / "summary.json", {"sigma": summary})
-        write_rows(folder / "plots" / "sigma.json", fan_rows(fans, SENSES if activations.labelled else CONDITIONS))
-
-
-if __name__ == "__main__":
-    run(main)
+    stage.write({"sigma": summary}, {"sigma": fan_rows(fans, SENSES if activations.labelled else CONDITIONS)})

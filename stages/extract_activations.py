@@ -10,7 +10,7 @@ from permeation.meaning.residuals import mean_embedding, prompt_places, residual
 from permeation.meaning.sentences import read_prompts
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
@@ -31,7 +31,3 @@ def main(stage: Stage) -> None:
     with stage.output() as folder:
         write_activations(folder, prompts, PLACES[: len(positions[0])], shape, batches, context)
         write_json(folder / "summary.json", {"sigma": summary})
-
-
-if __name__ == "__main__":
-    run(main)

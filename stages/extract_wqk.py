@@ -2,7 +2,7 @@
 
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.weights.heads import read_heads
 
 
@@ -14,7 +14,3 @@ def main(stage: Stage) -> None:
         heads.write(folder)
         unfolded.write(folder, "unfolded")
         write_json(folder / "summary.json", {"pca": {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]}})
-
-
-if __name__ == "__main__":
-    run(main)

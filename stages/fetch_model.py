@@ -6,7 +6,7 @@ from dataclasses import asdict
 from permeation.frame.tables import sha256, write_json
 from permeation.models.agreement import checked_geometry
 from permeation.models.sources import fetch_model
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
@@ -17,7 +17,3 @@ def main(stage: Stage) -> None:
             sys.stderr.write(f"{stage.name}: {origin.terms}\n")
         weights = {"sha256": sha256(sorted(folder.glob("*.safetensors")))}
         write_json(folder / "model.json", asdict(origin) | weights | checked_geometry(folder))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,11 +1,10 @@
 """Factorise σ = h · f_max · g, with intervals, and fit the laws of f and of g."""
 
-from permeation.frame.tables import write_json, write_rows
 from permeation.meaning.activations import Activations
 from permeation.meaning.factors import word_residuals
 from permeation.meaning.shape import fit_shape
 from permeation.meaning.sigma import layer_index
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
@@ -20,11 +19,4 @@ def main(stage: Stage) -> None:
         config.bootstrap.resamples,
         config.seed,
     )
-    with stage.output() as folder:
-        write_json(folder / "summary.json", {"g": found})
-        for name, rows in tables.items():
-            write_rows(folder / "plots" / f"{name}.json", rows)
-
-
-if __name__ == "__main__":
-    run(main)
+    stage.write({"g": found}, tables)

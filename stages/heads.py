@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from permeation.frame.progress import each
-from permeation.frame.tables import read_json, write_json, write_rows
+from permeation.frame.tables import read_json
 from permeation.heads.ablate import mean_outputs, nll_without, short_windows, untouched_streams
 from permeation.heads.compressed import kept_rows, kept_summary, measure_sense, near
 from permeation.heads.found import FoundHeads
@@ -23,7 +23,7 @@ from permeation.perplexity.nll import window_nll
 from permeation.perplexity.ratio import Baseline
 from permeation.rivals.base import Problem
 from permeation.rivals.registry import METHODS
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.weights.inject import injected
 from permeation.weights.pca import KernelPca
 
@@ -38,10 +38,8 @@ def main(stage: Stage) -> None:
     sequences = tokenize(tokenizer, texts, stage.config.activations.prepend_bos)
     roles, role_rows = find_heads(stage, activations, sequences)
     compressed, compressed_rows = keep_sense(stage, activations, sequences)
-    with stage.output() as folder:
-        write_json(folder / "summary.json", {"head_roles": roles, "compressed": compressed})
-        write_rows(folder / "plots" / "head_roles.json", role_rows)
-        write_rows(folder / "plots" / "compressed.json", compressed_rows)
+    rows = {"head_roles": role_rows, "compressed": compressed_rows}
+    stage.write({"head_roles": roles, "compressed": compressed}, rows)
 
 
 def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:
@@ -102,7 +100,3 @@ def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]
             found.append((row, sense()))
     rows = kept_rows(untouched, found, config.bootstrap.resamples, config.seed)
     return kept_summary(untouched, rows), rows
-
-
-if __name__ == "__main__":
-    run(main)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from permeation.frame import progress
-from permeation.frame.tables import read_json, write_json, write_rows
+from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.lens import Lens, lead_depth, logit_lens, through
 from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
@@ -19,15 +19,14 @@ from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import check_tokens, load_tokenizer
 from permeation.perplexity.nll import nats_per_byte
 from permeation.perplexity.windows import Text, bos_of
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 
 
 def main(stage: Stage) -> None:
     """Write data/intervene/: summary.json, plots/intervene.json (R), plots/depths.json (AUC, R and g on one axis)."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     if activations.labelled:  # sentences go on behind the word: what follows it is not the model's to choose
-        with stage.output() as folder:
-            write_json(folder / "summary.json", {"intervene": {"words": 0}})
+        stage.write({"intervene": {"words": 0}}, {})
         return
     n_layers, source = activations.at_word.shape[1], stage.input("model")
     tokenizer, texts = load_tokenizer(source), [prompt.text for prompt in activations.prompts]
@@ -65,11 +64,4 @@ def main(stage: Stage) -> None:
     summary["prompts_nats_per_byte"] = nats_per_byte(shifting.model, *own)
     rows = [row for each in (uses, *seen.values()) for row in each.rows()]
     rows += [row | {"word": "mean"} for row in curve("tuned_lens", "explained_variance", explained)]
-    with stage.output() as folder:
-        write_json(folder / "summary.json", {"intervene": summary})
-        write_rows(folder / "plots" / "intervene.json", rows)
-        write_rows(folder / "plots" / "depths.json", uses.depth_rows())
-
-
-if __name__ == "__main__":
-    run(main)
+    stage.write({"intervene": summary}, {"intervene": rows, "depths": uses.depth_rows()})

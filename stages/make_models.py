@@ -6,7 +6,7 @@ from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json
 from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.universal.train import TEXTS, Recipe, byte_pairs, cut, held_out_losses, split, train
 
 
@@ -39,7 +39,3 @@ def main(stage: Stage) -> None:
     save_file({name: split(tokens)[1] for name, tokens in windows.items()}, folder / "held_out.safetensors")
     made = {recipe.name: f"{recipe.name}/checkpoint-{recipe.steps}" for recipe in recipes}
     write_json(folder / "summary.json", {"models": made, "held_out": held_out_losses(recipes, folder)})
-
-
-if __name__ == "__main__":
-    run(main)

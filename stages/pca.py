@@ -1,7 +1,7 @@
 """Principal components of the heads' W_QK in each form, beside those of random heads."""
 
-from permeation.frame.tables import write_json, write_rows
-from permeation.stage import Stage, run
+from permeation.frame.tables import write_results
+from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
 from permeation.weights.spectra import Spectra
@@ -17,9 +17,4 @@ def main(stage: Stage) -> None:
     with stage.output() as folder:
         for form, kinds in spectra.fits.items():
             kinds["own"].write(folder, form)
-        write_json(folder / "summary.json", {"pca": sizes | spectra.summary()})
-        write_rows(folder / "plots" / "spectrum.json", spectra.rows())
-
-
-if __name__ == "__main__":
-    run(main)
+        write_results(folder, {"pca": sizes | spectra.summary()}, {"spectrum": spectra.rows()})

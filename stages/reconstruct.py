@@ -3,9 +3,9 @@
 from functools import partial
 
 from permeation.frame.progress import each
-from permeation.frame.tables import write_json, write_rows
+from permeation.frame.tables import write_results
 from permeation.models.layers import spread_layers
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
@@ -69,11 +69,6 @@ def main(stage: Stage) -> None:
     }
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)
-        write_json(folder / "summary.json", {"perplexity": summary})
-        write_rows(folder / "plots" / "perplexity.json", (row for row in by_count if row["ratio"] is not None))
-        write_rows(folder / "plots" / "layers.json", by_layer)
-        write_rows(folder / "plots" / "bands.json", by_band)
-
-
-if __name__ == "__main__":
-    run(main)
+        known = [row for row in by_count if row["ratio"] is not None]
+        plots = {"perplexity": known, "layers": by_layer, "bands": by_band}
+        write_results(folder, {"perplexity": summary}, plots)

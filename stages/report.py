@@ -4,7 +4,9 @@ from permeation.report.axes import AXES
 from permeation.report.gather import write_axis
 from permeation.report.page import write_page
 from permeation.report.results import Place, Results, plain
-from permeation.stage import Stage, run
+from permeation.stage import Stage
+
+ARGUMENTS = tuple(AXES)
 
 
 def main(stage: Stage) -> None:
@@ -12,7 +14,3 @@ def main(stage: Stage) -> None:
     parameters = plain(stage.config)
     write_axis(AXES[stage.axis], stage.root, stage.project, stage.input, parameters, str(stage.device))
     write_page(Results.read(Place("report", stage.root), parameters), stage.project)
-
-
-if __name__ == "__main__":
-    run(main, axes=AXES)

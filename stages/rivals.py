@@ -6,11 +6,11 @@ import torch
 
 from permeation.frame import progress
 from permeation.frame.errors import PermeationError
-from permeation.frame.tables import read_json, write_json, write_rows
+from permeation.frame.tables import read_json, write_results
 from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, original_parameters
 from permeation.rivals.frontier import measure_method, pareto, summary
 from permeation.rivals.registry import METHODS
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from permeation.weights.replace import Change, Job, Measured, Scorer, measure, write_measured
 
 
@@ -20,15 +20,10 @@ def main(stage: Stage) -> None:
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
     problem = Problem.read(inputs["extract_wqk"], inputs["moments"], config.seed)
     original = original_parameters(problem.heads)
-    scorer = Scorer.load(
-        inputs["model"],
-        inputs["baseline"],
-        stage.device,
-        config.perplexity.dtype,
-        config.perplexity.tolerance,
-        config.perplexity.batch_size,
-    )
-    journal = stage.journal(*inputs.values(), settings=(config.perplexity, config.seed))
+    asked = config.perplexity
+    measuring = (stage.device, asked.dtype, asked.tolerance, asked.batch_size)
+    scorer = Scorer.load(inputs["model"], inputs["baseline"], *measuring)
+    journal = stage.journal(*inputs.values(), settings=(asked, config.seed))
 
     def change(rival: Rival, size: int) -> Change:
         return Change(rival.apply(size).to(torch.float32).tensors())
@@ -60,10 +55,7 @@ def main(stage: Stage) -> None:
     untouched, own_file = scorer.baseline.perplexity, model["attention_bits"]
     with stage.output() as out:
         write_measured(out, runs, scorer.baseline)
-        write_rows(out / "plots" / "pareto.json", pareto(rows, own_file, untouched.tokens, untouched.windows))
         sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}
-        write_json(out / "summary.json", {"rivals": {**summary(rows), "own_file_bits": own_file, **sizes}})
-
-
-if __name__ == "__main__":
-    run(main)
+        points = pareto(rows, own_file, untouched.tokens, untouched.windows)
+        found = {**summary(rows), "own_file_bits": own_file, **sizes}
+        write_results(out, {"rivals": found}, {"pareto": points})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 import torch
 
@@ -19,7 +20,7 @@ from permeation.frame.device import DEVICES, find_device
 from permeation.frame.engine import Engine, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
-from permeation.frame.tables import read_json, whole_folder
+from permeation.frame.tables import read_json, whole_folder, write_results
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Stage:
         """An empty folder that becomes data/<name> (default: the stage's own) when the block ends well."""
         return whole_folder(self.root / "data" / (name or self.name))
 
+    def write(self, summary: Mapping[str, Any], tables: Mapping[str, Iterable[dict[str, Any]]]) -> None:
+        """Write data/<name>/: summary.json, and plots/<table>.json each."""
+        with self.output() as folder:
+            write_results(folder, summary, tables)
+
     def journal(self, *inputs: Path, settings: object) -> Journal:
         """What the stage has measured so far, valid for these input folders, these settings and this code alone."""
         code = [self.project / "stages" / f"{self.name}.py", *Path(__file__).parent.rglob("*.py")]
@@ -86,28 +92,27 @@ class Stage:
         return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
 
 
-def run(main: Callable[[Stage], None], axes: Collection[str] = ()) -> NoReturn:
-    """Run a stage's `main` as a program: parse the command line, report errors in one line, exit.
+def run(program: ModuleType) -> NoReturn:
+    """Run a stage's program: parse the command line, report errors in one line, exit.
 
-    axes: what the program's first argument may name, which is then part of the stage's name.
+    program: has `main`, and where it takes an argument ARGUMENTS, one of which becomes part of the stage's name.
 
     Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
     """
-    module = sys.modules[main.__module__]
-    name = Path(str(module.__file__)).stem
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=module.__doc__)
+    name = Path(str(program.__file__)).stem
+    parser = argparse.ArgumentParser(prog=f"stages/run {name}", description=program.__doc__)
     parser.add_argument("--model", help="instead of params.yaml's model")
     parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
-    if axes:
-        parser.add_argument("axis", choices=[*axes])
+    if hasattr(program, "ARGUMENTS"):
+        parser.add_argument("axis", choices=program.ARGUMENTS)
     overrides = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
     root, axis = overrides.pop("output_dir").resolve(), overrides.pop("axis", "")
     name = f"{name}_{axis}" if axis else name
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:
-        main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis))
+        program.main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis))
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}")
     sys.exit(0)

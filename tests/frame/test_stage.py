@@ -48,7 +48,7 @@ def call(command: list[str], *more: str) -> NoReturn:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *arguments, *more])
         patch.setattr(signal, "signal", lambda *_: None)
-        run(importlib.import_module(f"stages.{script}").main, axes=arguments)
+        run(importlib.import_module(f"stages.{script}"))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -72,8 +72,14 @@ def test_every_stage_refuses_a_key_that_is_mistyped(name: str, tmp_path: Path, m
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:
     """Run a stage whose `main` is this, under params.yaml as it is shipped."""
-    lines = ["import time", "from permeation.stage import run", "def main(stage):", *(f"    {line}" for line in body)]
-    (folder / "toy.py").write_text("\n".join([*lines, "run(main)"]))
+    lines = [
+        "import sys",
+        "import time",
+        "from permeation.stage import run",
+        "def main(stage):",
+        *(f"    {line}" for line in body),
+    ]
+    (folder / "toy.py").write_text("\n".join([*lines, "run(sys.modules['__main__'])"]))
     command = [sys.executable, str(folder / "toy.py"), "--output-dir", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
 

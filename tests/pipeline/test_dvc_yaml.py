@@ -71,7 +71,7 @@ def data(stage: dict[str, Any]) -> set[str]:
 
 
 def test_there_is_a_stage_for_every_script() -> None:
-    scripts = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    scripts = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert {script for script, *_ in PROGRAMS.values()} == scripts
     assert all(stage["cmd"].startswith("stages/run ") for stage in STAGES.values())
     assert all(name == "_".join(program) for name, program in PROGRAMS.items())  # report_meaning: report meaning

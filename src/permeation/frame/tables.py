@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) for row in rows)
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def write_results(folder: Path, summary: Mapping[str, Any], tables: Mapping[str, Iterable[dict[str, Any]]]) -> None:
+    """Write what a stage found: summary.json, and plots/<table>.json each."""
+    write_json(folder / "summary.json", summary)
+    for name, rows in tables.items():
+        write_rows(folder / "plots" / f"{name}.json", rows)
 
 
 def read_json(path: Path) -> Any:
