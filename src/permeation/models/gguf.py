@@ -41,8 +41,8 @@ CARRIED: dict[str, tuple[str, ...]] = {
 }
 # These change nothing, whatever they are or with these values.
 SILENT = ("tensor_data_layout", "rope.scaling.finetuned")
-NEUTRAL = (("attention.causal", True), ("attention.sliding_window", 0))
-NEUTRAL += (("rope.scaling.type", "none"), ("rope.scaling.attn_factor", 1.0))
+NEUTRAL: list[tuple[str, object]] = [("attention.causal", True), ("attention.sliding_window", 0)]
+NEUTRAL += [("rope.scaling.type", "none"), ("rope.scaling.attn_factor", 1.0)]
 FREQUENCIES = "rope_freqs.weight"  # Llama 3.1's factors, by which the positions' frequencies are divided
 ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_qkv.weight")  # W_Q and W_K; in some families W_V with them
 # Gemma's 27B models, by their number of blocks, scale the scores as llama.cpp does: by hidden_size / heads.

@@ -96,7 +96,7 @@ def token_nll(
 
     Tile by tile over the vocabulary: the logits of all positions and tokens never exist at once.
     """
-    size, partitions = VOCABULARY_TILE[hidden.device.type], []
+    size, partitions = VOCABULARY_TILE[hidden.device.type], list[Tensor]()
     for start in range(0, len(head.W), size):
         logits = head[start : start + size].logits(hidden)
         # log Σ exp z = z₀ − log softmax(z)₀: torch computes a log-softmax in one pass, a logsumexp in four.
