@@ -129,6 +129,6 @@ def _pack(q: Int[Tensor, "rows columns"], bits: int) -> UInt8[Tensor, "bytes"]:
 
 
 def _unpack(packed: UInt8[Tensor, "bytes"], bits: int) -> Int[Tensor, "numbers"]:
-    each = np.unpackbits(packed.numpy())
-    each = each[: len(each) // bits * bits].reshape(-1, bits).astype(np.int32)
+    flat = np.unpackbits(packed.numpy())
+    each = flat[: len(flat) // bits * bits].reshape(-1, bits).astype(np.int32)
     return torch.from_numpy(each @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32)))
