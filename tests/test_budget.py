@@ -11,10 +11,10 @@ import pytest
 from tests.support.project import PROJECT
 
 LINES = {
-    10750: ("src/**/*.py",),
+    11350: ("src/**/*.py",),
     850: ("stages/*.py", "stages/run"),
     250: ("tools/*.*", "bench/*.py"),
-    7800: ("tests/**/*.py",),
+    8150: ("tests/**/*.py",),
     475: ("dvc.yaml", "*/dvc.yaml"),
 }
 WORDS = {10600: ("README.md", "docs/*.md"), 700: ("README.md",), 350: ("CONTRIBUTING.md",)}
