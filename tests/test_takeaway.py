@@ -137,7 +137,7 @@ def test_bad_input_ends_in_one_line(
             cli.main()
         assert "\n" not in str(left.value)
     assert not any((tmp_path / "empty").iterdir())
-    monkeypatch.setattr(sys, "argv", ["permeation", "apply", "int_rows", "--bits", "4", "--packed", "--output", empty])
+    monkeypatch.setattr(sys, "argv", ["permeation", "apply", "int_rows", "--size", "4", "--packed", "--output", empty])
     cli.main()
     assert "- method: `int_rows`, size 4" in capsys.readouterr().out
     packed, stored = tmp_path / "empty" / PACKED, methods(load(project / "params.yaml"))["int_rows"]
@@ -152,7 +152,7 @@ def test_bits_are_the_size_whose_storage_is_nearest(project: Path, tmp_path: Pat
 
 
 def test_all_of_attention_is_written_and_scored(project: Path, tmp_path: Path) -> None:
-    written = apply("int4_residual", tmp_path / "out", size=40, whole=True, project=project)
+    written = apply("int4_residual", tmp_path / "out", size=30, whole=True, project=project)
     assert written.ratio.value == pytest.approx(1, abs=0.02)
     model, own = load_folded(tmp_path / "out", True), load_folded(project / "data" / "model", True)
     for new, old in zip(attention_views(model), attention_views(own), strict=True):
