@@ -19,6 +19,8 @@ _PUBLIC = {
     "perplexity.nll": ("window_nll",),
     "perplexity.ratio": ("estimate",),
     "perplexity.windows": ("Text",),
+    "rivals.stored": ("read_packed",),
+    "takeaway": ("apply",),
     "weights.forms": ("circuit_kernel", "gram_kernel"),
     "weights.heads": ("read_heads",),
     "weights.inject": ("GramInjection", "injected"),

@@ -8,10 +8,11 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from permeation.frame.errors import PermeationError
 from permeation.models.fold import fold_norms
 from permeation.rivals.base import Problem, original_parameters, size_within, sizes_near
 from permeation.rivals.low_rank import LayerSubspace, SharedSubspace, low_rank_parameters
-from permeation.rivals.mixing import CircuitMixing, GramComponents
+from permeation.rivals.mixing import CircuitMixing, GramMixing
 from permeation.rivals.quantised import Integers
 from permeation.rivals.registry import LONG, METHODS, Method
 from permeation.rivals.rounded import RoundedFactors
@@ -23,7 +24,8 @@ from tests.support import tiny
 FAMILIES = ("gpt2", "llama", "gpt_neox", "qwen3")  # biases; grouped queries; partly rotated; norms of q and k
 WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(3))
 # Largest errors of logits at the largest size of methods that round, or keep the mean alone.
-LOSSY = {"mean": 100.0} | {name: 0.5 for name in LONG if name.startswith("int")}
+LOSSY = {"mean": 100.0, "gguf_q8_0": 0.5} | {name: 0.5 for name in LONG if name.startswith("int")}
+LOSSY |= {name: 4.0 for name in LONG if name.startswith(("gguf_q4", "gguf_q5"))}  # their only size is 4 or 5 bits
 LOSSY |= {name: 2.0 for name in LONG if name.endswith("bit")}
 SUBSPACES = {
     "layer": Method("low_rank:LayerSubspace"),
@@ -129,6 +131,10 @@ def test_storage_is_counted_by_the_formulas(problems: Posed) -> None:
         ("int_rows", 4): 4 * weights + 16 * (columns + 3 * 32),
         ("int_g64_gptq", 3): 3 * weights + 16 * columns,
         ("int_g64_offset_rotated", 3): 3 * weights + 2 * 16 * columns,
+        ("gguf_q4_0", 4): weights // 32 * 8 * (16 + 2),
+        ("gguf_q4_1_rows", 4): weights // 32 * 8 * (16 + 2 + 2) + 16 * 3 * 32,
+        ("gguf_q5_1", 5): weights // 32 * 8 * (20 + 2 + 2),
+        ("gguf_q8_0", 8): weights // 32 * 8 * (32 + 2),
         ("int3_residual", 5): 3 * weights + 16 * (columns + 3 * 32) + 3 * (8 * 5 * (32 + 48) + 16 * 2 * 5),
         ("layer_subspace_score_6bit", 5): 3 * (6 * 5 * (32 + 48) + 16 * 2 * 5),
         ("subspace_of_2_score_6bit", 5): 6 * 5 * (2 * 32 + 3 * 48) + 16 * 5 * (2 + 3),
@@ -148,7 +154,7 @@ def test_break_even_points(problems: Posed) -> None:
     for _, problem in problems.values():
         n, d, e = problem.heads.queries.shape
         budget = 16 * original_parameters(problem.heads)
-        gram, random = GramComponents.fit(problem), CircuitMixing.fit(problem, "random")
+        gram, random = GramMixing.fit(problem), CircuitMixing.fit(problem, "random")
         assert size_within(gram, budget) == int((n - 1) * e * e / (e * e + n))
         assert size_within(gram, gram.stored_bits(0) - 1) is None
         assert size_within(random, budget) == int((n * d * e - d * d) / (d * d + n))
@@ -234,3 +240,19 @@ def test_a_rotation_takes_away_what_a_grid_of_the_weights_own_gives(problems: Po
     assert error(again) < 0.2 * error(problem)
     assert error(again, way="rotated") > 0.7 * error(problem)
     assert error(problem, way="rotated") == pytest.approx(float(error(problem)), rel=0.3)
+
+
+def test_blocks_of_llama_cpp_are_within_half_a_step_along_the_input(problems: Posed) -> None:
+    """Q4_1: s = (max − min) / 15 of 32 numbers of a column, as float16."""
+    heads = problems["llama"][1].heads
+    back = METHODS["gguf_q4_1"].fit(problems["llama"][1]).apply(4)
+    step = (heads.W_Q.amax(2, keepdim=True) - heads.W_Q.amin(2, keepdim=True)) / 15
+    assert ((back.W_Q - heads.W_Q).abs() <= 0.51 * step + 1e-3).all()
+    assert max(len(column.unique()) for column in back.W_K.mT.flatten(0, 2)) <= 16
+
+
+def test_blocks_of_llama_cpp_need_whole_blocks(problems: Posed) -> None:
+    problem = problems["llama"][1]
+    heads = Heads(problem.heads.W_Q[:, :, :24], problem.heads.W_K[:, :, :24])
+    with pytest.raises(PermeationError, match="blocks of 32, and d_model is 24"):
+        METHODS["gguf_q4_0"].fit(replace(problem, heads=heads))

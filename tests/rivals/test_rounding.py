@@ -47,11 +47,14 @@ def test_a_clipped_range_has_no_larger_error_and_outliers_make_it_smaller() -> N
 @pytest.mark.parametrize("grid", [Grid(), Grid(32, offset=True)])
 def test_gptq_is_rounding_where_inputs_are_independent_and_better_where_they_are_not(grid: Grid) -> None:
     identity = torch.eye(96, dtype=torch.float64)
-    torch.testing.assert_close(gptq(W, identity, grid, 3), grid.round(W, 3))
+    torch.testing.assert_close(gptq(W, identity, grid, 3).values(), grid.round(W, 3))
     x = torch.randn(400, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     x[:, 48:] = x[:, :48] + 0.3 * x[:, 48:]
     H = x.T @ x / 400
-    off = {name: x @ (rounded - W) for name, rounded in (("gptq", gptq(W, H, grid, 3)), ("nearest", grid.round(W, 3)))}
+    off = {
+        name: x @ (rounded - W)
+        for name, rounded in (("gptq", gptq(W, H, grid, 3).values()), ("nearest", grid.round(W, 3)))
+    }
     assert off["gptq"].square().sum() < 0.7 * off["nearest"].square().sum()
 
 
@@ -62,6 +65,6 @@ def test_gptq_of_two_rows_by_hand() -> None:
     U = torch.linalg.cholesky(torch.linalg.inv(H), upper=True)
     grid = Grid()
     levels = grid.levels(two, 3)
-    first = levels.nearest(two[:1])
-    second = levels.nearest(two[1:] - U[0, 1] / U[0, 0] * (two[:1] - first))
-    torch.testing.assert_close(gptq(two, H, grid, 3), torch.cat([first, second]))
+    first = levels.values(levels.nearest(two[:1]))
+    second = levels.values(levels.nearest(two[1:] - U[0, 1] / U[0, 0] * (two[:1] - first)))
+    torch.testing.assert_close(gptq(two, H, grid, 3).values(), torch.cat([first, second]))

@@ -6,7 +6,7 @@ alone, so it is exact for rotary models too: positions act on W̃ᵀ x, whatever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -24,6 +24,7 @@ class Subspace(Numbers):
     """For rivals that are a product P B in each layer."""
 
     heads: Heads  # the untouched weights
+    step: int  # neighbouring layers that have one P
     smallest = 1  # dimensions
 
     @property
@@ -39,9 +40,9 @@ class Subspace(Numbers):
         """How many numbers all factors have, and how many columns."""
         raise NotImplementedError
 
-    def apply(self, size: int, change: Callable[[Tensor], Tensor] = lambda factor: factor) -> Heads:
-        """The products of the factors, each changed before."""
-        return from_layer_matrices((change(P) @ change(B_T).mT for P, B_T in self.factors(size)), self.heads)
+    def apply(self, size: int) -> Heads:
+        """The products of the factors."""
+        return from_layer_matrices((P @ B_T.mT for P, B_T in self.factors(size)), self.heads)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class LayerSubspace(Subspace):
     heads: Heads
     P: Float[Tensor, "layers d_model rank"]
     B: Float[Tensor, "layers rank columns"]
+    step = 1
 
     @classmethod
     def fit(cls, problem: Problem, metric: Literal["score", "random"] = "score") -> LayerSubspace:
@@ -104,11 +106,12 @@ class SharedSubspace(Subspace):
     (r rows of a basis can be made the identity) and layers r m for the Bs, + biases.
 
     Attributes:
-        problem: the untouched weights and the moments. step: layers in a group.
+        problem: the moments. heads: the untouched weights. step: layers in a group.
         P: all d_model directions of each group, the leading first.
     """
 
     problem: Problem
+    heads: Heads
     step: int
     P: Float[Tensor, "groups d_model d_model"]
 
@@ -124,12 +127,7 @@ class SharedSubspace(Subspace):
             white = (F @ layer_matrices(layer.heads) for layer in group.layers())
             vectors = torch.linalg.eigh(reduce(torch.add, (each @ each.mT for each in white))).eigenvectors
             P.append(unwhitened(F, vectors.flip(2)))
-        return cls(problem, step, torch.cat(P))
-
-    @property
-    def heads(self) -> Heads:  # type: ignore[override]
-        """The untouched weights."""
-        return self.problem.heads
+        return cls(problem, problem.heads, step, torch.cat(P))
 
     @property
     def largest(self) -> int:

@@ -5,23 +5,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from permeation.rivals.base import BITS_PER_NUMBER, Problem, bias_parameters
-from permeation.rivals.low_rank import from_layer_matrices, layer_matrices
+from permeation.rivals.low_rank import layer_matrices
 from permeation.rivals.rounding import SCALE_BITS, Grid, gptq, stored_scale
+from permeation.rivals.stored import Layer, Stored, random_rotation
 from permeation.weights.heads import Heads
 
 Way = Literal["nearest", "gptq", "rotated"]
 
 
 @dataclass(frozen=True)
-class Integers:
+class Integers(Stored):
     """Every weight as an integer of b bits on a grid (rounding.Grid); the size is b. Biases stay.
 
     `rows`: each row of a layer's W is divided by its root mean square r before, and multiplied after. The scales of a
@@ -34,11 +34,12 @@ class Integers:
     Stored: b bits a number, 16 a scale, an offset, a row and a bias. Rotations are drawn from a seed.
 
     Attributes:
-        problem: the untouched weights, the moments for GPTQ, the seed. grid: what shares a scale, and how it is chosen.
-        way: to the nearest point, the same after a rotation, or by GPTQ. rows: as above.
+        problem: the moments for GPTQ, the seed. heads: the untouched weights. grid: what shares a scale, and how it is
+            chosen. way: to the nearest point, the same after a rotation, or by GPTQ. rows: as above.
     """
 
     problem: Problem
+    heads: Heads
     grid: Grid
     way: Way
     rows: bool
@@ -48,12 +49,7 @@ class Integers:
     @classmethod
     def fit(cls, problem: Problem, way: Way = "nearest", rows: bool = False, **grid: Any) -> Integers:
         """Nothing to fit."""
-        return cls(problem, Grid(**grid), way, rows)
-
-    @property
-    def heads(self) -> Heads:
-        """The untouched weights."""
-        return self.problem.heads
+        return cls(problem, problem.heads, Grid(**grid), way, rows)
 
     def stored_bits(self, size: int) -> int:
         W_Q, W_K = self.heads.W_Q, self.heads.W_K
@@ -61,25 +57,20 @@ class Integers:
         scales += W_Q.shape[0] * W_Q.shape[2] if self.rows else 0
         return size * (W_Q.numel() + W_K.numel()) + SCALE_BITS * scales + BITS_PER_NUMBER * bias_parameters(self.heads)
 
-    def apply(self, size: int) -> Heads:
+    def stored(self, size: int) -> Iterator[Layer]:
         """The weights rounded to `size` bits, layer by layer."""
         generator = torch.Generator().manual_seed(self.problem.seed)
-        each = (self.rounded(layer, size, generator)[None] for layer in self.problem.layers())
-        return from_layer_matrices(each, self.heads)
+        return (self.rounded(layer, size, generator) for layer in self.problem.layers())
 
-    def rounded(self, layer: Problem, bits: int, generator: torch.Generator) -> Float[Tensor, "d_model columns"]:
-        """W of a layer, rounded."""
+    def rounded(self, layer: Problem, bits: int, generator: torch.Generator) -> Layer:
+        """A layer, rounded."""
         W = layer_matrices(layer.heads)[0]
         by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
         divisor = torch.where(by > 0, by, 1)  # a row of zeros, as a norm whose scale is 0 leaves, stays one
+        R = random_rotation(len(W), generator) if self.way == "rotated" else None
+        W = W / divisor if R is None else R @ (W / divisor)
         if self.way == "gptq":
-            return by * gptq(W / divisor, divisor * layer.moments.shrunk[0] * divisor.mT, self.grid, bits)
-        if self.way == "rotated":
-            R = random_rotation(len(W), generator)
-            return by * (R.mT @ self.grid.round(R @ (W / divisor), bits))
-        return by * self.grid.round(W / divisor, bits)
-
-
-def random_rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """A random orthogonal matrix in float64, by the QR decomposition of Gaussian numbers."""
-    return torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator)).Q
+            codes = gptq(W, divisor * layer.moments.shrunk[0] * divisor.mT, self.grid, bits)
+        else:
+            codes = self.grid.encode(W, bits)
+        return Layer(codes, by if self.rows else None, R)

@@ -34,9 +34,10 @@ def _rounded(of: Method, bits: int) -> Method:
     return Method("rounded:RoundedFactors", {"of": of, "bits": bits})
 
 
-GRAM, MIXING = "mixing:GramComponents", "mixing:CircuitMixing"
+GRAM, MIXING = "mixing:GramMixing", "mixing:CircuitMixing"
 LAYER, SHARED = "low_rank:LayerSubspace", "low_rank:SharedSubspace"
 INTEGERS, RESIDUAL = "quantised:Integers", "residual:IntegersAndResidual"
+GGUF = "gguf_blocks:GgufBlocks"
 GROUPS = {"group": 64, "offset": True}
 
 METHODS: dict[str, Method] = {
@@ -51,6 +52,13 @@ METHODS: dict[str, Method] = {
     "int_g64_offset_rows": Method(INTEGERS, {"rows": True, **GROUPS}),
     "int_g64_offset_rotated": Method(INTEGERS, {"way": "rotated", **GROUPS}),
     "int_g64_offset_rows_rotated": Method(INTEGERS, {"way": "rotated", "rows": True, **GROUPS}),
+    # What llama.cpp's files have.
+    "gguf_q4_0": Method(GGUF, {"kind": "Q4_0"}),
+    "gguf_q4_1": Method(GGUF, {"kind": "Q4_1"}),
+    "gguf_q5_1": Method(GGUF, {"kind": "Q5_1"}),
+    "gguf_q8_0": Method(GGUF, {"kind": "Q8_0"}),
+    "gguf_q4_0_rows": Method(GGUF, {"kind": "Q4_0", "rows": True}),
+    "gguf_q4_1_rows": Method(GGUF, {"kind": "Q4_1", "rows": True}),
     # Integers and a low rank.
     "int3_residual": Method(RESIDUAL, {"bits": 3, "rows": True, "clip": True}),
     "int4_residual": Method(RESIDUAL, {"bits": 4, "rows": True, "clip": True}),

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from permeation.rivals.base import BITS_PER_NUMBER, Problem, bias_parameters
 from permeation.rivals.low_rank import Subspace
 from permeation.rivals.registry import Method
 from permeation.rivals.rounding import SCALE_BITS, Grid
+from permeation.rivals.stored import Layer, Stored
 from permeation.weights.heads import Heads
 
 GRID = Grid(clip=True)
 
 
 @dataclass(frozen=True)
-class RoundedFactors:
+class RoundedFactors(Stored):
     """W ≈ P̂ B̂: every factor of a Subspace rounded to b bits, one scale a column. Its sizes are the Subspace's.
 
     The factors are plain ones: coordinates that could be fixed to save numbers (low_rank_parameters) would make some
@@ -27,38 +24,30 @@ class RoundedFactors:
     a bias.
 
     Attributes:
-        rival: what is rounded. bits: b.
+        rival: what is rounded. heads: its untouched weights. bits: b.
     """
 
     rival: Subspace
+    heads: Heads
     bits: int
+    smallest: int
+    largest: int
 
     @classmethod
     def fit(cls, problem: Problem, of: Method, bits: int) -> RoundedFactors:
         """Fit the method whose factors are rounded."""
         rival = of.fit(problem)
         assert isinstance(rival, Subspace)
-        return cls(rival, bits)
-
-    @property
-    def smallest(self) -> int:
-        """As of the rival."""
-        return self.rival.smallest
-
-    @property
-    def largest(self) -> int:
-        """As of the rival."""
-        return self.rival.largest
+        return cls(rival, problem.heads, bits, rival.smallest, rival.largest)
 
     def stored_bits(self, size: int) -> int:
         numbers, columns = self.rival.factor_sizes(size)
-        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * bias_parameters(self.rival.heads)
+        return self.bits * numbers + SCALE_BITS * columns + BITS_PER_NUMBER * bias_parameters(self.heads)
 
-    def apply(self, size: int) -> Heads:
-        """The product of the rounded factors."""
-        return self.rival.apply(size, partial(round_each, grid=GRID, bits=self.bits))
-
-
-def round_each(factor: Float[Tensor, "layers n rank"], grid: Grid, bits: int) -> Float[Tensor, "layers n rank"]:
-    """Each layer's factor, rounded."""
-    return torch.stack([grid.round(matrix, bits) for matrix in factor])
+    def stored(self, size: int) -> Iterator[Layer]:
+        """The rounded factors; layers that share a P have the same one."""
+        P = None
+        for i, (left, right) in enumerate(self.rival.factors(size)):
+            if i % self.rival.step == 0:
+                P = GRID.encode(left[0], self.bits)
+            yield Layer(P=P, B=GRID.encode(right[0], self.bits))

@@ -6,10 +6,11 @@ the columns the coordinates of heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SCALE_BITS = 16  # a scale, and an offset, as bfloat16
@@ -38,9 +39,22 @@ class Grid:
         groups = 1 if self.group is None else -(-rows // self.group)
         return groups * columns * (2 if self.offset else 1)
 
-    def round(self, W: Float[Tensor, "rows columns"], bits: int) -> Float[Tensor, "rows columns"]:
+    def encode(self, W: Float[Tensor, "rows columns"], bits: int) -> Codes:
         """Every number at the nearest point of its group's grid."""
-        return torch.cat([self.levels(part, bits).nearest(part) for part in W.split(self.group or len(W))])
+        levels = [(self.levels(part, bits), part) for part in W.split(self.group or len(W))]
+        return self.codes([(each, each.nearest(part)) for each, part in levels], bits)
+
+    def codes(self, groups: Sequence[tuple[Levels, Tensor]], bits: int) -> Codes:
+        """A matrix whose groups of rows have these levels, and these numbers q on them."""
+        q, scale, offset = (
+            torch.cat(parts) for parts in zip(*((q, each.scale, each.offset) for each, q in groups), strict=True)
+        )
+        zero = 0 if self.offset else 2 ** (bits - 1) - 1
+        return Codes(q.to(torch.int32) + zero, scale, offset if self.offset else None, bits, zero, self.group or len(q))
+
+    def round(self, W: Float[Tensor, "rows columns"], bits: int) -> Float[Tensor, "rows columns"]:
+        """The values of `encode`."""
+        return self.encode(W, bits).values()
 
     def levels(self, W: Float[Tensor, "rows columns"], bits: int) -> Levels:
         """The grid of rows that share their scales."""
@@ -49,7 +63,7 @@ class Grid:
         best, least = self._levels(W, bits, 1.0), torch.full_like(W[:1], torch.inf)
         for share in CLIPPED:
             tried = self._levels(W, bits, share)
-            error = (tried.nearest(W) - W).square().sum(0, keepdim=True)
+            error = (tried.values(tried.nearest(W)) - W).square().sum(0, keepdim=True)
             better = error < least
             least = torch.where(better, error, least)
             scale, offset = (
@@ -78,12 +92,41 @@ class Levels:
     most: int
 
     def nearest(self, W: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        """The nearest points."""
-        q = ((W - self.offset) / self.scale.clamp(min=1e-300)).round().clamp(self.least, self.most)
+        """The q of the nearest points."""
+        return ((W - self.offset) / self.scale.clamp(min=1e-300)).round().clamp(self.least, self.most)
+
+    def values(self, q: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        """The points themselves."""
         return self.offset + self.scale * q
 
 
-def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: Grid, bits: int) -> Tensor:
+@dataclass(frozen=True)
+class Codes:
+    """A rounded matrix as it is stored: offset + scale · (q − zero).
+
+    Attributes:
+        q: integers from 0 to 2^bits − 1. scale, offset: one for each `group` of rows, as bfloat16 holds them; a
+            symmetric grid has no offset, and `zero` in the middle.
+    """
+
+    q: Int[Tensor, "rows columns"]
+    scale: Float[Tensor, "groups columns"]
+    offset: Float[Tensor, "groups columns"] | None
+    bits: int
+    zero: int
+    group: int
+
+    def values(self) -> Float[Tensor, "rows columns"]:
+        """The numbers that are read back."""
+
+        def by_row(each: Tensor) -> Tensor:
+            return each.repeat_interleave(self.group, 0)[: len(self.q)]
+
+        scaled = by_row(self.scale) * (self.q - self.zero)
+        return scaled if self.offset is None else by_row(self.offset) + scaled
+
+
+def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: Grid, bits: int) -> Codes:
     """W rounded for a small E ‖(W − Ŵ)ᵀ x‖², with H = E x xᵀ (Frantar, Ashkboos, Hoefler and Alistarh 2023).
 
     Row after row is rounded to its grid. The rows still to come make up for its error, in the proportion of the
@@ -93,7 +136,7 @@ def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: 
     whole = grid.group is None
     order = H.diagonal().argsort(descending=True) if whole else torch.arange(len(W))
     U = torch.linalg.cholesky(torch.linalg.inv(H[order][:, order]), upper=True)
-    left, rounded = W[order], torch.empty_like(W)
+    left, q, groups = W[order], torch.empty_like(W), []
     levels = grid.levels(W, bits)
     for rows in torch.arange(len(W)).split(grid.group or BLOCK):
         first, end = int(rows[0]), int(rows[-1]) + 1
@@ -101,12 +144,13 @@ def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: 
             levels = grid.levels(left[first:end], bits)
         off = torch.empty_like(left[first:end])
         for i in range(first, end):
-            nearest = levels.nearest(left[i : i + 1])[0]
-            off[i - first] = (left[i] - nearest) / U[i, i]
+            nearest = levels.nearest(left[i : i + 1])
+            off[i - first] = (left[i] - levels.values(nearest)[0]) / U[i, i]
             left[i + 1 : end] -= torch.outer(U[i, i + 1 : end], off[i - first])
-            rounded[order[i]] = nearest
+            q[order[i]] = nearest[0]
         left[end:] -= U[first:end, end:].T @ off
-    return rounded
+        groups.append((levels, q[first:end]))
+    return grid.codes([(levels, q)] if whole else groups, bits)
 
 
 def stored_scale(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -17,12 +17,18 @@ from permeation.models.families import attention_views
 
 @dataclass(frozen=True)
 class Heads:
-    """All attention heads' query and key weights, by layer; biases are None in families without them."""
+    """All attention heads' query and key weights, by layer; biases are None in families without them.
+
+    W_V, W_O and b_V are there where all of attention is compressed (rivals.whole), else None.
+    """
 
     W_Q: Float[Tensor, "layers heads d_model d_head"]
     W_K: Float[Tensor, "layers kv_heads d_model d_head"]
     b_Q: Float[Tensor, "layers heads d_head"] | None = None
     b_K: Float[Tensor, "layers kv_heads d_head"] | None = None
+    W_V: Float[Tensor, "layers kv_heads d_model d_head"] | None = None
+    W_O: Float[Tensor, "layers heads d_head d_model"] | None = None
+    b_V: Float[Tensor, "layers kv_heads d_head"] | None = None
 
     @property
     def count(self) -> int:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
-from permeation.models.families import attention_views
+from permeation.models.families import attention_outputs, attention_views
 from permeation.weights.heads import Heads, gathered, gram_form
 
 MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its smallest direction is rounding error
@@ -80,15 +80,19 @@ def injected(
     W_K: Float[Tensor, "layers kv_heads d_model d_head"] | None = None,
     b_Q: Float[Tensor, "layers heads d_head"] | None = None,
     b_K: Float[Tensor, "layers kv_heads d_head"] | None = None,
+    W_V: Float[Tensor, "layers kv_heads d_model d_head"] | None = None,
+    W_O: Float[Tensor, "layers heads d_head d_model"] | None = None,
+    b_V: Float[Tensor, "layers kv_heads d_head"] | None = None,
 ) -> Iterator[None]:
     """The model with these weights in place of its own inside the block; its own come back however it ends."""
-    given = {"W_Q": W_Q, "W_K": W_K, "b_Q": b_Q, "b_K": b_K}
+    given = {"W_Q": W_Q, "W_K": W_K, "b_Q": b_Q, "b_K": b_K, "W_V": W_V, "b_V": b_V}
     views = [
         (getattr(layer, name).detach(), new[i])
         for i, layer in enumerate(attention_views(model))
         for name, new in given.items()
         if new is not None
     ]
+    views += [] if W_O is None else zip((layer.W_O for layer in attention_outputs(model)), W_O, strict=True)
     own = [view.clone() for view, _ in views]
     try:
         for view, new in views:
@@ -97,3 +101,51 @@ def injected(
     finally:
         for (view, _), old in zip(views, own, strict=True):
             view.copy_(old)
+
+
+@torch.no_grad()
+def write_unfolded(model: Any, heads: Heads) -> None:
+    """Write the weights of a model with folded norms into the same model as it is: undo `models.fold`.
+
+        W ← diag(γ)⁻¹ Ŵ diag(γ_qk)⁻¹,  b ← diag(γ_qk)⁻¹ b̂ − β W
+
+    Raises PermeationError where the model as it is cannot hold them: a bias that its projections lack, or numbers in a
+    row that its norm multiplies by 0.
+    """
+    for i, (layer, new) in enumerate(zip(attention_views(model), heads.layers(), strict=True)):
+        gamma = _divisor(() if layer.norm is None else (layer.norm,), layer.norm_offset)
+        beta = getattr(layer.norm, "bias", None)
+        for name, norms in (("Q", layer.q_norm), ("K", layer.k_norm), ("V", ())):
+            own, own_bias = getattr(layer, f"W_{name}"), getattr(layer, f"b_{name}")
+            weight, bias = getattr(new, f"W_{name}"), getattr(new, f"b_{name}")
+            if weight is None:
+                continue
+            W = weight[0]
+            inner = _divisor(norms, layer.norm_offset)
+            if (W * gamma.mT.isinf()).any():
+                raise PermeationError(
+                    f"the norm of layer {i} has a scale of 0, behind which this method stores numbers"
+                )
+            inner = (
+                inner.view(-1, 1, own.shape[2]) if norms else inner[None]
+            )  # one for all heads together, one, or each
+            plain = W / gamma.mT / inner
+            own.copy_(plain)
+            if bias is None:
+                continue
+            if own_bias is None:
+                raise PermeationError(
+                    f"the projections of this {model.config.model_type} have no biases to undo the norm's shift with"
+                )
+            b = bias[0] / inner[:, 0]
+            own_bias.copy_(b if beta is None else b - beta.double() @ plain)
+    if heads.W_O is not None:
+        for output, W_O in zip(attention_outputs(model), heads.W_O, strict=True):
+            output.W_O.copy_(W_O)
+
+
+def _divisor(norms: tuple[Any, ...], offset: float) -> Float[Tensor, "*heads d"]:
+    """The scales of norms in float64, infinite in place of 0; 1 where there are none."""
+    scales = [norm.weight.double() + offset for norm in norms if getattr(norm, "weight", None) is not None]
+    scale = torch.stack(scales) if scales else torch.ones(1, 1, dtype=torch.float64)
+    return torch.where(scale == 0, torch.inf, scale)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
-from permeation.models.families import attention_views
+from permeation.models.families import attention_outputs, attention_views
 from permeation.weights.heads import gathered
 
 
@@ -130,14 +130,17 @@ def triangular_root(S: Float[Tensor, "*layers d d"]) -> Float[Tensor, "*layers d
 
 
 @torch.inference_mode()
-def collect(model: Any, batches: Iterable[Int[Tensor, "_batch context"]]) -> Moments:
+def collect(model: Any, batches: Iterable[Int[Tensor, "_batch context"]], outputs: bool = False) -> Moments:
     """Run the model over windows and add up the moments of what W_Q and W_K read; memory is O(L d²).
 
-    With folded norms (permeation.models.fold) this is the input of the folded weights. Raises PermeationError
-    where an activation is not finite.
+    With folded norms (permeation.models.fold) this is the input of the folded weights. With `outputs` of what W_O
+    reads, the heads' outputs side by side. Raises PermeationError where an activation is not finite.
     """
-    layers = list(attention_views(model))
-    d_model = layers[0].W_Q.shape[1]
+    if outputs:
+        layers = [(layer.projection, layer.W_O.flatten(0, 1)) for layer in attention_outputs(model)]
+    else:
+        layers = [(layer.projections[0], layer.W_Q[0]) for layer in attention_views(model)]
+    d_model = len(layers[0][1])
     home = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
     shapes = ((d_model,), (d_model, d_model), (d_model,), ())
     sums = [torch.zeros(len(layers), *shape, dtype=torch.float64, device=home) for shape in shapes]
@@ -153,8 +156,8 @@ def collect(model: Any, batches: Iterable[Int[Tensor, "_batch context"]]) -> Mom
 
     tokens = 0
     with ExitStack() as hooks, fast_products():
-        for i, layer in enumerate(layers):
-            hooks.callback(layer.projections[0].register_forward_pre_hook(partial(add, i)).remove)
+        for i, (reader, _) in enumerate(layers):
+            hooks.callback(reader.register_forward_pre_hook(partial(add, i)).remove)
         for batch in batches:
             model.base_model(batch.to(model.device), use_cache=False)
             tokens += batch.numel()

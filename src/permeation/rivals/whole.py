@@ -1,0 +1,70 @@
+"""W_V and W_O as well: a method that stores matrices, applied to all four of attention's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from permeation.frame.errors import PermeationError
+from permeation.models.families import attention_outputs, attention_views
+from permeation.rivals.base import Problem, Rival
+from permeation.rivals.registry import GRAM, MIXING, Method
+from permeation.weights.heads import Heads, read_heads
+from permeation.weights.moments import collect
+
+
+@dataclass(frozen=True)
+class WholeAttention:
+    """W_Q, W_K and W_V side by side as one rival stores them, and W_O as another of the same method does.
+
+    W_V reads what W_Q and W_K read, in their metric E x xᵀ. W_O, as (heads d_head, d_model), reads z, the heads'
+    outputs side by side. Its metric is E z zᵀ: E ‖(W_O − Ŵ_O)ᵀ z‖² is how much of what the heads write is lost. Neither
+    is rotated by positions. The size is that of both, or W_O's largest. The bias of W_O stays and does not count.
+
+    Attributes:
+        reading, writing: the two rivals. heads: the untouched weights, all of them.
+    """
+
+    reading: Rival
+    writing: Rival
+    heads: Heads
+    smallest: int
+    largest: int
+
+    @classmethod
+    def fit(cls, of: Method, model: Any, batches: Iterable[Int[Tensor, "_batch context"]], seed: int) -> WholeAttention:
+        """Fit to a model with folded norms and to moments of what it reads on a text.
+
+        Raises PermeationError for a method that mixes the heads' W_QK, in which V and O do not occur.
+        """
+        if of.place in (GRAM, MIXING):
+            raise PermeationError("this method mixes the heads' W_QK; V and O are stored by those that store matrices")
+        batches = list(batches)
+        heads, views, outputs = read_heads(model), list(attention_views(model)), list(attention_outputs(model))
+        b_V = None if views[0].b_V is None else torch.stack([layer.b_V for layer in views if layer.b_V is not None])
+        W_V, W_O = (torch.stack(each).cpu() for each in ([v.W_V for v in views], [o.W_O for o in outputs]))
+        heads = replace(heads, W_V=W_V, W_O=W_O, b_V=None if b_V is None else b_V.cpu())
+        keys = None if heads.b_K is None or heads.b_V is None else torch.cat([heads.b_K, heads.b_V], dim=1)
+        read = Heads(heads.W_Q, torch.cat([heads.W_K, W_V], dim=1), heads.b_Q, keys)
+        written = W_O.flatten(1, 2)[:, None]
+        reading = of.fit(Problem(read, collect(model, batches), seed))
+        moments = collect(model, batches, outputs=True)
+        writing = of.fit(Problem(Heads(written, written[:, :0]), moments, seed))
+        return cls(reading, writing, heads, reading.smallest, reading.largest)
+
+    def stored_bits(self, size: int) -> int:
+        """Of both."""
+        return self.reading.stored_bits(size) + self.writing.stored_bits(min(size, self.writing.largest))
+
+    def apply(self, size: int) -> Heads:
+        """All four, as they are read back."""
+        read, written = self.reading.apply(size), self.writing.apply(min(size, self.writing.largest))
+        assert self.heads.W_O is not None
+        W_K, W_V = read.W_K.chunk(2, dim=1)
+        b_K, b_V = (None, None) if read.b_K is None else read.b_K.chunk(2, dim=1)
+        return Heads(read.W_Q, W_K, read.b_Q, b_K, W_V, written.W_Q[:, 0].view_as(self.heads.W_O), b_V)
