@@ -152,12 +152,11 @@ def word_residuals(activations: Activations, layer: int, place: str = "at_word")
         lists = [select(prompts, word, "gradient", sense) for sense in SENSES]
         lists += [select(prompts, word, "condition", f"strong_{sense}") for sense in SENSES]
         a, b, strong_a, strong_b = map(len, lists)
-        senses = [residuals[select(prompts, word, "direction", sense), layer] for sense in SENSES]
-        check_contrast(word, *senses)
+        sense_a, sense_b = (residuals[select(prompts, word, "direction", sense), layer] for sense in SENSES)
+        check_contrast(word, sense_a, sense_b)
         rank = np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b])
-        found[word] = WordResiduals(
-            *senses, residuals[[i for part in lists for i in part]], (a, b, strong_a, strong_b), rank
-        )
+        measured = residuals[[i for part in lists for i in part]]
+        found[word] = WordResiduals(sense_a, sense_b, measured, (a, b, strong_a, strong_b), rank)
     if not found:
         raise PermeationError("no word of the words file has gradient prompts of both senses, which g is made from")
     return found

@@ -69,7 +69,7 @@ def fit_shape(
         found |= bootstrap.with_interval(name, figures[name], drawn[name])
     depth = np.linspace(0, 1, real.f.shape[-1])
     inner = slice(len(depth) - exclude_final)
-    beta = power_exponent(depth[:-1], real.f[:, :-1])
+    beta = np.asarray(power_exponent(depth[:-1], real.f[:, :-1]))
     f_max, (low, high) = largest(real.f), bootstrap.interval(largest(resampled.f))
     ends = {list(words)[i]: i for i in (f_max.argmin(), f_max.argmax())}  # these two have their intervals
     found |= {

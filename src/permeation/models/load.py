@@ -51,11 +51,9 @@ def read_weights(
         )
     options = {"config": config, "dtype": dtype, "gguf_file": gguf, "output_loading_info": True}
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    model: Any
+    auto: Any = transformers.AutoModelForCausalLM
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, **options, **safe, ignore_mismatched_sizes=True
-        )
+        model, report = auto.from_pretrained(folder, **options, **safe, ignore_mismatched_sizes=True)
     except Exception as error:
         raise PermeationError(f"{name} cannot be loaded: {one_line(error)}") from error
     if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):

@@ -19,7 +19,7 @@ from permeation.weights.forms import circuit_kernel, score_kernel
 from permeation.weights.heads import Heads, each_layer, read_heads
 from permeation.weights.moments import Moments
 from permeation.weights.pca import KernelPca, fit_pca
-from permeation.weights.random_heads import random_circuit_kernel, random_heads, random_score_kernel, unit_norm
+from permeation.weights.random_heads import random_heads, random_score_kernel, unit_norm
 
 SHARES = (0.5, 0.8, 0.9)
 
@@ -52,8 +52,8 @@ def sharing(model: Any, moments: Moments, clusters: int, seed: int) -> Iterator[
     norm = writes_score.diagonal().sqrt()
     writes_null = unit_norm(written_kernel(random_heads(writes, generator()), moments)) * norm[:, None] * norm
     kernels = {
-        ("W_QK", "circuit"): (circuit_kernel(looks), random_circuit_kernel(looks, generator())),
-        ("W_OV", "circuit"): (circuit_kernel(writes), random_circuit_kernel(writes, generator())),
+        ("W_QK", "circuit"): (circuit_kernel(looks), circuit_kernel(random_heads(looks, generator()))),
+        ("W_OV", "circuit"): (circuit_kernel(writes), circuit_kernel(random_heads(writes, generator()))),
         ("W_QK", "weighted"): (looks_score, random_score_kernel(looks, moments, looks_score, generator())),
         ("W_OV", "weighted"): (writes_score, writes_null),
     }
