@@ -130,8 +130,7 @@ def test_a_planted_direction_is_found() -> None:
         assert np.abs(found.response(kind)).max() < 0.5
     summary = found.summary(20, 0)
     assert summary["onset"]["value"] == pytest.approx(1 / 3)
-    assert summary["one_direction_share"] == pytest.approx(dict.fromkeys("123", 1), abs=0.15)
-    assert summary["middle"]["layer"] == 2
+    assert list(summary["response"].values()) == pytest.approx(one.mean(axis=0).tolist())
     assert {row["panel"] for row in found.depth_rows()} == {"one", "two"}
     assert {row["word"] for row in found.rows()} == {"one", "two", "mean"}
 
@@ -164,10 +163,9 @@ def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
     assert found["plateau"]["value"] == pytest.approx((0.6 + 0.5 + 0.25) / 3)
     assert found["plateau"]["low"] == pytest.approx((0.5 + 0.25 + 0.25) / 3)
     assert found["control_max"] == pytest.approx(0.1)
-    assert found["middle"] == {"layer": 6, "one_direction": pytest.approx(0.5), "erasure": 0}
+    assert found["response"]["6"] == pytest.approx(0.5)
     late = Uses([8], 8, {"late": np.zeros((1, len(KINDS), 3))}, [], {}, {}).summary(5, 0)
     assert late["onset"]["value"] is late["onset"]["high"] is late["plateau"]["value"] is None
-    assert late["one_direction_share"] == {}
 
 
 def test_the_lens_leads_from_where_the_last_token_does() -> None:

@@ -1,8 +1,11 @@
 """Tables of labelled sentences: what is read and left out; no sentence is in the direction that it is tested on."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from permeation.meaning.sentences import LEFT_OUT, read_prompts, read_sentences
 from permeation.meaning.shape import fit_shape
 from permeation.meaning.sigma import contrast, order_parameter
 from permeation.meaning.words import Prompt
+from tests.conftest import PROJECT
 from tests.meaning.planted import LAYERS, WIDTH
 from tests.support import tiny
 from tests.support.tiny import WORDS_FILE
@@ -57,6 +61,9 @@ def test_csv_tsv_json_lines_and_a_byte_order_mark_are_one_table(tmp_path: Path) 
     marked = write(tmp_path / "m.csv", GOOD, mark="\ufeff")
     expected = read_sentences(write(tmp_path / "t.csv", GOOD))
     assert all(read_sentences(path) == expected for path in (tabs, lines, marked))
+    tabs.write_text(tabs.read_text().replace("again", "ag\u2028a\u0085in").replace("\n", "\r\n"))
+    ((word,), left_out) = read_sentences(tabs)
+    assert (len(word.prompts), sum(left_out.values())) == (len(GOOD), 0)  # lines end at \n and \r\n alone
 
 
 @pytest.mark.parametrize(
@@ -106,6 +113,33 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, rows: Any, header:
         read_sentences(write(tmp_path / "t.csv", rows, header))
     with pytest.raises(PermeationError, match="cannot be read: No such file"):
         read_prompts(tmp_path / "none.csv")
+
+
+def made(*arguments: Any) -> bytes:
+    """What tools/sense_table.py prints."""
+    tool = [sys.executable, PROJECT / "tools" / "sense_table.py"]
+    return subprocess.run([*tool, *arguments], check=True, capture_output=True).stdout
+
+
+def test_published_formats_become_a_table(tmp_path: Path) -> None:
+    """CoarseWSD-20 as it is published, with CRLF, and letters beyond ASCII in front of the word; and pairs of a CSV."""
+    sentences = [f"Am Tag {i} sah man das {sense} Café crane ." for sense in ("Vögel", "Stahl") for i in range(6)]
+    folder, table = tmp_path / "coarse" / "crane", tmp_path / "t.tsv"
+    folder.mkdir(parents=True)
+    (folder / "train.data.txt").write_bytes("".join(f"8\t{each}\n" for each in sentences).encode())
+    (folder / "train.gold.txt").write_bytes(b"0\r\n" * 6 + b"1\r\n" * 6)
+    table.write_bytes(made("coarsewsd", folder.parent))
+    ((word,), left_out) = read_sentences(table)
+    assert (word.senses, sum(left_out.values())) == ({"A": "0", "B": "1"}, 0)
+    assert all(prompt.text[prompt.start :] == "crane ." for prompt in word.prompts)
+
+    lists = sentences[:6], sentences[6:]
+    pairs = [("crane", *both, "True") for own in lists for both in pairwise(own)]
+    pairs += [("crane", *both, "False") for both in zip(*lists, strict=True)]
+    table.write_bytes(made("pairs", write(tmp_path / "p.csv", pairs, "word,sentence1,sentence2,same")))
+    ((word,), _) = read_sentences(table)
+    senses = [{prompt.text for prompt in word.prompts if prompt.label == label} for label in "AB"]
+    assert senses == [set(own) for own in lists]
 
 
 @pytest.mark.skipif(not HOMONYMS.exists(), reason="the table is not on this machine")

@@ -14,8 +14,6 @@ from permeation.meaning.words import SENSES, Prompt, select
 
 MANY = 8  # direction prompts of a sense; of fewer a word's direction is shaky
 LEAST = 3  # direction prompts of a sense: a pair left out must leave one of each
-
-
 # Where each sentence is read: the word's last token, the token before the word, two tokens later, the last token. Words
 # files, whose prompts end with the word, have the first two.
 PLACES = ("at_word", "before", "later", "end")
@@ -70,7 +68,7 @@ def write_activations(
     places: Sequence[str],
     shape: tuple[int, int],
     batches: Iterable[tuple[Sequence[int], Float[np.ndarray, "batch places layers d_model"]]],
-    context: Float[np.ndarray, "prompts 1 d_model"] | None = None,
+    context: Float[np.ndarray, "prompts 1 d_model"],
 ) -> None:
     """Save the prompts and, batch by batch, their streams, layers by d_model, in <place>.npy."""
     write_json(folder / "prompts.json", [asdict(prompt) for prompt in prompts])
@@ -79,8 +77,7 @@ def write_activations(
     for batch, streams in batches:
         for i, file in enumerate(files):
             file[batch] = streams[:, i]
-    if context is not None:
-        np.save(folder / "context.npy", context)
+    np.save(folder / "context.npy", context)
 
 
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:

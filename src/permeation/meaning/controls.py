@@ -131,7 +131,6 @@ def run_controls(
     found |= {
         "before": {
             "rank_correlation_mean": float(before["word_correlation_mean"]) if len(parts) > 1 else None,
-            "separation_mean": float(before["separation_mean"]),
         },
         "auc_at_word": _at_depths(places["at_word"].mean),
         "auc_before": _at_depths(places["before"].mean),
@@ -162,7 +161,9 @@ def run_controls(
         + [row for name, each in drawn.items() for row in curve(name, "g", *each)],
         "controls": [row for name, each in shapes.items() for row in curve("g", name, *each)]
         + [row for place, each in auc.items() for row in curve("auc", place, *each)],
-        "decoding": [row for each in decoded.values() for row in each.rows()],
+        "decoding": [
+            row for test, along in tests for row in decoded[f"{test}_{along}"].rows(test=test, direction=along)
+        ],
     }
 
 

@@ -133,13 +133,10 @@ class DecodedWords:
     """One test along one kind of direction.
 
     Attributes:
-        test, direction: of TESTS and of DIRECTIONS.
         words: each word's decoding. resampled: each word's AUC on resampled prompts.
         mean_resampled: their mean over resampled words.
     """
 
-    test: str
-    direction: str
     words: Mapping[str, Decoding]
     resampled: Mapping[str, Float[np.ndarray, "resamples layers"]]
     mean_resampled: Float[np.ndarray, "resamples layers"]
@@ -155,10 +152,9 @@ class DecodedWords:
         permuted = np.mean([decoding.permuted for decoding in self.words.values()], axis=0)
         return permutation_p(self.mean.max(), permuted.max(axis=1))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Per word, and for their mean, a row a layer, for plots/decoding.json."""
+    def rows(self, **names: str) -> list[dict[str, Any]]:
+        """Per word, and for their mean, a row a layer, for plots/decoding.json; names: of test and direction."""
         curves = {word: (each.auc, *interval(self.resampled[word])) for word, each in self.words.items()}
-        names = {"test": self.test, "direction": self.direction}
         return [
             row
             for word, (auc, low, high) in (curves | {"mean": (self.mean, *interval(self.mean_resampled))}).items()
@@ -212,4 +208,4 @@ def decode_words(
         raise PermeationError(f"no word of the words file has the {test} prompts that decoding is tested on")
     weights = resample_words(len(found), resamples, named_generator(seed, "decode words")) / len(found)
     mean = np.einsum("rw,wrl->rl", weights, np.stack(list(resampled.values())))
-    return DecodedWords(test, direction, found, resampled, mean)
+    return DecodedWords(found, resampled, mean)

@@ -48,11 +48,7 @@ def slope(h: Float[np.ndarray, "*draws prompts"], sigma: Sigma) -> Float[np.ndar
 
 
 def largest(f: Float[np.ndarray, "*curves layers"]) -> Float[np.ndarray, "*curves"]:
-    """f_max.
-
-    It was published as the largest slope. That is the same for all real words; along a direction without sense, whose
-    sign means nothing, all slopes may be negative, and the largest is then rounding at the embedding.
-    """
+    """f_max; published as the largest slope, which along a direction without sense may be rounding at the embedding."""
     return np.take_along_axis(f, np.abs(f).argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
@@ -122,14 +118,14 @@ class WordResiduals:
 
     def half(self, first: int) -> WordResiduals:
         """Every other pair of direction prompts and every other gradient prompt of each sense, the rank kept."""
-        a, b, *_ = self.counts
+        a, b, *strong = self.counts
         kept = [*range(first, a, 2), *range(a + first, a + b, 2)]
         return replace(
             self,
             sense_a=self.sense_a[first::2],
             sense_b=self.sense_b[first::2],
-            measured=self.measured[kept],
-            counts=(len(range(first, a, 2)), len(range(first, b, 2)), 0, 0),
+            measured=self.measured[[*kept, *range(a + b, len(self.measured))]],
+            counts=(len(range(first, a, 2)), len(range(first, b, 2)), *strong),
             rank=self.rank[kept],
         )
 

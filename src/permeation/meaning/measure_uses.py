@@ -159,15 +159,13 @@ class Uses:
         onset: the first depth with R ≥ ¼, and above every control. second_rise: with R ≥ ¾. Both are medians over
         words; a word that never gets there counts as beyond the last layer; null where the median is such.
         plateau: mean R between them. All with the middle 95 % of resampled words. response: mean R of one direction.
-        one_direction_share: over that of the transplant, where that is at least ¼. control_max: the largest |mean R|
-        of a control. middle: R of the exchange and of the erasure at the middle one of the layers.
+        control_max: the largest |mean R| of a control.
         """
         found: dict[str, Any] = {"words": len(self.words), "unmeasurable_words": list(self.others)}
         if not self.words:
             return found
-        R, means = self.response("one_direction"), {kind: self.response(kind).mean(axis=0) for kind in KINDS}
-        mean, whole, middle = means["one_direction"], means["transplant"], len(self.layers) // 2
-        control_max = float(max(np.abs(means[kind]).max() for kind in CONTROLS))
+        R = self.response("one_direction")
+        control_max = float(max(np.abs(self.response(kind).mean(axis=0)).max() for kind in CONTROLS))
         weights = resample_words(len(R), resamples, named_generator(seed, "intervene words"))
         onset, rise = (self._median_depth(R, level, weights) for level in (max(ONSET, control_max), RISE))
         between = (self.depth >= (onset["value"] or np.inf)) & (self.depth < (rise["value"] or np.inf))
@@ -180,15 +178,8 @@ class Uses:
             "onset": onset,
             "plateau": plateau,
             "second_rise": rise,
-            "response": {str(layer): float(one) for layer, one in zip(self.layers, mean, strict=True)},
+            "response": {str(layer): float(one) for layer, one in zip(self.layers, R.mean(axis=0), strict=True)},
             "control_max": control_max,
-            "one_direction_share": {
-                str(layer): float(one / all_)
-                for layer, one, all_ in zip(self.layers, mean, whole, strict=True)
-                if all_ >= ONSET
-            },
-            "middle": {"layer": self.layers[middle]}
-            | {kind: float(means[kind][middle]) for kind in ("one_direction", "erasure")},
         }
 
     def _median_depth(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations
 from permeation.meaning.bootstrap import permutation_p, resample_words, with_interval
-from permeation.meaning.factors import WordResiduals, context_field, correlations, normalised, slope
+from permeation.meaning.factors import WordResiduals, correlations, factorise, normalised
 from permeation.meaning.sigma import unit
 from permeation.meaning.words import SENSES
 
@@ -35,14 +35,6 @@ def identified(C: Float[np.ndarray, "words words"]) -> float:
     return float((C.argmax(axis=0) == np.arange(len(C))).mean())
 
 
-def half_curves(words: Iterable[WordResiduals], first: int, field: str) -> Float[np.ndarray, "words layers"]:
-    """g of each word from its even (first = 0) or its odd (1) pairs of direction prompts and gradient prompts."""
-    halves = [word.half(first) for word in words]
-    sigmas = [half.sigma() for half in halves]
-    fields = [context_field(sigma, half.rank, field) for sigma, half in zip(sigmas, halves, strict=True)]
-    return normalised(np.stack([slope(*pair) for pair in zip(fields, sigmas, strict=True)]))
-
-
 def measure_reliability(
     words: Iterable[WordResiduals], field: str, permutations: int, resamples: int, seed: int
 ) -> dict[str, float] | None:
@@ -54,7 +46,7 @@ def measure_reliability(
     halved = [word for word in words if min(len(word.sense_a), len(word.sense_b), *word.counts[:2]) >= 2]
     if (n := len(halved)) < 2:
         return None
-    C = correlations(*(half_curves(halved, first, field) for first in range(2)))
+    C = correlations(*(factorise([word.half(first) for word in halved], field).g for first in range(2)))
     rng = named_generator(seed, f"reliability {field}")
     permuted = np.array([C[np.arange(n), rng.permutation(n)].mean() for _ in range(permutations)])
     weights = np.vstack([np.ones(n), resample_words(n, resamples, named_generator(seed, "reliability words"))])

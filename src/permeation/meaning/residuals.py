@@ -135,14 +135,8 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
 def prompt_places(
     tokenizer: Any, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]]
 ) -> list[tuple[int, int]]:
-    """The first two PLACES of prompts that end with their word: the last token, and the one in front of the word.
-
-    Raises PermeationError where nothing stands in front of the word.
-    """
+    """The first two PLACES of prompts that end with their word: the last token, and the one in front of the word."""
     tails = [_tail(tokenizer, ids, prompt.word) for ids, prompt in zip(sequences, prompts, strict=True)]
-    for prompt, ids, tail in zip(prompts, sequences, tails, strict=True):
-        if len(tail) == len(ids):
-            raise PermeationError(f"{prompt.text!r} has no token in front of {prompt.word!r}")
     return [(len(ids) - 1, len(ids) - len(tail) - 1) for ids, tail in zip(sequences, tails, strict=True)]
 
 

@@ -7,6 +7,7 @@ Tables of sentences). What does not serve is left out and counted.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import unicodedata
@@ -24,12 +25,6 @@ TABLES, LINES = (".csv", ".tsv"), (".jsonl", ".json")
 COLUMNS = ("word", "sense", "sentence")  # may be there, too: start, the character at which the word starts; same_pos
 IN_FRONT, LEAST = 4, 6  # words in front of the word; sentences of each sense
 LEFT_OUT = ("broken", "without_word", "few_words_in_front", "repeated", "other_senses", "rare_word")
-
-
-class Tabs(csv.excel_tab):
-    """In tab-separated values quotes are letters."""
-
-    quoting = csv.QUOTE_NONE
 
 
 def read_prompts(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
@@ -79,7 +74,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise PermeationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    lines = text.splitlines()
+    lines = io.StringIO(text)  # str.splitlines would end a line at U+2028 and the like, too
     if path.suffix.lower() in LINES:
         for line in lines:
             with suppress(ValueError):
@@ -90,7 +85,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
                     continue
             yield None
         return
-    reader = csv.DictReader(lines, dialect=Tabs if path.suffix.lower() == ".tsv" else csv.excel)
+    tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # in tab-separated values quotes are letters
+    reader = csv.DictReader(lines, **(tabs if path.suffix.lower() == ".tsv" else {}))
     _check_columns(path, reader.fieldnames or ())
     yield from (None if None in row or None in row.values() else row for row in reader)
 

@@ -111,7 +111,7 @@ class Fan:
 def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
     """Every word's fan along the contrast of its direction prompts at `layer`.
 
-    Raises PermeationError where a word has no contrast there, or its two strong contexts are the same.
+    Raises PermeationError where a word has no contrast there.
     """
     fans = {}
     for word in activations.words:
@@ -119,10 +119,6 @@ def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
         check_contrast(word, a, b)
         measured = [activations.of(word, "condition", condition) for condition in CONDITIONS]
         fans[word] = Fan(np.stack([order_parameter(each, contrast(a, b)).mean(axis=0) for each in measured]))
-        if fans[word].separation == 0:
-            raise PermeationError(
-                f"{word}: strong_A and strong_B give the same σ at the last layer; accepted: conditions that differ"
-            )
     return fans
 
 
