@@ -1,5 +1,7 @@
 """What models of one shape have in common: spectra beside null models, and each rebuilt from the others."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,7 +10,7 @@ from permeation.frame.journal import Journal
 from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json, write_results
 from permeation.stage import Stage
-from permeation.universal.compare import LeaveOneOut, by_claim, find_spectra, listed_group, made_groups, tables
+from permeation.universal.compare import Group, by_claim, find_spectra, listed_group, made_groups, rebuild, tables
 
 Rows = list[Any]
 
@@ -28,8 +30,8 @@ def main(stage: Stage) -> None:
     for group in groups:
         with TemporaryDirectory(dir=stage.root / "data") as scratch:
             stack, spectra = find_spectra(group, Path(scratch), config.seed, str(stage.device))
-            measure = LeaveOneOut(group, stack, asked.components, config.seed, str(stage.device))
-            nll[group.name] = left_out(stage, measure, journal)
+            measure = partial(rebuild, group, stack, asked.components, config.seed, str(stage.device))
+            nll[group.name] = left_out(stage, group, measure, journal)
         found[group.name], own = tables(group, spectra, nll[group.name], asked.components)
         plots = {name: plots[name] + rows for name, rows in own.items()}
     training = {"held_out": read_json(made / "summary.json")["held_out"]}
@@ -38,9 +40,8 @@ def main(stage: Stage) -> None:
         write_json(out / "nll.json", nll)
 
 
-def left_out(stage: Stage, measure: LeaveOneOut, journal: Journal) -> dict[str, Rows]:
+def left_out(stage: Stage, group: Group, measure: Callable[[int], Rows], journal: Journal) -> dict[str, Rows]:
     """What each model of a group loses when it is rebuilt from the others, by its name."""
-    group = measure.group
     keys = [{"models": group.name, "left_out": member.name} for member in group.members]
     missing = [i for i, key in enumerate(keys) if journal.recall(key) is None]
     with stage.engine() as engine:

@@ -4,7 +4,7 @@ from permeation.frame.tables import write_results
 from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
-from permeation.weights.spectra import Spectra
+from permeation.weights.spectra import fit_spectra, spectra_rows, spectra_summary
 
 
 def main(stage: Stage) -> None:
@@ -12,9 +12,9 @@ def main(stage: Stage) -> None:
     device = "cpu" if stage.device.type == "mps" else str(stage.device)  # MPS has no float64
     weights, moments = stage.input("extract_wqk"), Moments.read(stage.input("moments"))
     heads, unfolded = (Heads.read(weights, device, name) for name in ("heads", "unfolded"))
-    spectra = Spectra.fit(heads, unfolded, moments, stage.config.pca.center, stage.config.seed)
+    fits = fit_spectra(heads, unfolded, moments, stage.config.pca.center, stage.config.seed)
     sizes = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]}
     with stage.output() as folder:
-        for form, kinds in spectra.fits.items():
+        for form, kinds in fits.items():
             kinds["own"].write(folder, form)
-        write_results(folder, {"pca": sizes | spectra.summary()}, {"spectrum": spectra.rows()})
+        write_results(folder, {"pca": sizes | spectra_summary(fits)}, {"spectrum": spectra_rows(fits)})

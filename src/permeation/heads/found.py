@@ -57,14 +57,11 @@ class FoundHeads:
         return cls(words, [word for word in measured if word not in words], maps, p, resamples, draws, seed)
 
     def summary(self) -> dict[str, Any]:
-        """The figures of the roles alone.
+        """The figures of the roles alone (docs/heads.md, Causal and Chance).
 
-        heads: how many are significant, by series. largest: the head whose exchange does most, and its share word by
-        word; strongest: the same of the significant ones, None without any. Intervals are the middle 95 % of resampled
-        words; a head chosen by its share is flattered by it. top: the ten heads whose exchange does most, added up;
-        top_controls: the same sum of each control. half: the fewest heads that make half of Σ |exchange|. control_max:
-        the largest |mean| of each control. agreement: of the words' maps of exchange (`agreement`), and of maps from
-        each word's odd pairs with those from even pairs (`reliability`); None for a single word.
+        heads: how many are significant, by series. strongest: None without any. Intervals are the middle 95 % of
+        resampled words. half: the fewest heads that make half of Σ |exchange|. control_max: the largest |mean| of each
+        control. agreement: `agreement` and `reliability` of the words' maps of exchange; None for a single word.
         """
         exchange, p = self.maps["exchange"].ravel(), self.p["exchange"].ravel()
         order = np.argsort(-exchange)
@@ -130,10 +127,9 @@ class FoundHeads:
     def rows(self) -> list[dict[str, Any]]:
         """A row for each series and head, for plots/head_roles.json."""
         return [
-            {"series": series, "layer": layer, "head": head, "share": float(share), "p": float(self.p[series][at])}
-            for series in SERIES
-            for at, share in np.ndenumerate(self.maps[series])
-            for layer, head in (at,)
+            {"series": series, "layer": layer, "head": head, "share": float(share), "p": float(p[layer, head])}
+            for series, p in self.p.items()
+            for (layer, head), share in np.ndenumerate(self.maps[series])
         ]
 
 

@@ -28,23 +28,20 @@ def align(model: Any, reference: Any) -> None:
     for whole in (model, reference):
         _fold_norms(whole)
     Q = _nearest(*(torch.cat([whole.model.embed_tokens.weight, whole.lm_head.weight]) for whole in (model, reference)))
-    for part in (model.model.embed_tokens, model.lm_head):
-        part.weight.copy_(part.weight @ Q)
+    for name, W in model.named_parameters():
+        if W.ndim == 2:  # all but the norms
+            W.copy_(Q.T @ W if name.endswith(("o_proj.weight", "down_proj.weight")) else W @ Q)
+    counts = model.config.num_attention_heads, model.config.intermediate_size
     for layer, other in zip(model.model.layers, reference.model.layers, strict=True):
-        counts = model.config.num_attention_heads, model.config.intermediate_size
         for mine, theirs, count in zip(_parts(layer), _parts(other), counts, strict=True):
-            for reader in mine[:-1]:
-                reader.weight.copy_(reader.weight @ Q)
-            mine[-1].weight.copy_(Q.T @ mine[-1].weight)
             _order(mine, theirs, count)
         _turn_values(layer.self_attn, other.self_attn)
 
 
 def _parts(layer: Any) -> tuple[list[Any], list[Any]]:
     """Of the attention and of the MLP: what reads the residual stream, then what writes into it."""
-    attention, mlp = layer.self_attn, layer.mlp
-    reads = [attention.q_proj, attention.k_proj, attention.v_proj]
-    return [*reads, attention.o_proj], [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+    heads, mlp = layer.self_attn, layer.mlp
+    return [heads.q_proj, heads.k_proj, heads.v_proj, heads.o_proj], [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
 
 
 def _fold_norms(model: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from permeation.universal import subspace
 from permeation.universal.stack import Member, Stack, input_moments, layers, weight
 from permeation.universal.subspace import ALONE, MEAN, OWN_K, RANDOM, SHARED, Left
 
-# The share of the first K components, by view (subspace.VIEWS), population and matrix.
+# The share of the first K components, by view (subspace.spectra), population and matrix.
 Spectra = dict[str, dict[str, dict[str, Float[Tensor, "components"]]]]
 THE_MODELS, ROTATED, UNTRAINED = "the models", "rotated", "untrained"
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
@@ -98,11 +99,11 @@ def find_spectra(group: Group, folder: Path, seed: int, device: str) -> tuple[St
     for member in each(group.members, "inputs", len(group.members)):
         for key, S in input_moments(member.load(device), member.windows, stack.keys).items():
             moments[key] += S / len(group.members)
-    found: Spectra = {view: {} for view in subspace.VIEWS}
+    found: Spectra = {}
 
     def add(population: str, key: str, X: Float[Tensor, "models outputs inputs"]) -> None:
         for view, curve in subspace.spectra(X).items():
-            found[view].setdefault(population, {})[key] = curve
+            found.setdefault(view, {}).setdefault(population, {})[key] = curve
 
     for key in each(stack.keys, f"spectra, {group.name}", len(stack.keys)):
         X, generator = stack[key], torch.Generator().manual_seed(named_seed(seed, f"{group.name}, {key}"))
@@ -118,42 +119,30 @@ def find_spectra(group: Group, folder: Path, seed: int, device: str) -> tuple[St
     return stack, found
 
 
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """Measures one left-out model after the other; counts: the list of K, seed: of random K."""
+def rebuild(
+    group: Group, stack: Stack, counts: Sequence[int], seed: int, device: str, i: int
+) -> list[tuple[str, int, float]]:
+    """Curve, K, and the nats a token that model i loses when all its matrices are rebuilt from the others'.
 
-    group: Group
-    stack: Stack
-    counts: tuple[int, ...]
-    seed: int
-    device: str
+    counts: the list of K. seed: of the random K.
+    """
+    member = group.members[i]
+    model = prepare_for_scoring(member.load(device), "float32", member.windows.shape[1])
+    places = {key: weight(layer) for key, layer in layers(model).items() if key in stack.keys}
+    lefts, rest = {}, {}
+    for key, W in places.items():
+        X, generator = stack[key], torch.Generator().manual_seed(named_seed(seed, f"random {key}, {i}"))
+        lefts[key], rest[key] = Left.of(X, i, max(counts), generator), W.cpu() - X[i]  # 0, or W_base
 
-    @property
-    def folders(self) -> set[Path]:
-        """What workers need to see."""
-        return {file.parent for file in self.stack.files} | {member.folder for member in self.group.members}
+    def nll() -> float:
+        return float(sum(batch.sum() for batch in window_nll(model, member.windows))) / member.windows[:, 1:].numel()
 
-    def __call__(self, i: int) -> list[tuple[str, int, float]]:
-        """Curve, K, and the nats a token that model i loses when all its matrices are rebuilt."""
-        member = self.group.members[i]
-        model = prepare_for_scoring(member.load(self.device), "float32", member.windows.shape[1])
-        places = {key: weight(layer) for key, layer in layers(model).items() if key in self.stack.keys}
-        lefts, rest = {}, {}
-        for key, W in places.items():
-            X, generator = self.stack[key], torch.Generator().manual_seed(named_seed(self.seed, f"random {key}, {i}"))
-            lefts[key], rest[key] = Left.of(X, i, max(self.counts), generator), W.cpu() - X[i]  # 0, or W_base
-
-        def nll() -> float:
-            batches = window_nll(model, member.windows)
-            return float(sum(batch.sum() for batch in batches)) / member.windows[:, 1:].numel()
-
-        untouched, rows = nll(), []
-        curves = ((curve, K) for curve in (SHARED, ALONE, RANDOM, OWN_K) for K in self.counts)
-        for curve, K in ((MEAN, 0), (ALONE, 0), *curves):
-            for key, left in lefts.items():
-                places[key].copy_(rest[key] + left.rebuilt(curve, K))
-            rows.append((curve, K, nll() - untouched))
-        return rows
+    untouched, rows = nll(), []
+    for curve, K in ((MEAN, 0), (ALONE, 0), *product((SHARED, ALONE, RANDOM, OWN_K), counts)):
+        for key, left in lefts.items():
+            places[key].copy_(rest[key] + left.rebuilt(curve, K))
+        rows.append((curve, K, nll() - untouched))
+    return rows
 
 
 def figure(logs: Float[np.ndarray, "n"], samples: Sequence[int] | None = None) -> dict[str, float]:
@@ -165,7 +154,7 @@ def figure(logs: Float[np.ndarray, "n"], samples: Sequence[int] | None = None) -
 def tables(
     group: Group, spectra: Spectra, left_out: Mapping[str, Sequence[Any]], counts: Sequence[int]
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The summary of a group, and the rows of its charts, from its spectra and what `LeaveOneOut` gave of each model.
+    """The summary of a group, and the rows of its charts, from its spectra and what `rebuild` gave of each model.
 
     In the charts K is 1, 2, 4 …, shares are means over matrices, and the mean alone stands at every K.
     """
@@ -173,7 +162,7 @@ def tables(
     nats = {(rows[0][0], rows[0][1]): np.array([change for _, _, change in rows]) for rows in of_models}
     K = min(counts, key=lambda count: abs(count - 16))  # the published 16
     summary: dict[str, Any] = spectrum_summary(spectra["rows"])
-    summary |= {view: spectrum_summary(spectra[view]) for view in subspace.VIEWS[1:]}
+    summary |= {view: spectrum_summary(curves) for view, curves in spectra.items() if view != "rows"}
     for name, without in (("mean_over_mean_and_k", MEAN), ("base_over_mean_and_k", ALONE)):
         summary[name] = figure(nats[without, 0] - nats[SHARED, K]) | {"k": K}
     summary["ratio"] = {}

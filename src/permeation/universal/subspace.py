@@ -28,7 +28,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 NEGLIGIBLE = 1e-10  # of the largest eigenvalue: what is below is rounding
-VIEWS = ("rows", "points", "rows_with_mean", "points_with_mean")
 MEAN, SHARED, ALONE, RANDOM, OWN_K = "mean", "mean and K", "K alone", "mean and random K", "mean and own K"
 
 Matrices = Float[Tensor, "models outputs inputs"]
@@ -42,7 +41,7 @@ def scatter(X: Matrices) -> Square:
 
 
 def spectra(X: Matrices) -> dict[str, Float[Tensor, "components"]]:
-    """The spectrum of the rows and of the points, by the names in VIEWS."""
+    """The spectrum of the `rows` and the `points`, and of both `_with_mean`."""
     found: dict[str, Float[Tensor, "components"]] = {}
     for end, each in (("", X.double() - X.double().mean(0)), ("_with_mean", X.double())):
         rows, points = each.flatten(0, 1), each.flatten(1)

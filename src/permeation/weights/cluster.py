@@ -64,26 +64,21 @@ def compare_forms(
     """How alike the groups of two forms are, and how well each form's groups stand apart.
 
     agreement.<one>_<other>.<k>: the adjusted Rand index of both partitions, 1 for the same, 0 on average by chance; the
-    layers are a partition too. silhouette.<form>.<k>: of the heads in the form's own coefficients.
+    layers are a partition too. silhouette.<form>.<k>: the mean over heads in the form's own coefficients, −1 to 1;
+    None where it has no meaning (1 or n clusters).
     """
     agreement: dict[str, dict[str, float | None]] = {}
     silhouettes: dict[str, dict[str, float | None]] = {form: {} for form in points}
     for k, by_form in groups.items():
         labels = {form: found.labels for form, found in by_form.items()}
         for form, each in points.items():
-            silhouettes[form][str(k)] = silhouette(each, labels[form])
+            apart = 1 < len(np.unique(labels[form])) < len(each)
+            silhouettes[form][str(k)] = float(silhouette_score(each, labels[form])) if apart else None
         labels["layer"] = np.arange(len(labels["gram"])) // per_layer
         for one, other in combinations(labels, 2):
             index = float(adjusted_rand_score(labels[one], labels[other]))
             agreement.setdefault(f"{one}_{other}", {})[str(k)] = index
     return {"agreement": agreement, "silhouette": silhouettes}
-
-
-def silhouette(coefficients: Float[np.ndarray, "n components"], labels: Int[np.ndarray, "n"]) -> float | None:
-    """Mean silhouette of the heads in their coefficients, −1 to 1; None where it has no meaning (1 or n clusters)."""
-    if not 1 < len(np.unique(labels)) < len(labels):
-        return None
-    return float(silhouette_score(coefficients, labels))
 
 
 def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:

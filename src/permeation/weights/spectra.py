@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,57 +23,55 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Spectra:
-    """Principal components by form (permeation.weights.forms.FORMS, and `unfolded`) and kind of heads (KINDS).
+Fits = dict[str, dict[str, KernelPca]]  # by form (permeation.weights.forms.FORMS, and `unfolded`) and kind of heads
 
-    unfolded: the gram form without the scales of the norm in front.
+
+def fit_spectra(heads: Heads, unfolded: Heads, moments: Moments, center: bool, seed: int) -> Fits:
+    """Principal components of the heads and of random heads, by form and kind.
+
+    unfolded: the heads without the scales of the norm in front, looked at in gram form.
     """
 
-    fits: dict[str, dict[str, KernelPca]]
+    def generator(form: str) -> torch.Generator:
+        return torch.Generator().manual_seed(named_seed(seed, f"random heads, {form}"))
 
-    @classmethod
-    def fit(cls, heads: Heads, unfolded: Heads, moments: Moments, center: bool, seed: int) -> Spectra:
-        """The kernels of the heads and of random heads in every form, and their components."""
+    kernels = {
+        "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
+        "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
+        "circuit": (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator("circuit")))),
+    }
+    for form, mean_key in (("score", True), ("score_centred", False)):
+        own = score_kernel(heads, moments, mean_key)
+        kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
+    fits = {}
+    for form, (own, null) in kernels.items():
+        of_kinds = (own, unit_norm(own), null, unit_norm(null))
+        fits[form] = {kind: fit_pca(kernel, center) for kind, kernel in zip(KINDS, of_kinds, strict=True)}
+    return fits
 
-        def generator(form: str) -> torch.Generator:
-            return torch.Generator().manual_seed(named_seed(seed, f"random heads, {form}"))
 
-        kernels = {
-            "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
-            "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
-            "circuit": (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator("circuit")))),
+def spectra_summary(fits: Fits) -> dict[str, Any]:
+    """components_for_variance and explained_variance_ratio, the gram form's at the top, the others' by form;
+    components_for_variance of the other kinds of heads, by kind and form.
+    """
+    found: dict[str, Any] = {}
+    for form, kinds in fits.items():
+        first = enumerate(kinds["own"].explained_variance_ratio[:3].tolist(), start=1)
+        own = {
+            "components_for_variance": kinds["own"].share_table(SHARES),
+            "explained_variance_ratio": {str(i): share for i, share in first},
         }
-        for form, mean_key in (("score", True), ("score_centred", False)):
-            own = score_kernel(heads, moments, mean_key)
-            kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
-        fits = {}
-        for form, (own, null) in kernels.items():
-            of_kinds = (own, unit_norm(own), null, unit_norm(null))
-            fits[form] = {kind: fit_pca(kernel, center) for kind, kernel in zip(KINDS, of_kinds, strict=True)}
-        return cls(fits)
+        found |= own if form == "gram" else {form: own}
+    for kind in list(KINDS)[1:]:
+        found[kind] = {form: kinds[kind].share_table(SHARES) for form, kinds in fits.items()}
+    return found
 
-    def summary(self) -> dict[str, Any]:
-        """components_for_variance and explained_variance_ratio, the gram form's at the top, the others' by form;
-        components_for_variance of the other kinds of heads, by kind and form.
-        """
-        found: dict[str, Any] = {}
-        for form, kinds in self.fits.items():
-            first = enumerate(kinds["own"].explained_variance_ratio[:3].tolist(), start=1)
-            own = {
-                "components_for_variance": kinds["own"].share_table(SHARES),
-                "explained_variance_ratio": {str(i): share for i, share in first},
-            }
-            found |= own if form == "gram" else {form: own}
-        for kind in list(KINDS)[1:]:
-            found[kind] = {form: kinds[kind].share_table(SHARES) for form, kinds in self.fits.items()}
-        return found
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The cumulative share of the variance, by form, kind of heads and number of components."""
-        return [
-            {"form": form, "heads": KINDS[kind], "components": i, "cumulative": share}
-            for form, kinds in self.fits.items()
-            for kind, pca in kinds.items()
-            for i, share in enumerate(pca.explained_variance_ratio.cumsum(0).tolist(), start=1)
-        ]
+def spectra_rows(fits: Fits) -> list[dict[str, Any]]:
+    """The cumulative share of the variance, by form, kind of heads and number of components."""
+    return [
+        {"form": form, "heads": KINDS[kind], "components": i, "cumulative": share}
+        for form, kinds in fits.items()
+        for kind, pca in kinds.items()
+        for i, share in enumerate(pca.explained_variance_ratio.cumsum(0).tolist(), start=1)
+    ]
