@@ -30,11 +30,8 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raises PermeationError that names it where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PermeationError(f"{path}: cannot be read as JSON: {error}") from error
+    """What a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def parse_yaml(content: str | bytes, name: str) -> dict[Any, Any]:
