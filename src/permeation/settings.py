@@ -28,6 +28,12 @@ def _rising(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("should be a list that names each once")
+    return names
+
+
 RISING = AfterValidator(_rising)
 SOME = Field(min_length=1)
 Count = Annotated[int, Field(ge=1)]
@@ -35,7 +41,7 @@ Windows = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 Method = Annotated[str, Field(pattern=f"^({'|'.join(METHODS)})$")]
-Share = Annotated[str, Field(pattern=r"^\d{1,2}(\.\d+)?%$")]
+Share = Annotated[str, Field(pattern=r"^([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)%$")]
 
 
 @dataclass_transform(frozen_default=True)
@@ -111,7 +117,7 @@ class Config(Section):
 
     class Rivals(Section):
         methods: Annotated[
-            Literal["long"] | Annotated[tuple[Method, ...], SOME],
+            Literal["long"] | Annotated[tuple[Method, ...], SOME, AfterValidator(_each_once)],
             AfterValidator(lambda asked: LONG if asked == "long" else asked),
         ]
         bits: Annotated[tuple[Annotated[float, Field(ge=0, lt=16)], ...], SOME, RISING]

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,7 +50,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
         "some/model": Repository({"main": later | strangers, "step1000": first}),
         "some/gated": Repository({"main": later}, refusal=(403, "GatedRepo")),
         "some/broken": Repository({"main": later}, refusal=(500, "")),
-        "some/short": Repository({"main": later}, cut=("model.safetensors",)),
+        "some/short": Repository({"main": later}, cut=("model.safetensors",), parameters=270_000_000),
         "some/pickle": Repository({"main": {"config.json": later["config.json"], "pytorch_model.bin": b"pickle"}}),
         "some/texts": Repository({"main": {"test.jsonl": rows}}),
     }
@@ -70,7 +71,7 @@ def told(repositories: dict[str, Repository], tmp_path_factory: pytest.TempPathF
         done = program(root / "home", endpoint, "-c", FETCH, str(root), *names)
     assert done.returncode == 0, done.stderr
     found = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
-    yield found | {"root": root}
+    yield found | {"root": root, "said": done.stderr}
 
 
 def test_a_model_comes_with_its_commit_and_nothing_but_what_is_read(
@@ -82,6 +83,13 @@ def test_a_model_comes_with_its_commit_and_nothing_but_what_is_read(
     cached = {path.name for path in (Path(str(told["root"])) / "home").rglob("snapshots/*/*")}
     assert "model.safetensors" in cached
     assert cached.isdisjoint({"consolidated.safetensors", "pytorch_model.bin", "modeling.py"})
+
+
+def test_before_a_download_it_is_said_what_the_model_will_take(told: dict[str, object]) -> None:
+    """Of a download that fails, too; in MB of the files that are read, and by the hub's count of parameters."""
+    (said,) = (line for line in str(told["said"]).splitlines() if line.startswith("some/short: "))
+    assert said.startswith("some/short: 0 MB to download unless they are in the hub's cache; a run takes about ")
+    assert said.endswith(" 4.0 GB of disk, 6.0 GB of memory and 26 minutes on two cores")
 
 
 def test_a_revision_is_resolved_to_its_commit(told: dict[str, object], repositories: dict[str, Repository]) -> None:
@@ -137,6 +145,6 @@ def test_a_hub_that_is_not_there_is_soon_said_so_and_its_cache_still_serves(
 def test_of_a_long_dataset_no_more_is_read_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"body": "One bank."}, {"body": "Another."}, {"body": "Too much."}]
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: rows)
-    monkeypatch.setattr(hub, "commit_of", lambda *_: "c0ffee")
+    monkeypatch.setattr(hub, "repository", lambda *_: SimpleNamespace(sha="c0ffee"))
     monkeypatch.setattr(hub, "CHARACTERS", 12)
     assert hub.documents("some/texts", "", "test", "body") == (["One bank.", "Another."], "c0ffee")

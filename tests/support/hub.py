@@ -25,12 +25,13 @@ class Repository:
 
     Attributes:
         revisions: branch or tag → its files. refusal: status and X-Error-Code of every answer, where there is one.
-        cut: files of which the answer ends early.
+        cut: files of which the answer ends early. parameters: how many the hub counts in the safetensors, if it does.
     """
 
     revisions: dict[str, dict[str, bytes]]
     refusal: tuple[int, str] | None = None
     cut: tuple[str, ...] = ()
+    parameters: int = 0
 
     def commit(self, revision: str) -> str | None:
         """The commit of a branch, a tag or a commit; none where there is none."""
@@ -104,7 +105,10 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
                     for name, body in files.items()
                 ]
                 return self.answer(200, json.dumps(listed).encode(), content_type="application/json")
-            told = {"id": found["name"], "sha": commit, "siblings": [{"rfilename": name} for name in files]}
+            siblings = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
+            told = {"id": found["name"], "sha": commit, "siblings": siblings}
+            if repository.parameters:
+                told["safetensors"] = {"parameters": {"F32": repository.parameters}, "total": repository.parameters}
             return self.answer(200, json.dumps(told).encode(), content_type="application/json")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -29,8 +28,6 @@ class AttentionViews:
             takes the mean over d_model out. also_read_by: what else reads the norm's output (a parallel MLP).
         projections: of queries, keys and values, which read the same; three times the same where they are fused.
         q_norm, k_norm: the norms of queries and keys, none in most families.
-        W_Q: (n_heads, d_model, d_head). W_K, W_V: (n_kv_heads, d_model, d_head).
-        b_Q, b_K, b_V: (heads, d_head), or None in a family without biases.
     """
 
     norm: Any
@@ -124,24 +121,19 @@ def _adapter_of(model: Any) -> Any:
 
 def blocks(model: Any) -> nn.ModuleList:
     """The transformer blocks of a causal language model, whatever its family calls them."""
-    return _at(model, _adapter_of(model).component_mapping["blocks"].name)
+    return model.get_submodule(_adapter_of(model).component_mapping["blocks"].name)
 
 
 def final_norm(model: Any) -> Callable[[Tensor], Tensor]:
     """What stands between the last block and the unembedding: a norm, OPT-350M's projection, or nothing."""
     mapping = _adapter_of(model).component_mapping
     last = mapping.get("ln_final", mapping.get("project_out"))
-    return nn.Identity() if last is None else _at(model, last.name)
+    return nn.Identity() if last is None else model.get_submodule(last.name)
 
 
 @dataclass(frozen=True)
 class Readout:
-    """logits = transform(x Wᵀ + b), with x what the trunk gives.
-
-    Attributes:
-        W: (d_vocab, d_model). b: (d_vocab,), or None. transform: what the family does to each logit alone: a soft cap,
-            a scale.
-    """
+    """logits = transform(x Wᵀ + b), with x what the trunk gives; `transform` is a soft cap or a scale of each logit."""
 
     W: Float[Tensor, "d_vocab d_model"]
     b: Float[Tensor, "d_vocab"] | None
@@ -189,7 +181,6 @@ class AttentionOutput:
         projection: reads z, the heads' outputs side by side, (…, n_heads · d_head), and gives Σ_h z_h W_O^h + b_O.
         norm: what stands between it and the stream (Gemma 2 and 3, OLMo 2); None in most families.
         scale: what the family multiplies it with on the way (Granite); 1 in most.
-        W_O: (n_heads, d_head, d_model), a view.
     """
 
     projection: nn.Module
@@ -205,10 +196,10 @@ def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
     behind, scale = parts.get("ln1_post"), float(getattr(model.config, "residual_multiplier", 1.0))
     path = f"{parts['attn'].name}.{parts['attn'].submodules['o'].name}"
     for block in blocks(model):
-        projection = _at(block, path)
+        projection = block.get_submodule(path)
         weight = projection.weight.detach()
         W_O = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
-        norm = None if behind is None else _at(block, behind.name)
+        norm = None if behind is None else block.get_submodule(behind.name)
         yield AttentionOutput(projection, norm, scale, W_O.unflatten(0, (adapter.cfg.n_heads, -1)))
 
 
@@ -217,14 +208,14 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
 
     whole, cfg, fused = adapter.component_mapping["blocks"], adapter.cfg, config.model_type in FUSED
     parts, named = whole.submodules, whole.submodules["attn"].submodules
-    attention = _at(block, parts["attn"].name)
+    attention = block.get_submodule(parts["attn"].name)
     # In OPT-350M the norm called ln1 stands behind the attention.
     in_front = "ln1" in parts and getattr(config, "do_layer_norm_before", True)
-    norm = _at(block, parts["ln1"].name) if in_front else None
+    norm = block.get_submodule(parts["ln1"].name) if in_front else None
     own = parts["ln1"]._uses_weight_offset_override if in_front else None  # only Nemotron's LayerNorm1P has one
     offset = getattr(cfg, "rmsnorm_uses_offset", False) if own is None else own
     alone = isinstance(whole, ParallelBlockBridge) and "ln2" not in parts
-    projections = tuple(_at(attention, named["qkv" if fused else part].name) for part in "qkv")
+    projections = tuple(attention.get_submodule(named["qkv" if fused else part].name) for part in "qkv")
 
     def rows(kind: str) -> Iterator[Any]:
         """Of queries, keys and values: (heads, d_head, d_model) of the weights, (heads, d_head) of the biases."""
@@ -237,7 +228,7 @@ def _views(block: Any, adapter: Any, config: Any) -> AttentionViews:
         norm=norm,
         norm_offset=float(offset),
         centres=norm is not None and "RMSNorm" not in type(norm).__name__,
-        also_read_by=(_at(block, parts["mlp"].name),) if alone else (),
+        also_read_by=(block.get_submodule(parts["mlp"].name),) if alone else (),
         projections=projections,
         q_norm=_norms(attention, named.get("q_norm")),
         k_norm=_norms(attention, named.get("k_norm")),
@@ -293,7 +284,3 @@ def geometry_of(model: Any) -> dict[str, Any]:
         "n_parameters": model.num_parameters(),
         "rotary": _adapter_of(model).cfg.positional_embedding_type == "rotary",
     }
-
-
-def _at(module: Any, path: str) -> Any:
-    return reduce(getattr, path.split("."), module)

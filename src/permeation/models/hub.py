@@ -14,19 +14,37 @@ WEIGHTS = ["model.safetensors", "model-*.safetensors", "adapter_model.safetensor
 PATTERNS = [*WEIGHTS, "*.json", "*.model", "*.tiktoken", "vocab.txt", "merges.txt"]
 CHARACTERS = 5_000_000  # of a dataset that is streamed: a million tokens, more than the shipped settings read
 PATIENCE = 5.0  # seconds for the hub's first answer; its client itself tries for most of a minute
+# Minutes on two cores, GB of memory and GB of disk of a run with the shipped settings, for 135 million parameters.
+PER_135_MILLION = (13, 3, 2)
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 
 
-def commit_of(kind: str, name: str, revision: str | None = None) -> str | None:
-    """The commit of a model or a dataset on the hub; None where the hub does not answer, and its cache is left."""
+def repository(kind: str, name: str, revision: str | None = None) -> Any:
+    """What the hub says of a model or a dataset; None where it does not answer, and its cache is left."""
     from huggingface_hub import HfApi, errors
 
+    sizes = kind == "model"
     try:
-        return str(HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE).sha)
+        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE, files_metadata=sizes)
     except Exception as error:
         if isinstance(error, (errors.HfHubHTTPError, ValueError)):  # an answer, or a name that is none
             raise
         return None  # no route, no answer in time, HF_HUB_OFFLINE
+
+
+def forecast(name: str, revision: str | None) -> str:
+    """What a model on the hub will take, in a line; nothing where the hub does not say how large it is."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    with explained(name):
+        model = repository("model", name, revision)
+    if model is None or model.safetensors is None:
+        return ""
+    read = filter_repo_objects(model.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename)
+    download, size = sum(file.size for file in read) / 1e9, model.safetensors.total / 135e6
+    minutes, memory, disk = (size * each for each in PER_135_MILLION)
+    cost = f"{disk + download:.1f} GB of disk, {memory:.1f} GB of memory and {minutes:.0f} minutes on two cores"
+    return f"{name}: {1e3 * download:.0f} MB to download unless they are in the hub's cache; a run takes about {cost}\n"
 
 
 def snapshot(name: str, revision: str | None) -> Path:
@@ -34,7 +52,7 @@ def snapshot(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with explained(name):
-        cached = commit_of("model", name, revision) is None
+        cached = repository("model", name, revision) is None
         return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=cached))
 
 
@@ -44,16 +62,16 @@ def documents(name: str, subset: str, split: str, column: str) -> tuple[list[str
 
     texts, length = [], 0
     with explained(name):
-        commit = commit_of("dataset", name)
-        if commit is None:
+        found = repository("dataset", name)
+        if found is None:
             raise ConnectionError
-        rows: Any = load_dataset(name, subset or None, split=split, revision=commit, streaming=True)
+        rows: Any = load_dataset(name, subset or None, split=split, revision=found.sha, streaming=True)
         for row in rows:
             texts.append(row[column])
             length += len(row[column])
             if length >= CHARACTERS:
                 break
-    return texts, commit
+    return texts, found.sha
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,8 @@ transformers.logging.disable_progress_bar()
 CONSTANTS = re.compile(r"(attn|attention)\.(bias|masked_bias)$|inv_freq$|position_ids$|embed_positions$")
 
 
-def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A checkpoint as a plain transformers model in evaluation mode, its weights never to be trained.
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Any:
+    """A checkpoint as a plain transformers model in float32 and evaluation mode, its weights never to be trained.
 
     Raises PermeationError for weights that are missing, of another shape, without a place in the model or not finite.
     """
@@ -38,18 +37,12 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: to
     if getattr(config, "quantization_config", None) is not None:
         raise PermeationError(f"{name} is quantised; accepted: plain weights, or a GGUF file")
     config._attn_implementation = None  # the device decides
-    return read_weights(folder, config, name, dtype).requires_grad_(False).to(device)
+    return read_weights(folder, config, name).requires_grad_(False).to(device)
 
 
-def read_weights(
-    folder: Path | str, config: Any, name: str, dtype: torch.dtype = torch.float32, gguf: str | None = None
-) -> Any:
+def read_weights(folder: Path | str, config: Any, name: str, gguf: str | None = None) -> Any:
     """The model of this configuration with the weights in a folder or a GGUF file; raises as `load_model` does."""
-    if sys.flags.optimize > 1:
-        raise PermeationError(
-            "PYTHONOPTIMIZE is 2, which takes out the docstrings that transformers reads; accepted: 1"
-        )
-    options = {"config": config, "dtype": dtype, "gguf_file": gguf, "output_loading_info": True}
+    options = {"config": config, "dtype": torch.float32, "gguf_file": gguf, "output_loading_info": True}
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     auto: Any = transformers.AutoModelForCausalLM
     try:

@@ -84,7 +84,7 @@ def _load_wikitext() -> Corpus:
 
     name, subset = "Salesforce/wikitext", "wikitext-2-raw-v1"
     with hub.explained(name):
-        if hub.commit_of("dataset", name) is None:
+        if hub.repository("dataset", name) is None:
             datasets.config.HF_HUB_OFFLINE = True  # it would try for half a minute before it looks into its cache
         rows = datasets.load_dataset(name, subset, split="test")
     text = "\n\n".join(rows["text"])

@@ -20,7 +20,7 @@ class Windows:
     """Pieces of a text that do not overlap.
 
     Attributes:
-        tokens: token ids; the first one is the BOS where the text is read with one.
+        tokens: ids; the first is the BOS where the text is read with one.
         articles: the article that each window starts in; where the text marks no articles, every window is its own.
     """
 
