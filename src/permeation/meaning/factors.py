@@ -118,14 +118,14 @@ class WordResiduals:
 
     def half(self, first: int) -> WordResiduals:
         """Every other pair of direction prompts and every other gradient prompt of each sense, the rank kept."""
-        a, b, *strong = self.counts
+        a, b, *_ = self.counts
         kept = [*range(first, a, 2), *range(a + first, a + b, 2)]
         return replace(
             self,
             sense_a=self.sense_a[first::2],
             sense_b=self.sense_b[first::2],
             measured=self.measured[[*kept, *range(a + b, len(self.measured))]],
-            counts=(len(range(first, a, 2)), len(range(first, b, 2)), *strong),
+            counts=(len(range(first, a, 2)), len(range(first, b, 2)), *self.counts[2:]),
             rank=self.rank[kept],
         )
 

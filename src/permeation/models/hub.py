@@ -34,7 +34,7 @@ def repository(kind: str, name: str, revision: str | None = None) -> Any:
 
 def forecast(name: str, revision: str | None) -> str:
     """What a model on the hub will take, in a line; nothing where the hub does not say how large it is."""
-    from huggingface_hub.utils import filter_repo_objects
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     with explained(name):
         model = repository("model", name, revision)
