@@ -62,7 +62,7 @@ audit: .venv/ready  ## look the pinned packages up among the known vulnerabiliti
 	elif [ -n "$$found" ]; then echo "$$found"; exit 1; \
 	else echo "not audited: pip-audit could not reach its service" >&2; fi
 
-bench: .venv/ready  ## time the scorer against transformers, and every stage; writes bench/results.json
+bench: .venv/ready  ## time the scorer against transformers; writes bench/results.json
 	$(BIN)/python -m bench
 
 clean:  ## remove the environment (results and caches stay)

@@ -1,31 +1,24 @@
-"""Time the scorer against plain transformers, and what every stage takes; writes bench/results.json, prints tables.
+"""Time the scorer against plain transformers; writes bench/results.json, prints a table.
 
-    python -m bench [scorer | stages] [--rounds N]
+    python -m bench [--rounds N]
 
-The scorer reads the windows of data/baseline with the model of data/model, which `make repro` made. The candidates take
-turns, so that a slow moment of the machine falls on all of them; ratios hold where seconds do not. The stages of
-dvc.yaml run one after the other, each in a process of its own, in a scratch folder.
+It reads the windows of data/baseline with the model of data/model, which `make repro` made. The candidates take turns,
+so that a slow moment of the machine falls on all of them; ratios hold where seconds do not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 RESULTS = Path("bench") / "results.json"
 WINDOWS = 8
-MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 def scorer(rounds: int) -> dict[str, Any]:
@@ -77,63 +70,18 @@ def scorer(rounds: int) -> dict[str, Any]:
     }
 
 
-def stages() -> dict[str, Any]:
-    """Seconds and peak memory of every stage of dvc.yaml, one after the other."""
-    found = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, stage in yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
-            _, script, *arguments = stage["cmd"].split()
-            seconds, peak = _measured(sys.executable, "-m", "stages", script, *arguments, "--output-dir", scratch)
-            found[name] = {"seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}
-            sys.stderr.write(f"{name}: {seconds:.1f} s, {peak / 1e6:,.0f} MB\n")
-    return found
-
-
-def _measured(*command: str) -> tuple[float, int]:
-    """Run a command: its seconds, and its peak of resident bytes, mapped files included. Exits if it fails."""
-    environment = os.environ | {"PYTHONPATH": "src:.", "TQDM_DISABLE": "1"}
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"bench: {' '.join(command)} ended with exit code {process.returncode}")
-    return seconds, usage.ru_maxrss * MAXRSS_BYTES
-
-
-def tables(found: dict[str, Any]) -> str:
+def table(scored: dict[str, Any]) -> str:
     """The results in Markdown."""
-    lines = []
-    if (scored := found.get("scorer")) is not None:
-        lines += [f"{scored['processor']}, {scored['tokens']:,} tokens", ""]
-        lines += ["| scorer | × transformers | NLL − transformers |", "|---|---|---|"]
-        rows = scored["candidates"].items()
-        lines += [f"| {name} | {row['speed']:.2f} | {row['nll_difference']:+.1e} |" for name, row in rows]
-    if (timed := found.get("stages")) is not None:
-        total = sum(row["seconds"] for row in timed.values())
-        lines += ["", "| stage | seconds | share | peak MB |", "|---|---|---|---|"]
-        lines += [
-            f"| {name} | {row['seconds']:.1f} | {row['seconds'] / total:.0%} | {row['peak_mb']:,} |"
-            for name, row in timed.items()
-        ]
-    return "\n".join(lines).strip() + "\n"
-
-
-def main() -> None:
-    """Measure, write, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("scorer", "stages"), help="only this; default: both")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each scorer (default: 3)")
-    arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    if arguments.what != "stages":
-        found["scorer"] = scorer(arguments.rounds)
-    if arguments.what != "scorer":
-        found["stages"] = stages()
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(tables(found))
+    lines = [f"{scored['processor']}, {scored['tokens']:,} tokens", ""]
+    lines += ["| scorer | × transformers | NLL − transformers |", "|---|---|---|"]
+    rows = scored["candidates"].items()
+    lines += [f"| {name} | {row['speed']:.2f} | {row['nll_difference']:+.1e} |" for name, row in rows]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each scorer (default: 3)")
+    found = scorer(parser.parse_args().rounds)
+    RESULTS.write_text(json.dumps({"scorer": found}, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(table(found))
