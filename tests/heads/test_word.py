@@ -42,7 +42,7 @@ def test_z_is_the_pattern_times_the_values(family: str) -> None:
     model = tiny.model(family)
     read: list[torch.Tensor] = []
     for view in attention_views(model):
-        view.reads.register_forward_hook(lambda *call: read.append(call[1][0]))
+        view.projections[0].register_forward_hook(lambda *call: read.append(call[1][0]))
     usual = model.config._attn_implementation
     looks = attention_at_word(model, SEQUENCES)
     assert model.config._attn_implementation == usual
