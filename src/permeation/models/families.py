@@ -196,7 +196,7 @@ def attention_outputs(model: Any) -> Iterator[AttentionOutput]:
     behind, scale = parts.get("ln1_post"), float(getattr(model.config, "residual_multiplier", 1.0))
     path = f"{parts['attn'].name}.{parts['attn'].submodules['o'].name}"
     for block in blocks(model):
-        projection = block.get_submodule(path)
+        projection: Any = block.get_submodule(path)
         weight = projection.weight.detach()
         W_O = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
         norm = None if behind is None else block.get_submodule(behind.name)
