@@ -106,7 +106,7 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
                 ]
                 return self.answer(200, json.dumps(listed).encode(), content_type="application/json")
             siblings = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
-            told = {"id": found["name"], "sha": commit, "siblings": siblings}
+            told: dict[str, object] = {"id": found["name"], "sha": commit, "siblings": siblings}
             if repository.parameters:
                 told["safetensors"] = {"parameters": {"F32": repository.parameters}, "total": repository.parameters}
             return self.answer(200, json.dumps(told).encode(), content_type="application/json")
