@@ -20,11 +20,11 @@ Row = tuple[str, str, str, int | str]  # word, sense, sentence, the character at
 def coarse_wsd(folder: Path) -> Iterator[Row]:
     """A word: train.data.txt has its index and the tokens of a sentence, train.gold.txt its sense, a line each."""
     for word in sorted(path for path in folder.iterdir() if path.is_dir()):
-        data, gold = ((word / f"train.{what}.txt").read_text("utf-8").splitlines() for what in ("data", "gold"))
+        data, gold = ((word / f"train.{what}.txt").open(encoding="utf-8") for what in ("data", "gold"))
         for line, sense in zip(data, gold, strict=True):
-            index, sentence = line.split("\t")
+            index, sentence = line.rstrip("\n").split("\t")
             before = "".join(f"{token} " for token in sentence.split(" ")[: int(index)])
-            yield word.name, sense, sentence, len(before)
+            yield word.name, sense.strip(), sentence, len(before)
 
 
 def from_pairs(*source: str) -> Iterator[Row]:

@@ -32,8 +32,9 @@ def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PermeationError, match=r"none\.here"):
-        read_yaml(tmp_path / "none.here")
+    for read in (read_json, read_yaml):
+        with pytest.raises(PermeationError, match=r"none\.here"):
+            read(tmp_path / "none.here")
 
 
 def test_numbers_as_dvc_writes_them_back_are_numbers() -> None:

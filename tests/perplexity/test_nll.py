@@ -26,12 +26,14 @@ def test_nll_is_that_of_plain_transformers(checkpoint: Path, batch_size: int) ->
     assert nats_per_byte(network, windows.tolist(), texts) == pytest.approx(sum(expected) / 40)
 
 
-def test_a_model_in_training_mode_is_scored_without_dropout() -> None:
+def test_a_model_in_training_mode_is_scored_without_dropout_and_stays_in_it() -> None:
     network = tiny.model("gpt2")
     windows = torch.randint(9, (2, 24))
     expected = np.concatenate(list(window_nll(network, windows)))
     network.transformer.h[1].train()
+    modes = [module.training for module in network.modules()]
     np.testing.assert_array_equal(np.concatenate(list(window_nll(network, windows))), expected)
+    assert [module.training for module in network.modules()] == modes
 
 
 def test_nll_by_tiles_is_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,11 @@ def write_results(folder: Path, summary: Mapping[str, Any], tables: Mapping[str,
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file; raises PermeationError that names it where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PermeationError(f"{path}: cannot be read as JSON: {error}") from error
 
 
 def parse_yaml(content: str | bytes, name: str) -> dict[Any, Any]:

@@ -7,6 +7,7 @@ overlap (permeation.perplexity.windows). The first token of a window has no cont
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -45,13 +46,13 @@ def window_nll(
 ) -> Iterator[Float[np.ndarray, "batch"]]:
     """Yield Σ NLL in nats over the context − 1 scored tokens of each window, batch by batch, in float64.
 
-    `batch_size` counts windows; `auto`: `windows_per_batch`. The model is put in evaluation mode.
+    `batch_size` counts windows; `auto`: `windows_per_batch`. A model in training mode is scored without dropout.
     Raises PermeationError for a loss that is not finite, with the window.
     """
     done = 0
-    head = readout(model.eval())
+    head = readout(model)
     for batch in windows.to(model.device).split(windows_per_batch(batch_size, windows.shape[1], model)):
-        with fast_products():
+        with fast_products(), _evaluating(model):
             hidden = model.base_model(batch, use_cache=False).last_hidden_state[:, :-1]
             nll = token_nll(hidden.flatten(0, 1), head, batch[:, 1:].flatten()).view(len(batch), -1).sum(dim=1)
         if not (finite := torch.isfinite(nll)).all():
@@ -59,6 +60,18 @@ def window_nll(
             raise PermeationError(f"the model's loss is not finite on window {window} of {len(windows)}")
         done += len(batch)
         yield nll.numpy()
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model in evaluation mode inside the block; afterwards each module is in the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def nats_per_byte(model: Any, sequences: Sequence[Sequence[int]], texts: Sequence[str]) -> float:
