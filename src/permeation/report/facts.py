@@ -63,7 +63,7 @@ def one_curve(metrics: Metrics) -> Found:
 
 def sense_used(metrics: Metrics) -> Found:
     """Where the effect of a shift begins; None of a run without a word whose senses differ in the next token."""
-    if (onset := metrics["intervene"]["onset"]) is None:
+    if (onset := metrics["intervene"].get("onset")) is None:
         return None, {}, ()
     used = onset["value"] is not None
     return used, {"onset": f"from depth {measured(onset)} on" if used else "at no layer"}, ()
