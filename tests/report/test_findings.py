@@ -100,7 +100,7 @@ def test_a_run_of_one_word_says_so(metrics: Metrics) -> None:
 def test_without_an_onset_the_model_does_not_use_the_sense(metrics: Metrics) -> None:
     never = metrics("intervene", onset={"value": None, "low": None, "high": None})
     assert first(answered("sense_used", never)).startswith("No: ")
-    none = metrics("intervene", words=0, onset=None)
+    none = {**metrics("intervene"), "intervene": {"words": 0}}  # as of a table of sentences
     assert first(answered("sense_used", none)) == "Open: no word's senses differ enough in the next token."
     assert "depth 0.5 [0.3, 0.6] on" in first(answered("sense_used", metrics("intervene")))
 
