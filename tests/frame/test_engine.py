@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from permeation.frame.engine import Local, ModelRun, RayEngine, _engine_on, engine_of
+from permeation.frame.engine import ModelRun, RayEngine, _engine_on, engine_of
 from permeation.frame.errors import PermeationError
 from tests.conftest import PROJECT
 
@@ -66,15 +66,6 @@ def address() -> Iterator[str]:
     yield made.address
     ray.shutdown()
     made.shutdown()
-
-
-def test_one_process_takes_the_tasks_as_they_come(tmp_path: Path) -> None:
-    drawn: list[int] = []
-    with engine_of("local", "auto", None, "cpu") as engine:
-        assert isinstance(engine, Local)
-        found = engine.map(Square(one, folder=tmp_path), (drawn.append(n) or n for n in (1, 2, 4)))
-        assert (next(found), drawn) == (1, [1])
-        assert list(found) == [4, 16]
 
 
 def test_a_model_is_read_once_and_never_pickled(tmp_path: Path) -> None:

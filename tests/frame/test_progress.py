@@ -23,9 +23,3 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
 def test_what_is_done_at_once_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress.each(range(20_000), "scoring", 20_000)) == list(range(20_000))
     assert capsys.readouterr().err == ""
-
-
-def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert list(progress.each([1, 2], "counting", 2)) == [1, 2]
-    assert "counting: 100%" in capsys.readouterr().err

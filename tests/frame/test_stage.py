@@ -1,26 +1,18 @@
 """What a stage is given, and how it ends."""
 
-import importlib
 import json
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from permeation.frame.errors import PermeationError
 from permeation.settings import Config
-from permeation.stage import Stage, run
+from permeation.stage import Stage
 from tests.conftest import PROJECT
-from tests.support.project import PROGRAMS
-
-
-def test_an_input_that_is_missing_is_named(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(PermeationError, match=r"extract_wqk is missing; the stage that writes it has to run first"):
-        Stage("pca", config, PROJECT, tmp_path).input("extract_wqk")
 
 
 def test_data_of_another_model_is_refused(config: Config, tmp_path: Path) -> None:
@@ -29,45 +21,6 @@ def test_data_of_another_model_is_refused(config: Config, tmp_path: Path) -> Non
     assert Stage("extract_wqk", config, PROJECT, tmp_path).input("model") == tmp_path / "data" / "model"
     with pytest.raises(PermeationError, match=r"holds smollm2-135m, and model is other; run the stage fetch_model"):
         Stage("extract_wqk", replace(config, model="other"), PROJECT, tmp_path).input("model")
-
-
-def test_a_relative_path_is_found_from_an_experiment_in_a_temporary_copy(config: Config, tmp_path: Path) -> None:
-    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1234"
-    copy.mkdir(parents=True)
-    (tmp_path / "mine").mkdir()
-    stage = Stage("fetch_model", config, copy, copy)
-    assert stage.place("mine") == str(tmp_path / "mine")
-    assert stage.place("org/name") == "org/name"
-    assert stage.place(str(tmp_path)) == str(tmp_path)
-    assert Stage("fetch_model", config, tmp_path, tmp_path).place("mine") == "mine"
-
-
-def call(command: list[str], *more: str) -> NoReturn:
-    """Run a stage in this process as `stages/run` does, under the params.yaml of the working directory."""
-    script, *arguments = command
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, *arguments, *more])
-        patch.setattr(signal, "signal", lambda *_: None)
-        run(importlib.import_module(f"stages.{script}"))
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_help_explains(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        call(PROGRAMS[name], "--help")
-    assert left.value.code == 0
-    said = capsys.readouterr().out
-    assert all(option in said for option in ("--model", "--device", "--output-dir"))
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_every_stage_refuses_a_key_that_is_mistyped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from `-S +resposne.field=rank`, also where the stage does not depend on that section."""
-    shipped = (PROJECT / "params.yaml").read_text(encoding="utf-8")
-    (tmp_path / "params.yaml").write_text(f"{shipped}resposne:\n  field: rank\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"^\w+: params.yaml: unknown key resposne$"):
-        call(PROGRAMS[name])
 
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:

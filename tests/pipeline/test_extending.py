@@ -1,8 +1,6 @@
 """docs/extending.md works as it stands: its rival fits a model, and makes nothing stale but rivals and the reports."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 
 from permeation.models.fold import fold_norms
 from permeation.rivals.base import Problem, Rival, original_parameters, size_within
-from permeation.weights.heads import Heads, read_heads
+from permeation.weights.heads import read_heads
 from permeation.weights.moments import collect
 from tests.support import tiny
 from tests.support.project import PROJECT, REPORTS, call, duplicate, rewrite, stages_run
@@ -20,17 +18,14 @@ PAGE = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
 MODULE, ENTRY = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_rival_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rival_of_the_page_is_one() -> None:
     network = tiny.model("gpt2")
     fold_norms(network)
-    heads = Heads(**{name: tensor.double() for name, tensor in read_heads(network).tensors().items()})
+    heads = read_heads(network).to(torch.float64)
     windows = torch.randint(2, 90, (4, 16), generator=torch.Generator().manual_seed(0))
-    (tmp_path / "pruned.py").write_text(MODULE, encoding="utf-8")
-    spec: Any = importlib.util.spec_from_file_location("pruned", tmp_path / "pruned.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "pruned", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    rival = module.Pruned.fit(Problem(heads, collect(network, [windows]), seed=0))
+    names: dict[str, Any] = {"__name__": __name__}  # dataclasses look their module up
+    exec(MODULE, names)
+    rival = names["Pruned"].fit(Problem(heads, collect(network, [windows]), seed=0))
     assert isinstance(rival, Rival)
 
     back = rival.apply(rival.largest)

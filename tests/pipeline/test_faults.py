@@ -1,15 +1,21 @@
 """A run under DVC that is interrupted goes on where it was, to the results of an undisturbed run, byte for byte."""
 
+import os
 import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
-from tests.support.interrupt import SIGNALS, interrupt
-from tests.support.project import REPORTS, call, duplicate, results, stages_run
+from tests.support.project import REPORTS, call, duplicate, environment, results, stages_run
 
 pytestmark = pytest.mark.end_to_end
+GRACE = 20  # seconds in which all of an interrupted run has to be gone
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +42,38 @@ def entries(journal: Path) -> list[str]:
     return [line for line in lines if line.endswith("\n")]
 
 
-@pytest.mark.parametrize("how", SIGNALS)
+def interrupt(project: Path, ready: Callable[[], bool], number: signal.Signals, log: Path) -> None:
+    """Start `dvc repro` in a process group of its own, as a shell does, and signal the group as soon as `ready`.
+
+    Raises AssertionError where DVC ends before that, and where a process of it survives.
+    """
+    with log.open("ab") as output:
+        dvc = subprocess.Popen(
+            [project / ".venv" / "bin" / "dvc", "repro"],
+            cwd=project,
+            env=environment(project),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever runs the tests
+        )
+    while not ready():
+        assert dvc.poll() is None, log.read_text()
+        time.sleep(0.005)
+    running = psutil.Process(dvc.pid).children(recursive=True)
+    os.killpg(dvc.pid, number)
+    dvc.wait(GRACE)
+    _, alive = psutil.wait_procs(running, GRACE)
+    assert not alive, [each.cmdline() for each in alive]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_stage_measures_only_what_is_missing(
-    finished_project: Path, project: Path, tmp_path: Path, how: str
+    finished_project: Path, project: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     journal = forget(project, "reconstruct")
-    interrupt(project, lambda: len(entries(journal)) >= 2, how, tmp_path / "log")
-    assert [path for path in (project / "data").glob(".*") if path.name != ".journal"] == [] or how == "kill"
+    interrupt(project, lambda: len(entries(journal)) >= 2, number, tmp_path / "log")
+    assert [path for path in (project / "data").glob(".*") if path.name != ".journal"] == [] or number == signal.SIGKILL
     kept = entries(journal)
     assert set(stages_run(call(project, "dvc", "repro"))) <= {"reconstruct", *REPORTS}
     assert results(project) == results(finished_project)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from permeation import settings
 from permeation.frame.tables import read_json
 from permeation.report.axes import flat
 from tests.conftest import PROJECT
 from tests.support.project import call, duplicate
+from tests.test_settings import with_key
 
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -78,12 +78,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("key", "value"), SETTINGS)
 def test_a_setting_on_a_page_is_accepted(key: str, value: str) -> None:
-    section = params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    *sections, name = key.split(".")
-    for part in sections:
-        section = section[part]
-    section[name] = yaml.safe_load(value)
-    settings.checked(params)
+    with_key(key, yaml.safe_load(value))
 
 
 # The numbers of a run in README: what is said, with the metric in its place.
@@ -123,21 +118,12 @@ INSTEAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that was run once, for README's commands one after the other."""
-    project = duplicate(finished_project, tmp_path_factory.mktemp("readme"))
-    shutil.copytree(finished_project.parent / "gpt2", project.parent / "gpt2")
-    shutil.copy(project / "data" / "words.yaml", project / "mine.yaml")
-    return project
-
-
-def test_the_readme_has_commands() -> None:
-    assert {"make repro", "make test", "make back"} <= set(commands())
-
-
 @pytest.mark.end_to_end
-def test_the_commands_of_the_readme_run(project: Path) -> None:
+def test_the_commands_of_the_readme_run(finished_project: Path, tmp_path: Path) -> None:
+    project = duplicate(finished_project, tmp_path)
+    shutil.copytree(finished_project.parent / "gpt2", tmp_path / "gpt2")
+    shutil.copy(project / "data" / "words.yaml", project / "mine.yaml")
+    assert {"make repro", "make test", "make back"} <= set(commands())
     for command in commands():
         if not command.startswith("git clone"):
             call(project, "sh", "-c", INSTEAD.get(command, command))

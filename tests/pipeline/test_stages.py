@@ -45,13 +45,6 @@ def test_every_stage_runs_and_the_metrics_are_there(whole_run: WholeRun) -> None
     assert [path.name for path in (folder / "data").iterdir() if path.name.startswith(".")] == [".journal"]
 
 
-def test_every_stage_says_what_it_found_in_its_summary(whole_run: WholeRun) -> None:
-    """data/<stage>/summary.json: metrics file → keys, of which metrics/<file>.json is made."""
-    for path in (whole_run.folder / "data").glob("*/summary.json"):
-        for file, found in read_json(path).items():
-            assert found.keys() <= read_json(whole_run.folder / "metrics" / f"{file}.json").keys(), path
-
-
 def test_a_list_as_the_published_one_runs_and_its_weaknesses_are_counted(
     config: Config, checkpoints: dict[str, Path], run_stage: RunStage, tmp_path: Path
 ) -> None:

@@ -39,9 +39,10 @@ def results(reported: Path) -> Results:
 
 @pytest.fixture
 def metrics(results: Results) -> Callable[..., dict[str, Any]]:
-    """The run's metrics, with one file's values replaced."""
+    """The run's metrics, with the figures of some files replaced, key by key."""
+    return lambda **changed: replaced(results.metrics, changed)
 
-    def changed(name: str, **values: Any) -> dict[str, Any]:
-        return results.metrics | {name: results.metrics[name] | values}
 
-    return changed
+def replaced(part: Any, changed: dict[str, Any]) -> dict[str, Any]:
+    """A nested mapping with the values of some of its keys replaced."""
+    return part | {key: replaced(part[key], new) if isinstance(new, dict) else new for key, new in changed.items()}

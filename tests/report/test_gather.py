@@ -8,13 +8,9 @@ import pytest
 from permeation.frame.tables import read_json
 from permeation.report import gather
 from permeation.report.axes import AXES, HEADS, MEANING, WEIGHTS, flat, headlines
-from permeation.report.gather import merged, parameters_behind, rounded, versions, write_axis
+from permeation.report.gather import parameters_behind, rounded, write_axis
 from tests.report.conftest import PARAMETERS
 from tests.support.project import PROJECT
-
-
-def test_summaries_are_merged_key_by_key() -> None:
-    assert merged({"g": {"a": {"x": 1}}}, {"g": {"a": {"y": 2}, "b": 3}}) == {"g": {"a": {"x": 1, "y": 2}, "b": 3}}
 
 
 def test_four_digits_are_published_and_three_where_single_tokens_decide() -> None:
@@ -43,28 +39,12 @@ def test_both_stages_of_a_file_are_in_it(reported: Path) -> None:
 
 
 def test_an_axis_depends_on_the_parameters_of_all_stages_behind_it() -> None:
-    meaning = {
-        "quick",
-        "model",
-        "corpus",
-        "words",
-        "seed",
-        "activations",
-        "sigma",
-        "response",
-        "g",
-        "bootstrap",
-        "nulls",
-    }
-    assert parameters_behind(MEANING.stages, PROJECT) == meaning | {"decode", "intervene"}
+    meaning = "quick model corpus words seed activations sigma response g bootstrap nulls decode intervene"
+    assert parameters_behind(MEANING.stages, PROJECT) == set(meaning.split())
+    assert not parameters_behind(WEIGHTS.stages, PROJECT) & {"words", "activations", "sigma", "response", "g"}
     heads = parameters_behind(HEADS.stages, PROJECT)  # a stage on demand, behind it stages of both axes
     assert heads > {"words", "sigma", "corpus", "moments", "pca", "cluster", "rivals", "heads", "compressed"}
     assert not heads & {"nulls", "decode", "reconstruct", "universal", "device"}
-
-
-def test_a_version_is_no_machines() -> None:
-    assert versions()["python"].count(".") == 1
-    assert not any("+" in version for version in versions().values())
 
 
 def test_headlines_fit_a_screen_and_are_the_promised_figures(reported: Path) -> None:

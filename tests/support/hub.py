@@ -38,10 +38,6 @@ class Repository:
         commits = {digest(key.encode()): key for key in self.revisions}
         return revision if revision in commits else digest(revision.encode()) if revision in self.revisions else None
 
-    def files(self, commit: str) -> dict[str, bytes]:
-        """The files of a commit."""
-        return next(files for key, files in self.revisions.items() if self.commit(key) == commit)
-
 
 def digest(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
@@ -88,7 +84,7 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
             commit = repository.commit(found["revision"] or "main")
             if commit is None:
                 return self.answer(404, b"{}", x_error_code="RevisionNotFound")
-            files = repository.files(commit)
+            files = next(files for key, files in repository.revisions.items() if repository.commit(key) == commit)
             if found["verb"] == "resolve":
                 if found["file"] not in files:
                     return self.answer(404, b"", x_error_code="EntryNotFound")

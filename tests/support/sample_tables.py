@@ -37,7 +37,7 @@ WRITTEN: dict[str, tuple[str, str]] = {
 
 def write_stages(root: Path) -> Path:
     """Write root/data/<stage>/summary.json and plots/ of every stage; gives root."""
-    tables, metrics, data = sample_tables(1.0), sample_metrics(), root / "data"
+    tables, metrics, data = sample_tables(), sample_metrics(), root / "data"
     for stage in (*WRITTEN, "model", "baseline", "extract_activations"):
         (data / stage).mkdir(parents=True)
     for stage, (files, plots) in WRITTEN.items():
@@ -53,35 +53,34 @@ def write_stages(root: Path) -> Path:
     return root
 
 
-def sample_tables(steep: float) -> dict[str, Rows]:
-    """Every table by its name; curves over depth x are x**steep."""
-    curve = {x: x**steep for x in DEPTH}
+def sample_tables() -> dict[str, Rows]:
+    """Every table by its name; curves over depth x are x, and g is steeper for each next word."""
     return {
         "g": [
-            {"kind": "mean" if word == "mean" else "word", "word": word, "depth": x, "g": x ** (steep + i / 2)}
+            {"kind": "mean" if word == "mean" else "word", "word": word, "depth": x, "g": x ** (1 + i / 2)}
             for i, word in enumerate(WITH_MEAN)
             for x in DEPTH
         ],
         "sigma": [
-            row | {"sigma": CONDITIONS[row["condition"]] * curve[row["depth"]] / 4}
+            row | {"sigma": CONDITIONS[row["condition"]] * row["depth"] / 4}
             for row in _grid(word=WORDS, condition=CONDITIONS, depth=DEPTH)
         ],
         "decoding": [
-            _banded(row, "auc", 0.5 + 0.5 * curve[row["depth"]])
+            _banded(row, "auc", 0.5 + 0.5 * row["depth"])
             for row in _grid(test=("direction", "gradient"), word=WITH_MEAN, direction=("own", "final"), depth=DEPTH)
         ],
-        "nulls": _series({"words": ["g"], "senses_shuffled": ["g"], "within_senses": ["g"]}, steep),
-        "controls": _series({"g": ["final", "rank"], "auc": ["at_word", "before"], "excess": ["within_senses"]}, steep),
-        "depths": _series({word: ["auc", "response", "g"] for word in WORDS}, steep),
+        "nulls": _series({"words": ["g"], "senses_shuffled": ["g"], "within_senses": ["g"]}),
+        "controls": _series({"g": ["final", "rank"], "auc": ["at_word", "before"], "excess": ["within_senses"]}),
+        "depths": _series({word: ["auc", "response", "g"] for word in WORDS}),
         "intervene": [
-            row | {"word": word} for word in WITH_MEAN for row in _series({"next_token": KINDS, "sigma": KINDS}, steep)
+            row | {"word": word} for word in WITH_MEAN for row in _series({"next_token": KINDS, "sigma": KINDS})
         ],
         "response": [
-            row | {"f": curve[row["depth"]], "standard_error": 0.05, "r_squared": 0.9}
+            row | {"f": row["depth"], "standard_error": 0.05, "r_squared": 0.9}
             for row in _grid(word=WORDS, depth=DEPTH)
         ],
         "spectrum": [
-            row | {"cumulative": 1 - (1 - row["components"] / 12) ** (1 + steep * (row["heads"] == "as they are"))}
+            row | {"cumulative": 1 - (1 - row["components"] / 12) ** (1 + (row["heads"] == "as they are"))}
             for row in _grid(form=FORMS, heads=("as they are", "random frames"), components=range(1, 13))
         ],
         "perplexity": [
@@ -91,7 +90,7 @@ def sample_tables(steep: float) -> dict[str, Rows]:
         "clusters": [
             _ratio(row, REPLACED[row["replaced"]] / row["k"]) for row in _grid(replaced=REPLACED, k=(4, 8, 32))
         ],
-        "layers": [_ratio(row, 1 + steep / (1 + row["layer"])) for row in _grid(layer=range(6))],
+        "layers": [_ratio(row, 1 + 1 / (1 + row["layer"])) for row in _grid(layer=range(6))],
         "bands": [
             _ratio({"first": first, "last": first + 3, "variance": part, "replaced": replaced}, 1 + harm * part)
             for replaced, harm in REPLACED.items()
@@ -188,9 +187,9 @@ def _grid(**columns: Iterable[Any]) -> Rows:
     return [dict(zip(columns, row, strict=True)) for row in product(*columns.values())]
 
 
-def _series(panels: dict[str, list[str]], steep: float) -> Rows:
+def _series(panels: dict[str, list[str]]) -> Rows:
     return [
-        _banded({"panel": panel, "series": series, "depth": x}, "value", x**steep)
+        _banded({"panel": panel, "series": series, "depth": x}, "value", x)
         for panel, names in panels.items()
         for series in names
         for x in DEPTH
