@@ -88,7 +88,7 @@ def test_a_model_comes_with_its_commit_and_nothing_but_what_is_read(
 def test_before_a_download_it_is_said_what_the_model_will_take(told: dict[str, object]) -> None:
     """Of a download that fails, too; in MB of the files that are read, and by the hub's count of parameters."""
     (said,) = (line for line in str(told["said"]).splitlines() if line.startswith("some/short: "))
-    assert said.startswith("some/short: 0 MB to download unless they are in the hub's cache; a run takes about ")
+    assert said.startswith("some/short: 1 MB to download unless they are in the hub's cache; a run takes about ")
     assert said.endswith(" 4.0 GB of disk, 6.0 GB of memory and 26 minutes on two cores")
 
 
