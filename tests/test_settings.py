@@ -77,8 +77,11 @@ def test_a_bad_value_is_named_with_what_is_accepted(key: str, value: Any, messag
         with_key(key, value)
 
 
-def test_a_missing_key_is_named() -> None:
+def test_a_missing_key_is_named_and_an_unknown_one_before_it() -> None:
     mapping = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     del mapping["pca"]["center"]
     with pytest.raises(PermeationError, match=r"pca\.center is missing"):
+        settings.checked(mapping)
+    mapping["pca"]["centre"] = True
+    with pytest.raises(PermeationError, match=r"unknown key pca\.centre"):
         settings.checked(mapping)

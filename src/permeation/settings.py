@@ -188,7 +188,8 @@ def checked(content: Any) -> Config:
 def _said(error: ValidationError) -> str:
     """One key that is wrong, its value, and what each of the kinds that it may have accepts, in one line."""
     found = error.errors()
-    wrong = max(found, key=lambda each: len(each["loc"]))  # an entry of a list before the list
+    # A key that is unknown before the one that it may stand for; an entry of a list before the list.
+    wrong = max(found, key=lambda each: (each["type"] == "unexpected_keyword_argument", len(each["loc"])))
     place, value = wrong["loc"], wrong["input"]
     key = ".".join(map(str, place[:2]))
     if wrong["type"] == "unexpected_keyword_argument":
