@@ -29,5 +29,5 @@ def test_make_meaning_names_a_file_that_is_not_there() -> None:
     environment = {"PATH": os.environ["PATH"]}  # what a make above hands on stays out
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    accepted = "a file as data/words.yaml, or a table of sentences"
+    accepted = "a file as data/words.yaml or a table of sentences"
     assert done.stderr.startswith(f"WORDS is no such.yaml; accepted: {accepted}\n")
