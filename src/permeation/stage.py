@@ -110,7 +110,8 @@ def run(program: ModuleType) -> NoReturn:
     root, axis = overrides.pop("output_dir").resolve(), overrides.pop("axis", "")
     name = f"{name}_{axis}" if axis else name
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a run in the background
+            signal.signal(number, _leave)
     try:
         program.main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis))
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
