@@ -21,14 +21,16 @@ from permeation.frame import progress
 from permeation.frame.engine import Local
 from permeation.frame.journal import Journal, fingerprint
 from permeation.models.load import load_folded
-from permeation.models.texts import WHEEL_CORPORA
+from permeation.models.texts import WHEEL_CORPORA, fetch_corpus
+from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
-from permeation.perplexity.nll import window_nll
+from permeation.perplexity.nll import window_nll, windows_per_batch
 from permeation.perplexity.ratio import Baseline
+from permeation.perplexity.windows import Text, Windows, bos_of
 from permeation.rivals.base import Problem, original_parameters, sizes_near
 from permeation.rivals.registry import METHODS
 from permeation.stage import Stage
-from permeation.takeaway import batches_of, check, windows_of
+from permeation.takeaway import check
 from permeation.weights.heads import read_heads
 from permeation.weights.moments import collect
 from permeation.weights.replace import Change, Job, Scorer, measure
@@ -49,7 +51,8 @@ def across_texts(
     kept = Journal(project / "data" / ".journal" / "texts.jsonl", base)
     model = load_folded(folder, True, stage.device)
     heads, parts = read_heads(model), {text: windows_of(stage, text) for text in texts}
-    moments = {text: collect(model, batches_of(learned, model, stage)) for text, (learned, _) in parts.items()}
+    batch = windows_per_batch(asked.batch_size, stage.config.moments.context, model)
+    moments = {text: collect(model, learned.tokens.split(batch)) for text, (learned, _) in parts.items()}
     model = prepare_for_scoring(model, asked.dtype, asked.context)
 
     def scorer(text: str) -> Scorer:
@@ -66,6 +69,14 @@ def across_texts(
         for measured, own in scorers.items():
             key = {"method": method, "learned": learned, "measured": measured, "asked": bits}
             yield from (found.row for found in measure([Job(key, change, columns)], own, kept, Local()))
+
+
+def windows_of(stage: Stage, corpus: str) -> tuple[Windows, Windows]:
+    """Windows of a text to take moments from, and to measure on, as the stage `baseline` has them."""
+    moments, asked = stage.config.moments, stage.config.perplexity
+    found, tokenizer = fetch_corpus(corpus), load_tokenizer(stage.input("model"))
+    text = Text.tokenize(tokenizer, found.text, found.articles, bos_of(tokenizer, asked.prepend_bos))
+    return text.split(moments.context, moments.tokens, asked.context, asked.max_tokens)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -32,6 +32,7 @@ def main(stage: Stage) -> None:
     model = load_folded(folder, True, stage.device)
     batches = learned.tokens.split(windows_per_batch(asked.batch_size, calibration.context, model))
     moments = collect(model, each(batches, "moments", len(batches)))
+    written = collect(model, batches, outputs=True) if config.rivals.whole else None
     model = prepare_for_scoring(model, asked.dtype, asked.context)
     batches = measured.tokens.split(windows_per_batch(asked.batch_size, asked.context, model))
     journal = stage.journal(folder, settings=asked.dtype)
@@ -54,6 +55,8 @@ def main(stage: Stage) -> None:
     }
     with stage.output("moments") as out:
         moments.write(out)
+        if written is not None:
+            written.write(out, "written")
     with stage.output() as out:
         baseline.write(out)
         write_json(out / "corpus.json", asdict(corpus.origin) | facts)

@@ -6,8 +6,8 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
 from permeation.frame.tables import write_results
 from permeation.stage import Stage
-from permeation.weights.cluster import compare_forms, head_rows, k_means
-from permeation.weights.forms import FORMS
+from permeation.weights.cluster import between_clusters, compare_forms, head_rows, k_means
+from permeation.weights.forms import FORMS, LOOKED_AND_WRITTEN
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
@@ -36,10 +36,15 @@ def main(stage: Stage) -> None:
     with stage.engine() as engine:
         measured = list(each(measure(jobs, scorer, journal, engine), "k clusters", len(jobs)))
 
+    def clustered(form: str) -> dict[str, float]:
+        pca = KernelPca.read(components, form)
+        return {str(k): between_clusters(pca, k, config.seed) for k in wanted}
+
     rows = [found.row for found in measured]
     summary = {
         **ratio_tables(rows, "k"),
-        "replaced_heads": {str(k): found["gram"].replaced(asked.share) for k, found in groups.items()},
+        "clustered": {form: clustered(form) for form in LOOKED_AND_WRITTEN},
+        "clustered_null": {form: clustered(f"{form}_null") for form in LOOKED_AND_WRITTEN},
         **compare_forms(points, groups, per_layer),
     }
     plots = {"clusters": [row for row in rows if row["ratio"] is not None]}

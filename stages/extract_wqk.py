@@ -1,4 +1,4 @@
-"""Take W_Q and W_K of every head out of the model, with the norm in front folded in and as they are."""
+"""Take the attention weights of every head out of the model, with the norm in front folded in and as they are."""
 
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
@@ -7,9 +7,10 @@ from permeation.weights.heads import read_heads
 
 
 def main(stage: Stage) -> None:
-    """Write data/extract_wqk/: heads.safetensors (W_Q, W_K, b_Q, b_K, folded), unfolded.safetensors; summary.json."""
+    """Write data/extract_wqk/: heads.safetensors, folded, with V and O; unfolded.safetensors; summary.json."""
     model = stage.input("model")
-    heads, unfolded = (read_heads(load_folded(model, fold, stage.device)) for fold in (True, False))
+    heads = read_heads(load_folded(model, True, stage.device), whole=True)
+    unfolded = read_heads(load_folded(model, False, stage.device))
     with stage.output() as folder:
         heads.write(folder)
         unfolded.write(folder, "unfolded")

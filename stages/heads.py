@@ -85,7 +85,7 @@ def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]
     """What compressed models keep of the sense."""
     config, settings, source = stage.config, stage.config.compressed, stage.input("model")
     chosen = near(read_json(stage.input("rivals") / "rows.json"), settings.ratios, settings.methods)
-    problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), config.seed)
+    problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), config.seed, config.rivals.whole)
     model = load_folded(source, True, stage.device)
     n_layers = activations.at_word.shape[1]
     layers = spread_layers(settings.layers, 1, n_layers - 1)

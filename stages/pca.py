@@ -1,4 +1,4 @@
-"""Principal components of the heads' W_QK in each form, beside those of random heads."""
+"""Principal components of the heads' W_QK in each form and of W_OV, beside those of random heads."""
 
 from permeation.frame.tables import write_results
 from permeation.stage import Stage
@@ -8,13 +8,14 @@ from permeation.weights.spectra import fit_spectra, spectra_rows, spectra_summar
 
 
 def main(stage: Stage) -> None:
-    """Write data/pca/: eigenvalues and vectors by form; summary.json; plots/spectrum.json."""
+    """Write data/pca/: eigenvalues and vectors by form, and of random heads; summary.json; plots/spectrum.json."""
     device = "cpu" if stage.device.type == "mps" else str(stage.device)  # MPS has no float64
     weights, moments = stage.input("extract_wqk"), Moments.read(stage.input("moments"))
-    heads, unfolded = (Heads.read(weights, device, name) for name in ("heads", "unfolded"))
+    heads, unfolded = Heads.read(weights, device, whole=True), Heads.read(weights, device, "unfolded")
     fits = fit_spectra(heads, unfolded, moments, stage.config.pca.center, stage.config.seed)
     sizes = {"n_heads": heads.count, "d_head": heads.W_Q.shape[-1]}
     with stage.output() as folder:
         for form, kinds in fits.items():
             kinds["own"].write(folder, form)
+            kinds["null"].write(folder, f"{form}_null")
         write_results(folder, {"pca": sizes | spectra_summary(fits)}, {"spectrum": spectra_rows(fits)})

@@ -1,4 +1,4 @@
-"""Store all W_Q and W_K in fewer bits by each method, read them back, and measure what the model loses."""
+"""Store W_Q and W_K, or all of attention, in fewer bits by each method, and measure what the model loses."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ def main(stage: Stage) -> None:
     """Write data/rivals/: rows.json and nll.npy by method and size, summary.json, plots/pareto.json."""
     config = stage.config
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
-    problem = Problem.read(inputs["extract_wqk"], inputs["moments"], config.seed)
+    problem = Problem.read(inputs["extract_wqk"], inputs["moments"], config.seed, config.rivals.whole)
     original = original_parameters(problem.heads)
     asked = config.perplexity
     measuring = (stage.device, asked.dtype, asked.tolerance, asked.batch_size)
@@ -52,7 +52,7 @@ def main(stage: Stage) -> None:
         runs = [each for method in progress.each(methods, "rivals", len(methods)) for each in measured(method)]
 
     rows, model = [each.row for each in runs], read_json(inputs["model"] / "model.json")
-    untouched, own_file = scorer.baseline.perplexity, model["attention_bits"]
+    untouched, own_file = scorer.baseline.perplexity, None if config.rivals.whole else model["attention_bits"]
     with stage.output() as out:
         write_measured(out, runs, scorer.baseline)
         sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}

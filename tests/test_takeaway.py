@@ -22,7 +22,6 @@ from permeation.perplexity.ratio import Baseline
 from permeation.rivals.base import Problem, original_parameters
 from permeation.rivals.registry import LAYER, Method
 from permeation.rivals.stored import read_packed
-from permeation.rivals.whole import WholeAttention
 from permeation.settings import load
 from permeation.takeaway import PACKED, apply, methods
 from permeation.weights.heads import read_heads
@@ -58,6 +57,18 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     (root / "params.yaml").write_text(json.dumps(asked), encoding="utf-8")
     for name in ("fetch_model", "baseline", "extract_wqk"):
         call_stage(name, load(root / "params.yaml"), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole_project(project: Path) -> Path:
+    """The same with all of attention."""
+    root = project.parent / f"{project.name}-whole"
+    shutil.copytree(project, root)
+    asked = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    asked["rivals"]["matrices"] = ["q", "k", "v", "o"]
+    (root / "params.yaml").write_text(json.dumps(asked), encoding="utf-8")
+    call_stage("baseline", load(root / "params.yaml"), root)
     return root
 
 
@@ -121,14 +132,6 @@ def test_bad_input_ends_in_one_line(
         ("int_rows", "--size", "9", "--output", empty): "size is 9; int_rows has 2 to 8 on this model",
         ("pca", "--size", "12", "--output", empty): "size is 12; pca has 0 to 11 on this model",
         ("int_rows", "--bits", "4", "--output", full): "full is not an empty folder",
-        (
-            "pca",
-            "--size",
-            "2",
-            "--whole",
-            "--output",
-            empty,
-        ): "this method mixes the heads' W_QK; V and O are stored by",
         ("pca", "--size", "2", "--packed", "--output", empty): "pca has no packed form; ",
     }
     for arguments, line in said.items():
@@ -151,8 +154,10 @@ def test_bits_are_the_size_whose_storage_is_nearest(project: Path, tmp_path: Pat
     assert written.bits == written.stored / original_parameters(problem.heads) == pytest.approx(4, abs=0.4)
 
 
-def test_all_of_attention_is_written_and_scored(project: Path, tmp_path: Path) -> None:
-    written = apply("int4_residual", tmp_path / "out", size=30, whole=True, project=project)
+def test_all_of_attention_is_written_and_scored(project: Path, whole_project: Path, tmp_path: Path) -> None:
+    with pytest.raises(PermeationError, match="this method mixes the heads' W_QK; V and O are stored by"):
+        apply("pca", tmp_path / "out", size=2, project=whole_project)
+    written = apply("int4_residual", tmp_path / "out", size=30, project=whole_project)
     assert written.ratio.value == pytest.approx(1, abs=0.02)
     model, own = load_folded(tmp_path / "out", True), load_folded(project / "data" / "model", True)
     for new, old in zip(attention_views(model), attention_views(own), strict=True):
@@ -168,8 +173,9 @@ def test_what_the_heads_write_is_kept_best_in_its_own_metric() -> None:
     model = tiny.model("qwen3")
     fold_norms(model)
     batches = [torch.randint(2, 90, (20, 16), generator=torch.Generator().manual_seed(6))]
-    rivals = {metric: WholeAttention.fit(Method(LAYER, {"metric": metric}), model, batches, 0) for metric in METRICS}
-    S, heads = collect(model, batches, outputs=True).shrunk, rivals["score"].heads
+    heads, written = read_heads(model, whole=True), collect(model, batches, outputs=True)
+    problem, S = Problem(heads, collect(model, batches), 0, written), written.shrunk
+    rivals = {metric: Method(LAYER, {"metric": metric}).fit(problem) for metric in METRICS}
     assert original_parameters(heads) == sum(
         layer.W_Q.numel() + 2 * layer.W_K.numel() + layer.W_Q.numel() for layer in attention_views(model)
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from permeation.frame.errors import PermeationError
 from permeation.report.results import Place, Results
+from permeation.rivals.registry import METHODS
 
 PROJECT = Path()
 REVISION = "git commit, branch or tag, DVC experiment, folder with results, or workspace"
@@ -27,13 +28,12 @@ def main() -> None:
     many.add_argument("revisions", metavar="REV", nargs="+", help=REVISION)
     many.add_argument("--json", action="store_true", help="print JSON instead of a table")
     new = commands.add_parser("apply", help="write the run's model, compressed, as a checkpoint")
-    new.add_argument("method", metavar="METHOD", help="a rival's name, pca or clusters")
+    new.add_argument("method", metavar="METHOD", help=f"pca, clusters, or one of {', '.join(METHODS)}")
     size = new.add_mutually_exclusive_group(required=True)
     size.add_argument("--bits", metavar="B", type=float, help="the size nearest to so many bits a number")
     size.add_argument("--size", metavar="K", type=int, help="bits, rank, components or clusters")
     new.add_argument("--output", metavar="DIR", type=Path, required=True, help="a new or an empty folder")
     new.add_argument("--packed", action="store_true", help="also what is stored, as one file")
-    new.add_argument("--whole", action="store_true", help="W_V and W_O as well")
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # pragma: no branch (tests catch what is printed)
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
@@ -78,5 +78,5 @@ def _compare(arguments: argparse.Namespace) -> str:
 def _apply(arguments: argparse.Namespace) -> str:
     from permeation.takeaway import apply
 
-    asked = {name: getattr(arguments, name) for name in ("method", "output", "bits", "size", "packed", "whole")}
+    asked = {name: getattr(arguments, name) for name in ("method", "output", "bits", "size", "packed")}
     return (apply(**asked, project=PROJECT).folder / "README.md").read_text(encoding="utf-8")

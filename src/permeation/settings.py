@@ -34,6 +34,12 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _attention(names: tuple[str, ...]) -> tuple[str, ...]:
+    if names not in (("q", "k"), ("q", "k", "v", "o")):
+        raise ValueError("should be [q, k] or [q, k, v, o]")
+    return names
+
+
 RISING = AfterValidator(_rising)
 SOME = Field(min_length=1)
 Count = Annotated[int, Field(ge=1)]
@@ -121,6 +127,12 @@ class Config(Section):
             AfterValidator(lambda asked: LONG if asked == "long" else asked),
         ]
         bits: Annotated[tuple[Annotated[float, Field(ge=0, lt=16)], ...], SOME, RISING]
+        matrices: Annotated[tuple[str, ...], AfterValidator(_attention)]
+
+        @property
+        def whole(self) -> bool:
+            """Whether W_V and W_O are stored, too."""
+            return "o" in self.matrices
 
     class Heads(Section):
         pairs: Windows

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from permeation import settings
 from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, whole_folder
-from permeation.models.load import load_folded, load_model
-from permeation.models.texts import fetch_corpus
+from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring
-from permeation.perplexity.nll import windows_per_batch
 from permeation.perplexity.ratio import Baseline, Estimate
-from permeation.perplexity.windows import Text, Windows, bos_of
-from permeation.rivals.base import BITS_PER_NUMBER, Problem, Rival, original_parameters, sizes_near
+from permeation.rivals.base import BITS_PER_NUMBER, Problem, original_parameters, sizes_near
 from permeation.rivals.registry import GRAM, METHODS, Method
 from permeation.rivals.stored import Stored, write_packed
-from permeation.rivals.whole import WholeAttention
 from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.inject import write_unfolded
@@ -65,14 +59,13 @@ def apply(
     bits: float | None = None,
     size: int | None = None,
     packed: bool = False,
-    whole: bool = False,
     project: Path | str = ".",
 ) -> Written:
-    """Write the project's model with W_Q and W_K as `method` gives them back, and score it from the folder.
+    """Write the project's model with `rivals.matrices` as `method` gives them back, and score it from the folder.
 
     method: a rival (registry.METHODS), `pca` or `clusters`. size: components, clusters, rank or bits, as the method
     has it; or bits: the size whose storage is nearest to so many bits a number, as `rivals.bits`. packed: also write
-    what is stored as one file (rivals.stored). whole: W_V and W_O as well (rivals.whole).
+    what is stored as one file (rivals.stored).
 
     Raises PermeationError for what cannot be asked for, a folder that is not empty, and a method that the model
     refuses.
@@ -85,9 +78,9 @@ def apply(
         raise PermeationError("either bits or size says how small the model becomes; accepted: one of them")
     if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
         raise PermeationError(f"{folder} is not an empty folder")
-    source = stage.input("model")
-    rival, heads = fit(known[method], stage, whole)
-    original = original_parameters(heads)
+    source, asked = stage.input("model"), stage.config.rivals
+    problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), stage.config.seed, asked.whole)
+    rival, original = known[method].fit(problem), original_parameters(problem.heads)
     if size is None:
         (size,) = sizes_near(rival, [(bits or 0.0) * original])
     if not rival.smallest <= size <= rival.largest:
@@ -105,36 +98,10 @@ def apply(
         written = Written(folder, method, size, stored, stored / original, score(draft, stage))
         if packed and isinstance(rival, Stored):
             write_packed(rival, size, stage.config.seed, draft / PACKED)
-        flags = "".join(f" --{name}" for name, set_ in (("packed", packed), ("whole", whole)) if set_)
-        command = f"permeation apply {method} --size {size} --output {folder.name}{flags}"
+        command = f"permeation apply {method} --size {size} --output {folder.name}{' --packed' if packed else ''}"
         name, corpus = read_json(source / "model.json")["name"], stage.config.corpus
-        (draft / "README.md").write_text(readme(written, name, corpus, command, heads), encoding="utf-8")
+        (draft / "README.md").write_text(readme(written, name, corpus, command, problem.heads), encoding="utf-8")
     return written
-
-
-def fit(method: Method, stage: Stage, whole: bool) -> tuple[Rival, Heads]:
-    """The method fitted to the run's model, and the weights that it stores."""
-    seed = stage.config.seed
-    if not whole:
-        problem = Problem.read(stage.input("extract_wqk"), stage.input("moments"), seed)
-        return method.fit(problem), problem.heads
-    learned, _ = windows_of(stage, stage.config.corpus)
-    model = load_folded(stage.input("model"), True, stage.device)
-    rival = WholeAttention.fit(method, model, batches_of(learned, model, stage), seed)
-    return rival, rival.heads
-
-
-def windows_of(stage: Stage, corpus: str) -> tuple[Windows, Windows]:
-    """Windows of a text to take moments from, and to measure on, as the stage `baseline` has them."""
-    folder, moments, asked = stage.input("model"), stage.config.moments, stage.config.perplexity
-    found, tokenizer = fetch_corpus(stage.place(corpus)), load_tokenizer(folder)
-    text = Text.tokenize(tokenizer, found.text, found.articles, bos_of(tokenizer, asked.prepend_bos))
-    return text.split(moments.context, moments.tokens, asked.context, asked.max_tokens)
-
-
-def batches_of(windows: Windows, model: Any, stage: Stage) -> Sequence[Tensor]:
-    """Windows as they are run through the model for moments."""
-    return windows.tokens.split(windows_per_batch(stage.config.perplexity.batch_size, windows.tokens.shape[1], model))
 
 
 def check(method: str, bits: float, known: Mapping[str, Method]) -> None:

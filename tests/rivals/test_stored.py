@@ -21,6 +21,7 @@ SIZES = {
     "int_g64_offset_clip": 8,
     "int_g64_offset_gptq": 2,
     "int_g64_offset_rows_rotated": 4,
+    "int_g64_offset_awq": 3,
     "int3_residual": 9,
     "int4_residual": 0,
     "layer_subspace_score_6bit": 50,

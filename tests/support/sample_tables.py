@@ -165,7 +165,7 @@ def sample_metrics() -> dict[str, Any]:
         "perplexity": table
         | {"layer_components": 12, "layer_ratio": {"0": 1.4, "1": 1.01}, "band_ratio": bands}
         | {"first_layer_kept": table["first_layer_kept"] | {"band_ratio": bands}},
-        "clusters": table | {"replaced_heads": {"1": 3, "8": 3}},
+        "clusters": table,
         "rivals": {"best": "int", "best_bits": 4.1234, "best_bits_low": 4.0, "best_bits_high": 4.3}
         | {f"bits_at_1_05{end}": {"int": 4.1234, "svd": None} for end in ("", "_low", "_high")}
         | {"share_of_model": 0.1},

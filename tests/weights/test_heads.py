@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_folded
-from permeation.weights.cluster import compare_forms, k_means
+from permeation.weights.cluster import between_clusters, compare_forms, k_means
 from permeation.weights.forms import circuit_kernel, gram_kernel
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
@@ -185,9 +186,14 @@ def test_clusters_share_the_mean_or_the_nearest_member() -> None:
         for i in members:
             torch.testing.assert_close(centroids[i], mean)
             torch.testing.assert_close(medoids[i], M[nearest])
-    alone = sum(int((clusters.labels == label).sum() == 1) for label in range(3))
-    assert clusters.replaced("centroid") == heads.count - alone
-    assert clusters.replaced("medoid") == heads.count - 3
+
+
+def test_the_variance_between_clusters_is_what_their_means_hold() -> None:
+    pca = fit_pca(gram_kernel(random_heads()), center=True)
+    C = pca.coefficients.numpy()
+    fitted = KMeans(n_clusters=3, n_init=10, random_state=0).fit(C)
+    assert between_clusters(pca, 3, seed=0) == pytest.approx(1 - fitted.inertia_ / (C**2).sum())
+    assert between_clusters(pca, pca.count, seed=0) == pytest.approx(1)
 
 
 def test_as_many_clusters_as_heads_change_nothing() -> None:
@@ -195,7 +201,6 @@ def test_as_many_clusters_as_heads_change_nothing() -> None:
     clusters = k_means(pca.coefficients.numpy(), pca.count, seed=0)
     for share in ("centroid", "medoid"):
         assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
-        assert clusters.replaced(share) == 0
 
 
 def test_planted_groups_agree_and_stand_apart() -> None:

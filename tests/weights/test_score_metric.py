@@ -10,8 +10,8 @@ from torch import Tensor
 
 from permeation.models.families import attention_views
 from permeation.models.fold import fold_norms
-from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
-from permeation.weights.heads import Heads, gram_form, read_heads
+from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel, written_kernel
+from permeation.weights.heads import Heads, gram_form, read_heads, writing_heads
 from permeation.weights.inject import injected
 from permeation.weights.moments import Moments, collect, symmetric_root, triangular_root
 from permeation.weights.pca import fit_pca
@@ -121,6 +121,17 @@ def test_rotary_positions_allow_no_other_rotation(family: str) -> None:
     before = network(WINDOWS).logits  # type: ignore[operator]
     with injected(network, **turned(heads, None).tensors()):
         assert not torch.allclose(network(WINDOWS).logits, before, atol=1e-2)  # type: ignore[operator]
+
+
+def test_written_kernel_is_how_much_heads_write_of_their_input(family: str) -> None:
+    """‖S^½ W_OV‖²_F = E ‖W_OVᵀ x‖², with S as it is, not shrunk."""
+    network, _, moments = folded(family)
+    heads, x = writing_heads(read_heads(network, whole=True)), inputs(network)
+    many = replace(moments, tokens=torch.tensor(10**12))
+    for head, (W_O, W_V) in enumerate(zip(heads.queries.double(), heads.keys.double(), strict=True)):
+        written = x[head // heads.W_Q.shape[1]] @ W_V @ W_O.mT
+        expected = written.square().sum(1).mean()
+        torch.testing.assert_close(written_kernel(heads, many)[head, head], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_unit_norm_heads_have_unit_norm() -> None:

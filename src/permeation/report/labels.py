@@ -21,6 +21,8 @@ LABELS = {
     "circuit": "circuit form",
     "score": "score form",
     "score_centred": "score form, mean key out",
+    "written": "W_OV, circuit form",
+    "written_score": "W_OV, weighted by the input",
     # heads and compressed models
     "exchange": "exchanged with the matched prompt's",
     "mean": "replaced by the mean",

@@ -22,17 +22,19 @@ class Problem:
 
     Attributes:
         heads: the untouched weights. moments: of their layers' inputs.
-        seed: of random draws.
+        seed: of random draws. written: moments of what W_O reads, where V and O are stored as well.
     """
 
     heads: Heads
     moments: Moments
     seed: int
+    written: Moments | None = None
 
     @classmethod
-    def read(cls, weights: Path, moments: Path, seed: int) -> Problem:
-        """Read the folders that hold heads.safetensors and moments.safetensors."""
-        return cls(Heads.read(weights), Moments.read(moments), seed)
+    def read(cls, weights: Path, moments: Path, seed: int, whole: bool = False) -> Problem:
+        """Read the folders that `extract_wqk` and `baseline` wrote; `whole`: V and O as well."""
+        written = Moments.read(moments, "written") if whole else None
+        return cls(Heads.read(weights, whole=whole), Moments.read(moments), seed, written)
 
     def part(self, layers: slice) -> Problem:
         """The problem of some layers."""
@@ -76,7 +78,7 @@ class Numbers:
 
 
 def original_parameters(heads: Heads) -> int:
-    """Numbers in W_Q, W_K and their biases; with grouped queries a key head counts once."""
+    """Numbers in the heads' weights and biases; with grouped queries a key head counts once."""
     return sum(tensor.numel() for tensor in heads.tensors().values())
 
 

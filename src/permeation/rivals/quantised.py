@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from permeation.rivals.base import BITS_PER_NUMBER, Problem, bias_parameters
 from permeation.rivals.low_rank import layer_matrices
@@ -17,7 +19,8 @@ from permeation.rivals.rounding import SCALE_BITS, Grid, gptq, stored_scale
 from permeation.rivals.stored import Layer, Stored, random_rotation
 from permeation.weights.heads import Heads
 
-Way = Literal["nearest", "gptq", "rotated"]
+Way = Literal["nearest", "gptq", "rotated", "awq"]
+EXPONENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # that `awq` tries
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,14 @@ class Integers(Stored):
     control for models from a file of few bits: their weights lie on that file's grid, which flatters rounding in the
     same coordinates. With one rotation for all layers the ratio differs more from draw to draw.
 
+    `awq`: rows are divided by r = (E x²)^(−a/2), of EXPONENTS the a of least E ‖(W − Ŵ)ᵀ x‖²: what reads large inputs
+    is rounded finely (AWQ, Lin et al. 2024).
+
     Stored: b bits a number, 16 a scale, an offset, a row and a bias. Rotations are drawn from a seed.
 
     Attributes:
         problem: the moments for GPTQ, the seed. heads: the untouched weights. grid: what shares a scale, and how it is
-            chosen. way: to the nearest point, the same after a rotation, or by GPTQ. rows: as above.
+            chosen. way: to the nearest point, so after a rotation or with AWQ's scales, or by GPTQ. rows: as above.
     """
 
     problem: Problem
@@ -54,7 +60,7 @@ class Integers(Stored):
     def stored_bits(self, size: int) -> int:
         W_Q, W_K = self.heads.W_Q, self.heads.W_K
         scales = sum(self.grid.scales(W.shape[2], W.numel() // W.shape[2]) for W in (W_Q, W_K))
-        scales += W_Q.shape[0] * W_Q.shape[2] if self.rows else 0
+        scales += W_Q.shape[0] * W_Q.shape[2] if self.rows or self.way == "awq" else 0
         return size * (W_Q.numel() + W_K.numel()) + SCALE_BITS * scales + BITS_PER_NUMBER * bias_parameters(self.heads)
 
     def stored(self, size: int) -> Iterator[Layer]:
@@ -65,6 +71,8 @@ class Integers(Stored):
     def rounded(self, layer: Problem, bits: int, generator: torch.Generator) -> Layer:
         """A layer, rounded."""
         W = layer_matrices(layer.heads)[0]
+        if self.way == "awq":
+            return self._awq(W, layer.moments.shrunk[0], bits)
         by = stored_scale(W.square().mean(1, keepdim=True).sqrt()) if self.rows else torch.ones_like(W[:, :1])
         divisor = torch.where(by > 0, by, 1)  # a row of zeros, as a norm whose scale is 0 leaves, stays one
         R = random_rotation(len(W), generator) if self.way == "rotated" else None
@@ -74,3 +82,9 @@ class Integers(Stored):
         else:
             codes = self.grid.encode(W, bits)
         return Layer(codes, by if self.rows else None, R)
+
+    def _awq(self, W: Float[Tensor, "d_model columns"], S: Float[Tensor, "d_model d_model"], bits: int) -> Layer:
+        scales = (stored_scale((S.diagonal() / S.diagonal().mean())[:, None] ** (-a / 2)) for a in EXPONENTS)
+        tried = [Layer(self.grid.encode(W / by, bits), by) for by in scales]
+        errors = (W - layer.matrix()[0] for layer in tried)
+        return tried[int(torch.stack([(E * (S @ E)).sum() for E in errors]).argmin())]

@@ -26,7 +26,9 @@ class Method:
     options: dict[str, Any] = field(default_factory=dict)
 
     def fit(self, problem: Problem) -> Rival:
-        """The fitted rival."""
+        """The fitted rival: of W_Q and W_K, or of all of attention where the problem has what W_O reads."""
+        if problem.written is not None:
+            return resolve_name("permeation.rivals.whole:WholeAttention").fit(self, problem)
         return resolve_name(f"permeation.rivals.{self.place}").fit(problem, **self.options)
 
 
@@ -37,7 +39,7 @@ def _rounded(of: Method, bits: int) -> Method:
 GRAM, MIXING = "mixing:GramMixing", "mixing:CircuitMixing"
 LAYER, SHARED = "low_rank:LayerSubspace", "low_rank:SharedSubspace"
 INTEGERS, RESIDUAL = "quantised:Integers", "residual:IntegersAndResidual"
-GGUF = "gguf_blocks:GgufBlocks"
+BLOCKS = "blocks:Blocks"
 GROUPS = {"group": 64, "offset": True}
 
 METHODS: dict[str, Method] = {
@@ -52,13 +54,16 @@ METHODS: dict[str, Method] = {
     "int_g64_offset_rows": Method(INTEGERS, {"rows": True, **GROUPS}),
     "int_g64_offset_rotated": Method(INTEGERS, {"way": "rotated", **GROUPS}),
     "int_g64_offset_rows_rotated": Method(INTEGERS, {"way": "rotated", "rows": True, **GROUPS}),
-    # What llama.cpp's files have.
-    "gguf_q4_0": Method(GGUF, {"kind": "Q4_0"}),
-    "gguf_q4_1": Method(GGUF, {"kind": "Q4_1"}),
-    "gguf_q5_1": Method(GGUF, {"kind": "Q5_1"}),
-    "gguf_q8_0": Method(GGUF, {"kind": "Q8_0"}),
-    "gguf_q4_0_rows": Method(GGUF, {"kind": "Q4_0", "rows": True}),
-    "gguf_q4_1_rows": Method(GGUF, {"kind": "Q4_1", "rows": True}),
+    "int_g64_offset_awq": Method(INTEGERS, {"way": "awq", **GROUPS}),
+    # What llama.cpp's files have, and bitsandbytes.
+    "gguf_q4_0": Method(BLOCKS, {"kind": "Q4_0"}),
+    "gguf_q4_1": Method(BLOCKS, {"kind": "Q4_1"}),
+    "gguf_q5_1": Method(BLOCKS, {"kind": "Q5_1"}),
+    "gguf_q8_0": Method(BLOCKS, {"kind": "Q8_0"}),
+    "gguf_q4_0_rows": Method(BLOCKS, {"kind": "Q4_0", "rows": True}),
+    "gguf_q4_1_rows": Method(BLOCKS, {"kind": "Q4_1", "rows": True}),
+    "nf4": Method(BLOCKS, {"kind": "NF4"}),
+    "nf4_rows": Method(BLOCKS, {"kind": "NF4", "rows": True}),
     # Integers and a low rank.
     "int3_residual": Method(RESIDUAL, {"bits": 3, "rows": True, "clip": True}),
     "int4_residual": Method(RESIDUAL, {"bits": 4, "rows": True, "clip": True}),
@@ -67,7 +72,8 @@ METHODS: dict[str, Method] = {
     "layer_subspace_score_8bit": _rounded(Method(LAYER), 8),
     "subspace_of_2_score_6bit": _rounded(Method(SHARED, {"layers": 2}), 6),
     "model_subspace_score_6bit": _rounded(Method(SHARED), 6),
-    # Heads that share.
+    # Layers that share, heads that share.
+    "matrix_atoms": Method("atoms:MatrixAtoms"),
     "pca_gram": Method(GRAM),
     "pca_gram_first_kept": Method(GRAM, {"first_kept": True}),
     "pca_score": Method(MIXING, {"kind": "score"}),

@@ -1,21 +1,15 @@
-"""W_V and W_O as well: a method that stores matrices, applied to all four of attention's."""
+"""All of attention: a method that stores matrices, applied to W_V and W_O as well (`rivals.matrices`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from permeation.frame.errors import PermeationError
-from permeation.models.families import attention_outputs, attention_views
 from permeation.rivals.base import Problem, Rival
 from permeation.rivals.registry import GRAM, MIXING, Method
-from permeation.weights.heads import Heads, read_heads
-from permeation.weights.moments import collect
+from permeation.weights.heads import Heads
 
 
 @dataclass(frozen=True)
@@ -37,24 +31,17 @@ class WholeAttention:
     largest: int
 
     @classmethod
-    def fit(cls, of: Method, model: Any, batches: Iterable[Int[Tensor, "_batch context"]], seed: int) -> WholeAttention:
-        """Fit to a model with folded norms and to moments of what it reads on a text.
-
-        Raises PermeationError for a method that mixes the heads' W_QK, in which V and O do not occur.
-        """
+    def fit(cls, of: Method, problem: Problem) -> WholeAttention:
+        """Fit both. Raises PermeationError for a method that mixes the heads' W_QK, in which V and O do not occur."""
         if of.place in (GRAM, MIXING):
             raise PermeationError("this method mixes the heads' W_QK; V and O are stored by those that store matrices")
-        batches = list(batches)
-        heads, views, outputs = read_heads(model), list(attention_views(model)), list(attention_outputs(model))
-        b_V = None if views[0].b_V is None else torch.stack([layer.b_V for layer in views if layer.b_V is not None])
-        W_V, W_O = (torch.stack(each).cpu() for each in ([v.W_V for v in views], [o.W_O for o in outputs]))
-        heads = replace(heads, W_V=W_V, W_O=W_O, b_V=None if b_V is None else b_V.cpu())
+        heads, written = problem.heads, problem.written
+        assert heads.W_V is not None and heads.W_O is not None and written is not None
         keys = None if heads.b_K is None or heads.b_V is None else torch.cat([heads.b_K, heads.b_V], dim=1)
-        read = Heads(heads.W_Q, torch.cat([heads.W_K, W_V], dim=1), heads.b_Q, keys)
-        written = W_O.flatten(1, 2)[:, None]
-        reading = of.fit(Problem(read, collect(model, batches), seed))
-        moments = collect(model, batches, outputs=True)
-        writing = of.fit(Problem(Heads(written, written[:, :0]), moments, seed))
+        read = Heads(heads.W_Q, torch.cat([heads.W_K, heads.W_V], dim=1), heads.b_Q, keys)
+        W_O = heads.W_O.flatten(1, 2)[:, None]
+        reading = of.fit(Problem(read, problem.moments, problem.seed))
+        writing = of.fit(Problem(Heads(W_O, W_O[:, :0]), written, problem.seed))
         return cls(reading, writing, heads, reading.smallest, reading.largest)
 
     def stored_bits(self, size: int) -> int:

@@ -40,10 +40,6 @@ class Clusters:
             return member / member.sum(dim=1, keepdim=True)
         return torch.eye(len(member), dtype=torch.float64)[self.medoids[self.labels]]
 
-    def replaced(self, share: Share) -> int:
-        """How many heads get another W_QK than their own."""
-        return int((self.mixing(share).diagonal() != 1).sum())
-
 
 def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) -> Clusters:
     """Lloyd's k-means on the heads' PCA coefficients, the best of ten k-means++ starts (scikit-learn)."""
@@ -54,6 +50,13 @@ def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) 
     distance = fitted.transform(coefficients)[:, order]
     distance[labels[:, None] != np.arange(k)] = np.inf
     return Clusters(labels, distance.argmin(axis=0))
+
+
+def between_clusters(pca: KernelPca, k: int, seed: int) -> float:
+    """The share of the heads' variance that lies between k clusters: ‖R C‖² / ‖C‖², with C the coefficients."""
+    C = pca.coefficients
+    R = k_means(C.numpy(), k, seed).mixing("centroid")
+    return float((R @ C).square().sum() / C.square().sum())
 
 
 def compare_forms(

@@ -14,6 +14,8 @@ from permeation.weights.moments import Moments
 
 # Of W_QK; `score_centred` is the circuit form in the score metric with the mean key taken out.
 FORMS = ("gram", "circuit", "score", "score_centred")
+# Where heads look and what they write, each as it is and weighted by what the layer reads.
+LOOKED_AND_WRITTEN = ("circuit", "written", "score", "written_score")
 BLOCK = 2**24  # numbers of the forms' rows that exist at once
 
 
@@ -44,6 +46,14 @@ def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
         M = rows.flatten(1)
         kernel.addmm_(M, M.T)
     return kernel
+
+
+def written_kernel(heads: Heads, moments: Moments) -> Float[Tensor, "n n"]:
+    """⟨S_i^½ W_OVi, S_j^½ W_OVj⟩_F of writing heads (heads.writing_heads), S of what the head's layer reads.
+
+    ‖S^½ W_OV‖²_F = E ‖W_OVᵀ x‖²: how much a head writes of its input.
+    """
+    return circuit_kernel(Heads(heads.W_Q, each_layer(moments.shrunk_root, heads.W_K.double())))
 
 
 def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:

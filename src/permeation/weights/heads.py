@@ -9,17 +9,20 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from permeation.models.families import attention_views
+from permeation.models.families import attention_outputs, attention_views
+
+QK = ("W_Q", "W_K", "b_Q", "b_K")
 
 
 @dataclass(frozen=True)
 class Heads:
     """All attention heads' query and key weights, by layer; biases are None in families without them.
 
-    W_V, W_O and b_V are there where all of attention is compressed (rivals.whole), else None.
+    W_V, W_O and b_V are there where all of attention is meant, else None.
     """
 
     W_Q: Float[Tensor, "layers heads d_model d_head"]
@@ -47,9 +50,10 @@ class Heads:
         return self.W_K.repeat_interleave(group, dim=1).flatten(0, 1)
 
     @classmethod
-    def read(cls, folder: Path, device: str = "cpu", name: str = "heads") -> Heads:
-        """The heads that `write` left in a folder."""
-        return cls(**load_file(folder / f"{name}.safetensors", device=device))
+    def read(cls, folder: Path, device: str = "cpu", name: str = "heads", whole: bool = False) -> Heads:
+        """The heads that `write` left in a folder; `whole`: with W_V, W_O and b_V."""
+        with safe_open(folder / f"{name}.safetensors", "pt", device) as opened:
+            return cls(**{key: opened.get_tensor(key) for key in opened.keys() if whole or key in QK})  # noqa: SIM118
 
     def write(self, folder: Path, name: str = "heads") -> None:
         """Write <name>.safetensors, the weights by name."""
@@ -72,11 +76,25 @@ class Heads:
         return (self.part(slice(i, i + 1)).to(torch.float64) for i in range(len(self.W_Q)))
 
 
-def read_heads(model: Any) -> Heads:
-    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded."""
+def read_heads(model: Any, whole: bool = False) -> Heads:
+    """Copies of the heads' weights, on the CPU, as the model holds them: with folded norms if it was folded.
+
+    whole: W_V, W_O and b_V as well.
+    """
     layers = list(attention_views(model))
-    named = {name: [getattr(layer, name) for layer in layers] for name in ("W_Q", "W_K", "b_Q", "b_K")}
+    named = {name: [getattr(layer, name) for layer in layers] for name in (*QK, *(("W_V", "b_V") if whole else ()))}
+    if whole:
+        named["W_O"] = [layer.W_O for layer in attention_outputs(model)]
     return Heads(**{name: torch.stack(of).detach().cpu() for name, of in named.items() if of[0] is not None})
+
+
+def writing_heads(heads: Heads) -> Heads:
+    """Heads whose W_QK is W_OVᵀ = W_Oᵀ W_Vᵀ: W_Oᵀ as W_Q, W_V as W_K.
+
+    A bias of W_V moves what is written by a constant and stays out.
+    """
+    assert heads.W_O is not None and heads.W_V is not None
+    return Heads(heads.W_O.mT, heads.W_V)
 
 
 def biases_as_rows(heads: Heads) -> Heads:

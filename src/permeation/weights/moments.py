@@ -35,13 +35,13 @@ class Moments:
     fourth: Float[Tensor, "layers"]
 
     @classmethod
-    def read(cls, folder: Path) -> Moments:
+    def read(cls, folder: Path, name: str = "moments") -> Moments:
         """The moments that `write` left in a folder."""
-        return cls(**load_file(folder / "moments.safetensors"))
+        return cls(**load_file(folder / f"{name}.safetensors"))
 
-    def write(self, folder: Path) -> None:
-        """Write moments.safetensors, the moments by name."""
-        save_file({field.name: getattr(self, field.name) for field in fields(self)}, folder / "moments.safetensors")
+    def write(self, folder: Path, name: str = "moments") -> None:
+        """Write <name>.safetensors, the moments by name."""
+        save_file({field.name: getattr(self, field.name) for field in fields(self)}, folder / f"{name}.safetensors")
 
     def part(self, layers: slice) -> Moments:
         """The moments of some layers."""

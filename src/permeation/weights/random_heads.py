@@ -17,6 +17,12 @@ def unit_norm(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     return kernel * inverse[:, None] * inverse
 
 
+def with_norms(kernel: Float[Tensor, "n n"], own: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The kernel of the heads scaled to the norms that they have in `own`."""
+    norm = own.diagonal().sqrt()
+    return unit_norm(kernel) * norm[:, None] * norm
+
+
 def _frames(generator: torch.Generator, *shape: int) -> Tensor:
     """Orthonormal columns, uniformly distributed: Q of a Gaussian matrix with the signs of R's diagonal taken out."""
     Q, R = torch.linalg.qr(torch.randn(*shape, dtype=torch.float64, generator=generator))
@@ -58,5 +64,4 @@ def random_score_kernel(
     this null without sharing anything. A bias is one of d_model + 1 equal rows here; in the heads it may be larger.
     """
     null = whitened(random_heads(biases_as_rows(heads), generator), moments, mean_key)
-    norm = own.diagonal().sqrt()
-    return unit_norm(circuit_kernel(null)) * norm[:, None] * norm
+    return with_norms(circuit_kernel(null), own)

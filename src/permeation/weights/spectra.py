@@ -7,11 +7,17 @@ from typing import Any
 import torch
 
 from permeation.frame.seeds import named_seed
-from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel
-from permeation.weights.heads import Heads
+from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel, written_kernel
+from permeation.weights.heads import Heads, writing_heads
 from permeation.weights.moments import Moments
 from permeation.weights.pca import KernelPca, fit_pca
-from permeation.weights.random_heads import random_gram_kernel, random_heads, random_score_kernel, unit_norm
+from permeation.weights.random_heads import (
+    random_gram_kernel,
+    random_heads,
+    random_score_kernel,
+    unit_norm,
+    with_norms,
+)
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
 # Kinds of heads: the key in the metrics, and the words in the tables.
@@ -23,14 +29,16 @@ KINDS = {
 }
 
 
-Fits = dict[str, dict[str, KernelPca]]  # by form (permeation.weights.forms.FORMS, and `unfolded`) and kind of heads
+Fits = dict[str, dict[str, KernelPca]]  # by form (permeation.weights.forms, and `unfolded`) and kind of heads
 
 
 def fit_spectra(heads: Heads, unfolded: Heads, moments: Moments, center: bool, seed: int) -> Fits:
     """Principal components of the heads and of random heads, by form and kind.
 
-    unfolded: the heads without the scales of the norm in front, looked at in gram form.
+    heads: with W_V and W_O; `written` and `written_score` are forms of W_OV. unfolded: the heads without the scales of
+    the norm in front, looked at in gram form.
     """
+    writes = writing_heads(heads)
 
     def generator(form: str) -> torch.Generator:
         return torch.Generator().manual_seed(named_seed(seed, f"random heads, {form}"))
@@ -39,7 +47,10 @@ def fit_spectra(heads: Heads, unfolded: Heads, moments: Moments, center: bool, s
         "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
         "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
         "circuit": (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator("circuit")))),
+        "written": (circuit_kernel(writes), circuit_kernel(random_heads(writes, generator("written")))),
     }
+    own, null = (written_kernel(each, moments) for each in (writes, random_heads(writes, generator("written"))))
+    kernels["written_score"] = own, with_norms(null, own)
     for form, mean_key in (("score", True), ("score_centred", False)):
         own = score_kernel(heads, moments, mean_key)
         kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
