@@ -148,3 +148,11 @@ def test_of_a_long_dataset_no_more_is_read_than_needed(monkeypatch: pytest.Monke
     monkeypatch.setattr(hub, "repository", lambda *_: SimpleNamespace(sha="c0ffee"))
     monkeypatch.setattr(hub, "CHARACTERS", 12)
     assert hub.documents("some/texts", "", "test", "body") == (["One bank.", "Another."], "c0ffee")
+
+
+def test_the_hub_is_asked_once_what_a_model_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(hub, "repository", lambda *what: asked.append(what))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: tmp_path)
+    assert hub.snapshot("some/model", "step9", announce=True) == tmp_path
+    assert asked == [("model", "some/model", "step9")]
