@@ -40,11 +40,7 @@ ROWS = [{"body": "One bank.\r\nIts end."}, {"body": " "}, {"body": "Another cafÃ
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repository]:
     root = tmp_path_factory.mktemp("hub")
     first, later = (contents(tiny.checkpoint(root / family, family)) for family in ("gpt2", "llama"))
-    strangers = {
-        "consolidated.safetensors": b"x" * 9,
-        "pytorch_model.bin": b"pickle",
-        "modeling.py": b"raise SystemExit",
-    }
+    strangers = dict.fromkeys(("consolidated.safetensors", "pytorch_model.bin", "modeling.py"), b"not to be read")
     rows = "\n".join(json.dumps(row) for row in ROWS).encode()
     return {
         "some/model": Repository({"main": later | strangers, "step1000": first}),
@@ -61,11 +57,7 @@ def told(repositories: dict[str, Repository], tmp_path_factory: pytest.TempPathF
     """What fetching each of many names gave, from one process."""
     root = tmp_path_factory.mktemp("fetched")
     names = [*repositories, "some/unknown", "some/model@step1000", "some/model@step9", "hub:some/texts::test:body"]
-    names += [
-        "hub:some/texts::test:title",
-        "hub:some/unknown::test:body",
-        "hub:some/texts::tset:body",
-    ]
+    names += ["hub:some/texts::test:title", "hub:some/unknown::test:body", "hub:some/texts::tset:body"]
     names.remove("some/texts")
     with serve(repositories) as endpoint:
         done = program(root / "home", endpoint, "-c", FETCH, str(root), *names)
