@@ -15,7 +15,7 @@ from permeation.heads.roles import measure_roles
 from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.sigma import layer_index
-from permeation.models.layers import spread_layers
+from permeation.models.families import spread_layers
 from permeation.models.load import load_folded, load_model
 from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity.fast import prepare_for_scoring

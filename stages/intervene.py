@@ -13,7 +13,7 @@ from permeation.meaning.residuals import tokenize
 from permeation.meaning.rows import curve
 from permeation.meaning.sigma import layer_index
 from permeation.meaning.tuned_lens import fit_to_text
-from permeation.models.layers import spread_layers
+from permeation.models.families import spread_layers
 from permeation.models.load import load_model
 from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import check_tokens, load_tokenizer

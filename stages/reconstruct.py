@@ -4,7 +4,7 @@ from functools import partial
 
 from permeation.frame.progress import each
 from permeation.frame.tables import write_results
-from permeation.models.layers import spread_layers
+from permeation.models.families import spread_layers
 from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection

@@ -11,7 +11,7 @@ import transformers
 from permeation.frame.errors import PermeationError
 from permeation.models import agreement
 from permeation.models.agreement import checked_geometry
-from permeation.models.families import FUSED, attention_views, check_family, readout
+from permeation.models.families import FUSED, attention_views, check_family, readout, spread_layers
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_folded, load_model
 from permeation.weights.heads import read_heads
@@ -197,3 +197,12 @@ def hooked() -> Any:
 def test_a_readout_that_is_not_known_is_refused(changed: Any, reason: str) -> None:
     with pytest.raises(PermeationError, match=reason):
         readout(changed())
+
+
+def test_layers_are_spread_from_the_first_to_the_last() -> None:
+    assert spread_layers("all", 1, 4) == [1, 2, 3, 4]
+    assert spread_layers(15, 1, 4) == [1, 2, 3, 4]
+    assert spread_layers(3, 1, 9) == [1, 5, 9]
+    assert spread_layers(1, 1, 9) == [1]
+    assert spread_layers(10, 0, 29)[:3] == [0, 3, 6]
+    assert spread_layers(10, 0, 29)[-1] == 29

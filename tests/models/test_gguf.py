@@ -18,6 +18,7 @@ from permeation.models.gguf import _carry
 from permeation.models.load import load_model
 from permeation.models.sources import fetch_model
 from permeation.models.tokenizer import load_tokenizer
+from tests.support import tiny
 
 Writer = gguf.GGUFWriter
 VOCABULARY = ["<pad>", "<eos>", "<bos>", "<unk>", *(chr(ord("A") + i) for i in range(55)), "\u2581"]
@@ -127,59 +128,33 @@ def scaled(kind: str) -> Callable[[Writer], object]:
     return change
 
 
+DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}
 
 
 @pytest.mark.parametrize(
-    ("rope", "change"),
+    ("more", "change"),
     [
-        ({"rope_type": "default", "rope_theta": 500.0}, lambda w: w.add_rope_freq_base(500.0)),
-        (LINEAR, scaled("linear")),
-        (LINEAR, scaled("")),
-        (YARN, scaled("yarn")),
-        ({"rope_type": "default", "rope_theta": 10000.0}, lambda w: w.add_string("llama.rope.scaling.type", "none")),
-        ({"rope_type": "default", "rope_theta": 10000.0}, lambda w: w.add_sliding_window(0)),
+        ({"attention_bias": True}, lambda _: None),
+        ({"rope_parameters": DEFAULT | {"rope_theta": 500.0}}, lambda w: w.add_rope_freq_base(500.0)),
+        ({"rope_parameters": LINEAR}, scaled("linear")),
+        ({"rope_parameters": LINEAR}, scaled("")),
+        ({"rope_parameters": YARN}, scaled("yarn")),
+        ({"rope_parameters": DEFAULT}, lambda w: w.add_string("llama.rope.scaling.type", "none")),
+        ({"rope_parameters": DEFAULT}, lambda w: w.add_sliding_window(0)),
     ],
 )
-def test_positions_are_what_the_file_says(tmp_path: Path, rope: dict[str, Any], change: Any) -> None:
-    network = llama(rope_parameters=rope)
+def test_biases_and_positions_are_what_the_file_says(tmp_path: Path, more: dict[str, Any], change: Any) -> None:
+    network = llama(**more)
     assert_same(converted(tmp_path, network, change), network)
 
 
 def test_factors_of_the_frequencies_are_carried_over(tmp_path: Path) -> None:
-    network = llama(rope_parameters=LLAMA3)
+    network = llama(rope_parameters=tiny.LLAMA3)
     plain = 10000.0 ** -(np.arange(0, 8, 2) / 8)
     factors = (plain / network.model.rotary_emb.inv_freq.numpy()).astype(np.float32)
     assert_same(converted(tmp_path, network, lambda w: w.add_tensor("rope_freqs.weight", factors)), network)
-
-
-def test_biases_of_queries_keys_and_values_are_carried_over(tmp_path: Path) -> None:
-    network = llama(attention_bias=True)
-    assert_same(converted(tmp_path, network), network)
-
-
-def gemma(name: str, blocks: int, scalar: int, d_head: int = 16, local: float = 10000.0) -> Any:
-    parts = {"full_attention": 1e6, "sliding_attention": local}
-    rope = {part: {"rope_type": "default", "rope_theta": base} for part, base in parts.items()}
-    more: dict[str, Any] = {"rope_parameters": rope} if name == "Gemma3Text" else {}
-    return model(
-        name,
-        num_hidden_layers=blocks,
-        head_dim=d_head,
-        query_pre_attn_scalar=scalar,
-        sliding_window=24,
-        pad_token_id=0,
-        **more,
-    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +170,11 @@ def gemma(name: str, blocks: int, scalar: int, d_head: int = 16, local: float = 
 def test_gemmas_scale_is_that_of_its_shape(
     tmp_path: Path, name: str, blocks: int, scalar: int, d_head: int, local: float
 ) -> None:
-    network = gemma(name, blocks, scalar, d_head, local)
+    more: dict[str, Any] = {"num_hidden_layers": blocks, "head_dim": d_head, "query_pre_attn_scalar": scalar}
+    if name == "Gemma3Text":
+        bases = {"full_attention": 1e6, "sliding_attention": local}
+        more["rope_parameters"] = {part: {"rope_type": "default", "rope_theta": base} for part, base in bases.items()}
+    network = model(name, sliding_window=24, pad_token_id=0, **more)
 
     def change(writer: Writer) -> None:
         writer.add_key_length(d_head)

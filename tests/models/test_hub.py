@@ -40,11 +40,7 @@ ROWS = [{"body": "One bank.\r\nIts end."}, {"body": " "}, {"body": "Another cafÃ
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repository]:
     root = tmp_path_factory.mktemp("hub")
     first, later = (contents(tiny.checkpoint(root / family, family)) for family in ("gpt2", "llama"))
-    strangers = {
-        "consolidated.safetensors": b"x" * 9,
-        "pytorch_model.bin": b"pickle",
-        "modeling.py": b"raise SystemExit",
-    }
+    strangers = dict.fromkeys(("consolidated.safetensors", "pytorch_model.bin", "modeling.py"), b"not to be read")
     rows = "\n".join(json.dumps(row) for row in ROWS).encode()
     return {
         "some/model": Repository({"main": later | strangers, "step1000": first}),
@@ -61,11 +57,7 @@ def told(repositories: dict[str, Repository], tmp_path_factory: pytest.TempPathF
     """What fetching each of many names gave, from one process."""
     root = tmp_path_factory.mktemp("fetched")
     names = [*repositories, "some/unknown", "some/model@step1000", "some/model@step9", "hub:some/texts::test:body"]
-    names += [
-        "hub:some/texts::test:title",
-        "hub:some/unknown::test:body",
-        "hub:some/texts::tset:body",
-    ]
+    names += ["hub:some/texts::test:title", "hub:some/unknown::test:body", "hub:some/texts::tset:body"]
     names.remove("some/texts")
     with serve(repositories) as endpoint:
         done = program(root / "home", endpoint, "-c", FETCH, str(root), *names)
@@ -148,3 +140,11 @@ def test_of_a_long_dataset_no_more_is_read_than_needed(monkeypatch: pytest.Monke
     monkeypatch.setattr(hub, "repository", lambda *_: SimpleNamespace(sha="c0ffee"))
     monkeypatch.setattr(hub, "CHARACTERS", 12)
     assert hub.documents("some/texts", "", "test", "body") == (["One bank.", "Another."], "c0ffee")
+
+
+def test_the_hub_is_asked_once_what_a_model_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(hub, "repository", lambda *what: asked.append(what))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: tmp_path)
+    assert hub.snapshot("some/model", "step9", announce=True) == tmp_path
+    assert asked == [("model", "some/model", "step9")]

@@ -5,6 +5,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +57,12 @@ def test_a_checkpoint_at_odds_with_itself_is_an_error(
     with pytest.raises(PermeationError, match=message) as caught:
         load_model(folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_python_without_docstrings_is_refused(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.flags", SimpleNamespace(optimize=2))
+    with pytest.raises(PermeationError, match="PYTHONOPTIMIZE is 2, which takes out the docstrings"):
+        load_model(checkpoints["gpt2"])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

@@ -46,7 +46,7 @@ CONFIGS: dict[str, Any] = {
     "gpt_neox": _named("GPTNeoX", "num_key_value_heads"),
 }
 
-_LLAMA3 = {
+LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10_000.0,
     "factor": 8.0,
@@ -66,7 +66,7 @@ _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size":
 
 # All families of docs/models.md.
 ALL_CONFIGS: dict[str, Any] = CONFIGS | {
-    "llama, llama3 positions": _named("Llama", rope_parameters=_LLAMA3),
+    "llama, llama3 positions": _named("Llama", rope_parameters=LLAMA3),
     "mistral": _named("Mistral", **_SHORT),
     "qwen2": _named("Qwen2"),
     "qwen3": _named("Qwen3", head_dim=16),

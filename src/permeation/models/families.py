@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -257,6 +258,12 @@ def _divided(
         return iter(rows.split((n_heads, n_kv_heads, n_kv_heads)))
     each = rows.unflatten(0, (n_kv_heads, group + 2))
     return (part.view(-1, *part.shape[2:]) for part in (each[:, :group], each[:, -2:-1], each[:, -1:]))
+
+
+def spread_layers(count: int | Literal["all"], first: int, last: int) -> list[int]:
+    """`count` layers, evenly spread from `first` to `last`; all of them for `all`, or where there are no more."""
+    every = range(first, last + 1)
+    return list(every) if count == "all" else sorted({round(x) for x in np.linspace(first, last, int(count))})
 
 
 def longest_context(config: Any) -> int:

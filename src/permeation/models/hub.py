@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,28 +33,29 @@ def repository(kind: str, name: str, revision: str | None = None) -> Any:
         return None  # no route, no answer in time, HF_HUB_OFFLINE
 
 
-def forecast(name: str, revision: str | None) -> str:
-    """What a model on the hub will take, in a line; nothing where the hub does not say how large it is."""
-    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+def snapshot(name: str, revision: str | None, announce: bool = False) -> Path:
+    """The folder of a model's files in the hub's cache, downloaded where they are not there; named by its commit.
 
-    with explained(name):
-        model = repository("model", name, revision)
-    if model is None or model.safetensors is None:
-        return ""
-    read = filter_repo_objects(model.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename)
-    download, size = sum(file.size for file in read) / 1e9, model.safetensors.total / 135e6
-    minutes, memory, disk = (size * each for each in PER_135_MILLION)
-    cost = f"{disk + download:.1f} GB of disk, {memory:.1f} GB of memory and {minutes:.0f} minutes on two cores"
-    return f"{name}: {1e3 * download:.0f} MB to download unless they are in the hub's cache; a run takes about {cost}\n"
-
-
-def snapshot(name: str, revision: str | None) -> Path:
-    """The folder of a model's files in the hub's cache, downloaded where they are not there; named by its commit."""
+    announce: say first on stderr what the model will take.
+    """
     from huggingface_hub import snapshot_download
 
     with explained(name):
-        cached = repository("model", name, revision) is None
-        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=cached))
+        told = repository("model", name, revision)
+        if announce and told is not None and told.safetensors is not None:
+            sys.stderr.write(_forecast(name, told))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=told is None))
+
+
+def _forecast(name: str, told: Any) -> str:
+    """What a model will take, in a line, from what the hub says of it."""
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+    read = filter_repo_objects(told.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename)
+    download, size = sum(file.size for file in read) / 1e9, told.safetensors.total / 135e6
+    minutes, memory, disk = (size * each for each in PER_135_MILLION)
+    cost = f"{disk + download:.1f} GB of disk, {memory:.1f} GB of memory and {minutes:.0f} minutes on two cores"
+    return f"{name}: {1e3 * download:.0f} MB to download unless they are in the hub's cache; a run takes about {cost}\n"
 
 
 def documents(name: str, subset: str, split: str, column: str) -> tuple[list[str], str]:

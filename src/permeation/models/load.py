@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Any:
 
 def read_weights(folder: Path | str, config: Any, name: str, gguf: str | None = None) -> Any:
     """The model of this configuration with the weights in a folder or a GGUF file; raises as `load_model` does."""
+    if sys.flags.optimize > 1:
+        raise PermeationError(
+            "PYTHONOPTIMIZE is 2, which takes out the docstrings that transformers reads; accepted: 1"
+        )
     options = {"config": config, "dtype": torch.float32, "gguf_file": gguf, "output_loading_info": True}
     safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     auto: Any = transformers.AutoModelForCausalLM

