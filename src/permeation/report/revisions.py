@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from permeation.meaning.likeness import compare_curves, compare_means, correlation, on_grid
-from permeation.report.axes import AXES, MEANING, headlines
+from permeation.report.axes import AXES, MEANING, flat, headlines
 from permeation.report.draw import groups
 from permeation.report.results import Results
 from permeation.report.sections import ENDS, columns, interval, number, share
@@ -72,9 +73,8 @@ def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
     """
     rows: Records = []
     runs = [(run.place.name, curves_of(run)) for run in found]
-    for each in comparisons:
-        if any(each[end] != comparisons[0][end] for end in ("first", "second")):
-            continue
+    both = itemgetter("first", "second")
+    for each in (record for record in comparisons if both(record) == both(comparisons[0])):
         panel = f"{each['word']}: {each['of']}, r = {number(each['correlation'])}"
         for name, curves in ((name, curves[each["of"]]) for name, curves in runs if curves[each["of"]]):
             drawn = np.stack([curves[each["word"]]] if each["word"] in curves else [*curves.values()])
@@ -85,11 +85,9 @@ def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
 
 
 def table(found: Sequence[Results], comparisons: Records) -> str:
-    """The headline figures, a line each and a column a run; then how alike curves are; then what is not compared."""
-    figures = [headlines_of(each) for each in found]
-    keys = dict.fromkeys(key for each in figures for key in each)
-    cells = ((key, *(each.get(key) for each in figures)) for key in keys)
-    rows = [tuple(x if isinstance(x, str) else number(x) for x in row) for row in cells]
+    """Headline figures with intervals, a line each and a column a run; how alike curves are; what is not compared."""
+    figures = [flat(each.metrics) for each in found]
+    rows = [(key, *(_cell(each, key) for each in figures)) for key in dict.fromkeys(chain(*map(headlines_of, found)))]
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
         columns([("", *(each.place.name for each in found)), *rows]),
@@ -97,6 +95,16 @@ def table(found: Sequence[Results], comparisons: Records) -> str:
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _cell(figures: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval, whose ends are called <key>_low, <keys>_low.<last key> or <keys>.low."""
+    keys, _, last = key.rpartition(".")
+    for ends in (f"{key}_{{}}", f"{keys}_{{}}.{last}", f"{keys}.{{}}"):
+        if (low := figures.get(ends.format("low"))) is not None:
+            return interval(figures.get(key), low, figures.get(ends.format("high")))
+    value = figures.get(key)
+    return value if isinstance(value, str) else number(value)
 
 
 def _alike(row: Mapping[str, Any]) -> str:

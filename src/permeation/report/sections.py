@@ -99,9 +99,10 @@ def share(value: float | int) -> str:
 
 
 def columns(table: Table) -> list[str]:
-    """A table as lines: names to the left, wrapped where the table would be too wide, numbers to the right."""
+    """A table as lines: names to the left, wrapped between words where it would be too wide, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    widths[0] = max(12, min(widths[0], WIDTH - 2 - sum(width + 2 for width in widths[1:])))
+    longest = max(len(word) for name, *_ in table for word in name.split())
+    widths[0] = max(longest, min(widths[0], WIDTH - 2 - sum(width + 2 for width in widths[1:])))
     lines = []
     for name, *cells in table:
         first, *more = textwrap.wrap(name, widths[0]) or [""]
