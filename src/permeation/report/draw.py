@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -18,7 +17,6 @@ from permeation.report.claims import Claim
 from permeation.report.labels import label
 from permeation.report.sections import LEVEL
 
-mpl.use("agg")
 plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 Rows = Sequence[Mapping[str, Any]]

@@ -127,7 +127,8 @@ def sense_lost(metrics: Metrics) -> Found:
     parts = _parts(metrics["compressed"], "least_within_5")
     rows = [(label(name), *(measured(part[end]) if part[end] else "–" for end in ends)) for name, part in parts.items()]
     least = metrics["compressed"]["gap"]["least_within_5"]
-    lost = None if least is None else True if least["high"] < LOST else False if least["low"] >= LOST else None
+    told_apart = least and (least["high"] < LOST or least["low"] >= LOST)
+    lost = least["high"] < LOST if told_apart else None
     return lost, {}, [("share kept of", "least within 5 %", "most beyond 25 %"), *rows]
 
 
