@@ -1,7 +1,5 @@
 """z at the word: what it is, and what changing it does, on small models of every family."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -22,20 +20,14 @@ from tests.support import tiny
 SEQUENCES = [[1, 5, 9, 12, 7], [1, 8, 3, 30, 7], [1, 4, 4, 21, 7]]
 
 
-def writing(model: Any) -> tuple[list[Any], list[torch.Tensor]]:
-    """The attention outputs, and what each writes at the word into the stream, a tensor for every run of a layer."""
-    written: list[torch.Tensor] = []
-    places = list(attention_outputs(model))
-    for place in places:
-        (place.norm or place.projection).register_forward_hook(lambda *call: written.append(call[-1][:, -1]))
-    return places, written
-
-
 @pytest.mark.parametrize("kind", tiny.ALL_CONFIGS)
 def test_the_heads_add_up_to_what_attention_writes(kind: str) -> None:
     """Σ_h z_h W_O^h is the projection's output less its bias; times the gain it is what enters the stream."""
     model = tiny.model(kind)
-    places, written = writing(model)
+    written: list[torch.Tensor] = []
+    places = list(attention_outputs(model))
+    for place in places:
+        (place.norm or place.projection).register_forward_hook(lambda *call: written.append(call[-1][:, -1]))
     _, z, gain = read_word(model, SEQUENCES)
     written = written[-tiny.LAYERS :]  # the tokens before the word are read first
     for layer, place in enumerate(places):
@@ -93,7 +85,10 @@ def test_a_change_is_what_a_hook_on_the_whole_prompt_does(family: str, layer: in
 def test_direct_writing_adds_up_to_the_step_of_the_stream(kind: str) -> None:
     """Over the heads of a layer: ⟨(what attention adds for A) − (for B), ê⟩ / distance."""
     model = tiny.model(kind)
-    places, written = writing(model)
+    written: list[torch.Tensor] = []
+    places = list(attention_outputs(model))
+    for place in places:
+        (place.norm or place.projection).register_forward_hook(lambda *call: written.append(call[-1][:, -1]))
     _, *read = read_word(model, SEQUENCES[:2])
     step = torch.stack(written[-tiny.LAYERS :]).double().numpy()
     direction = np.random.default_rng(0).standard_normal((1, tiny.LAYERS, tiny.WIDTH))
