@@ -146,7 +146,8 @@ def _values(word: WordRoles, series: str) -> Float[np.ndarray, "pairs layers hea
 
 
 def _share(share: float, drawn: Float[np.ndarray, "resamples"]) -> dict[str, float]:
-    return dict(zip(("share", "low", "high"), map(float, (share, *interval(drawn))), strict=True))
+    low, high = interval(drawn)
+    return {"share": float(share), "low": float(low), "high": float(high)}
 
 
 def beside_chance(value: float, drawn: Float[np.ndarray, "draws"], rising: bool = False) -> dict[str, float]:
