@@ -1,6 +1,8 @@
 """Where both axes meet: which heads bring the sense of a word, and what compressed models keep of it."""
 
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -52,15 +54,12 @@ def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]
     del model
     found = FoundHeads.of(measured, config.bootstrap.resamples, settings.permutations, config.seed)
     untouched, nll = without_heads(stage, found.maps["exchange"].shape)
-    costs = [[untouched.ratio(own) for own in of_layer] for of_layer in nll]
-    summary = found.summary()
-    summary["costly"] = sum(one.low > 1 for of_layer in costs for one in of_layer)
-    summary["beside"] = found.beside(
+    beside = found.beside(
         {form: KernelPca.read(pca, form) for form in ("gram", "score")},
-        np.log([[one.value for one in of_layer] for of_layer in costs]),
+        np.log([[untouched.ratio(own).value for own in of_layer] for of_layer in nll]),
         np.array([row["cluster"] for row in clusters if row["form"] == "gram"]),
     )
-    return summary, found.rows()
+    return found.summary() | {"beside": beside}, found.rows()
 
 
 def without_heads(stage: Stage, shape: tuple[int, ...]) -> tuple[Baseline, np.ndarray]:
@@ -89,14 +88,13 @@ def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]
     model = load_folded(source, True, stage.device)
     n_layers = activations.at_word.shape[1]
     layers = spread_layers(settings.layers, 1, n_layers - 1)
-    sense = partial(measure_sense, model, activations, sequences, layers)
-    sense = partial(sense, layer_index(config.sigma.direction_layer, n_layers), config.seed)
-    untouched, found, method = sense(), [], None
-    for row in each(chosen, "sense of compressed models", len(chosen)):
-        if row["method"] != method:  # rows of a method stand together; a fitted rival is large
-            method = row["method"]
-            rival = METHODS[method].fit(problem)
-        with injected(model, **rival.apply(row["size"]).to(torch.float32).tensors()):
-            found.append((row, sense()))
-    rows = kept_rows(untouched, found, config.bootstrap.resamples, config.seed)
-    return kept_summary(untouched, rows), rows
+    direction_layer = layer_index(config.sigma.direction_layer, n_layers)
+    sense = partial(measure_sense, model, activations, sequences, layers, direction_layer, config.seed)
+    untouched, found = sense(), []
+    for method, rows in groupby(each(chosen, "sense of compressed models", len(chosen)), itemgetter("method")):
+        rival = METHODS[method].fit(problem)  # is large, so that there is one at a time
+        for row in rows:
+            with injected(model, **rival.apply(row["size"]).to(torch.float32).tensors()):
+                found.append((row, sense()))
+    kept = kept_rows(untouched, found, config.bootstrap.resamples, config.seed)
+    return kept_summary(untouched, kept), kept

@@ -14,18 +14,15 @@ from permeation.perplexity.nll import window_nll
 from permeation.perplexity.windows import Windows
 from tests.support import tiny
 
-
-@pytest.fixture
-def windows() -> Windows:
-    return Windows(torch.randint(9, (8, 16), generator=torch.Generator().manual_seed(0)), torch.arange(8))
+WINDOWS = Windows(torch.randint(9, (8, 16), generator=torch.Generator().manual_seed(0)), torch.arange(8))
 
 
-def test_a_head_that_writes_nothing_costs_nothing_and_another_does(family: str, windows: Windows) -> None:
+def test_a_head_that_writes_nothing_costs_nothing_and_another_does(family: str) -> None:
     model = prepare_for_scoring(tiny.model(family), "float32", 16)
     places = list(attention_outputs(model))
     with torch.no_grad():
         places[1].W_O[2] = 0
-    scored, others = short_windows(windows, 4, 12)
+    scored, others = short_windows(WINDOWS, 4, 12)
     means, streams = mean_outputs(model, others), untouched_streams(model, scored)
     (untouched,) = window_nll(model, scored.tokens, 4)
     assert nll_without(model, scored, streams, 1, 2, means[1, 2]) == untouched.tolist()
@@ -33,9 +30,9 @@ def test_a_head_that_writes_nothing_costs_nothing_and_another_does(family: str, 
         assert (nll_without(model, scored, streams, layer, 0, means[layer, 0]) != untouched).all()
 
 
-def test_it_is_what_a_hook_on_the_projection_does(family: str, windows: Windows) -> None:
+def test_it_is_what_a_hook_on_the_projection_does(family: str) -> None:
     model = prepare_for_scoring(tiny.model(family), "float32", 16)
-    scored, others = short_windows(windows, 4, 12)
+    scored, others = short_windows(WINDOWS, 4, 12)
     mean = mean_outputs(model, others)[2, 3]
 
     def replace(_module: Any, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -45,25 +42,24 @@ def test_it_is_what_a_hook_on_the_projection_does(family: str, windows: Windows)
         return z
 
     found = nll_without(model, scored, untouched_streams(model, scored), 2, 3, mean)
-    handle = list(attention_outputs(model))[2].projection.register_forward_pre_hook(replace)
-    (wanted,) = window_nll(model, windows.tokens[:4, :12], 4)
-    handle.remove()
+    with list(attention_outputs(model))[2].projection.register_forward_pre_hook(replace):
+        (wanted,) = window_nll(model, WINDOWS.tokens[:4, :12], 4)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
-def test_the_mean_is_over_every_position_of_the_other_windows(windows: Windows) -> None:
+def test_the_mean_is_over_every_position_of_the_other_windows() -> None:
     model = tiny.model("gpt2")
     seen: list[torch.Tensor] = []
     next(iter(attention_outputs(model))).projection.register_forward_hook(lambda *call: seen.append(call[1][0]))
-    scored, others = short_windows(windows, 4, 12)
-    assert scored.tokens.tolist() == windows.tokens[:4, :12].tolist()
-    assert others.tokens.tolist() == windows.tokens[4:, :12].tolist()
+    scored, others = short_windows(WINDOWS, 4, 12)
+    assert scored.tokens.tolist() == WINDOWS.tokens[:4, :12].tolist()
+    assert others.tokens.tolist() == WINDOWS.tokens[4:, :12].tolist()
     means = mean_outputs(model, others)
     wanted = torch.cat(seen).flatten(0, 1).double().mean(dim=0).unflatten(0, (tiny.HEADS, -1))
     torch.testing.assert_close(means[0], wanted)
 
 
 @pytest.mark.parametrize(("count", "context"), [(5, 12), (4, 17)])
-def test_more_windows_than_the_text_gives_is_an_error(windows: Windows, count: int, context: int) -> None:
+def test_more_windows_than_the_text_gives_is_an_error(count: int, context: int) -> None:
     with pytest.raises(PermeationError, match="accepted: at most 4 windows of 16 tokens"):
-        short_windows(windows, count, context)
+        short_windows(WINDOWS, count, context)

@@ -5,14 +5,7 @@ import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.heads.compressed import (
-    MEASURES,
-    _gap_and_response,
-    kept_rows,
-    kept_summary,
-    measure_sense,
-    near,
-)
+from permeation.heads.compressed import MEASURES, _gap_and_response, kept_rows, kept_summary, measure_sense, near
 from permeation.meaning.activations import Activations
 from permeation.meaning.residuals import residuals_at
 from permeation.meaning.words import Prompt
@@ -20,7 +13,7 @@ from permeation.weights.heads import read_heads
 from permeation.weights.inject import injected
 from tests.support import tiny
 
-SENSE = {measure: np.array([0.2, 0.4]) * (1 + i) for i, measure in enumerate(MEASURES)}
+SENSE = {measure: np.array([0.6, 0.8]) * (1 + i) for i, measure in enumerate(MEASURES)}
 
 
 def row(method: str, ratio: float | None, size: int = 1) -> dict[str, object]:
@@ -37,18 +30,19 @@ def test_the_nearest_sizes_of_the_nearest_methods_are_taken_once() -> None:
 
 
 def test_the_model_itself_keeps_all_and_half_is_half() -> None:
-    half = SENSE | {"gap": SENSE["gap"] / 2}
+    half = SENSE | {"gap": SENSE["gap"] / 2, "auc": (SENSE["auc"] + 0.5) / 2}
     rows = kept_rows(SENSE, [(row("same", 1.0), SENSE), (row("half", 1.3), half)], 50, 0)
     found = {(each["method"], each["measure"]): each for each in rows}
     for key in ("kept", "kept_low", "kept_high"):
         assert found["same", "gap"][key] == pytest.approx(1)
         assert found["half", "gap"][key] == pytest.approx(0.5)
-        assert found["half", "auc"][key] == pytest.approx(1)
+        assert found["half", "auc"][key] == pytest.approx(0.5)
+        assert found["half", "separation"][key] == pytest.approx(1)
     summary = kept_summary(SENSE, rows)
     assert summary["models"] == 2
+    assert summary["untouched"]["auc"] == pytest.approx(0.7)
     assert summary["gap"]["least_within_5"]["method"] == "same 1"
     assert summary["gap"]["most_beyond_25"]["kept"] == pytest.approx(0.5)
-    assert summary["gap"]["rank"] is None  # of two models
 
 
 def test_a_sense_that_was_not_there_cannot_be_kept() -> None:

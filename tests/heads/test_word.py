@@ -27,8 +27,7 @@ def test_the_heads_add_up_to_what_attention_writes(kind: str) -> None:
     written: list[torch.Tensor] = []
     places = list(attention_outputs(model))
     for place in places:
-        module = place.norm or place.projection
-        module.register_forward_hook(lambda *call: written.append(call[-1][:, -1]))
+        (place.norm or place.projection).register_forward_hook(lambda *call: written.append(call[-1][:, -1]))
     _, z, gain = read_word(model, SEQUENCES)
     written = written[-tiny.LAYERS :]  # the tokens before the word are read first
     for layer, place in enumerate(places):

@@ -15,8 +15,10 @@ METRICS = {
     | {"each": {"a": 1, "b": 4, "c": None}, "each_low": {"a": 0.5, "b": 3.5}, "each_high": {"a": 1.5, "b": 4.5}},
     "pca": {"n_heads": 100, "count": 30},
 }
-INTERVAL = {"metric": "g.figure", "low": "g.low", "high": "g.high"}
+ALONE = {"metric": "g.figure"}
+INTERVAL = ALONE | {"low": "g.low", "high": "g.high"}
 EACH = {"metric": "g.each", "low": "g.each_low", "high": "g.each_high"}
+NULL = {"null_model": "g.null", "null_low": "g.null_low", "null_high": "g.null_high"}
 
 
 def record(model: str = "all", **claim: Any) -> dict[str, Any]:
@@ -24,29 +26,56 @@ def record(model: str = "all", **claim: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("accepts", "expected"),
+    ("claim", "accepts", "expected"),
     [
-        ({"about": 0.5}, "holds"),
-        ({"about": 0.6}, "fails"),
-        ({"at_least": 0.5}, "holds"),
-        ({"at_most": 0.5}, "holds"),
-        ({"at_most": 0.4}, "fails"),
-        ({"between": [0.1, 0.49]}, "fails"),
-        ({"between": [0.1, 0.5]}, "holds"),
+        (ALONE, {"about": 0.5}, "holds"),
+        (ALONE, {"about": 0.6}, "fails"),
+        (ALONE, {"at_least": 0.5}, "holds"),
+        (ALONE, {"at_most": 0.5}, "holds"),
+        (ALONE, {"at_most": 0.4}, "fails"),
+        (ALONE, {"between": [0.1, 0.49]}, "fails"),
+        (ALONE, {"between": [0.1, 0.5]}, "holds"),
+        # All of an interval counts.
+        (INTERVAL, {"at_least": 0.4}, "holds"),
+        (INTERVAL, {"at_least": 0.5}, "not_told_apart"),
+        (INTERVAL, {"at_least": 0.61}, "fails"),
+        # A claim that the null model meets as well says nothing.
+        (INTERVAL | NULL, {"at_least": 0.4}, "null_too"),
+        (ALONE | NULL, {"at_least": 0.46}, "holds"),
+        ({"metric": "g.null"} | NULL, {"at_least": 0.3}, "fails"),
+        # A small p rejects, and a large one shows nothing.
+        ({"metric": "g.p"}, {"not_rejected": 0.05}, "fails"),
+        (ALONE, {"not_rejected": 0.05}, "not_told_apart"),
+        # Values are apart where their intervals are.
+        (EACH, {"apart": True}, "holds"),
+        (dict.fromkeys(EACH, "g.each_low"), {"apart": True}, "holds"),
+        (ALONE, {"apart": True}, "not_measured"),
+        # Of a mapping the smallest and the largest count.
+        ({"metric": "g.each"}, {"between": [1, 4]}, "holds"),
+        ({"metric": "g.each"}, {"between": [2, 4]}, "fails"),
+        (EACH, {"between": [1, 4]}, "not_told_apart"),
+        # What was not measured has no verdict.
+        ({"metric": None}, {"at_least": 0}, "not_measured"),
+        ({"metric": "g.unknown"}, {"at_least": 0}, "not_measured"),
+        ({"metric": "pca.count", "per": "g.unknown"}, {"at_least": 0}, "not_measured"),
     ],
 )
-def test_a_figure_without_interval_lies_in_what_is_accepted(accepts: Any, expected: str) -> None:
-    found = record(metric="g.figure", accepts=accepts)
-    assert found == {"published": "f", "found": 0.5, "low": None, "high": None, "null": None, "verdict": expected}
+def test_a_verdict(claim: dict[str, Any], accepts: Any, expected: str) -> None:
+    assert record(**claim, accepts=accepts)["verdict"] == expected
 
 
-@pytest.mark.parametrize(
-    ("accepts", "expected"),
-    [({"at_least": 0.4}, "holds"), ({"at_least": 0.5}, "not_told_apart"), ({"at_least": 0.61}, "fails")],
-)
-def test_all_of_an_interval_counts(accepts: Any, expected: str) -> None:
-    found = record(**INTERVAL, accepts=accepts)
-    assert (found["low"], found["high"], found["verdict"]) == (0.4, 0.6, expected)
+def test_a_record_has_the_figure_and_its_interval() -> None:
+    keys = ("published", "found", "low", "high", "null")
+    for claim, wanted in (
+        (ALONE, ("f", 0.5, None, None, None)),
+        (INTERVAL | NULL, ("f", 0.5, 0.4, 0.6, 0.1)),
+        (EACH, ("f", [1, 4], 0.5, 4.5, None)),
+        (EACH | {"low": "g.low_of_none"}, ("f", [1, 4], 1, 4.5, None)),
+        ({"metric": "g.unknown"}, ("f", None, None, None, None)),
+    ):
+        found = record(**claim, accepts={"at_least": 0})
+        assert tuple(found[key] for key in keys) == wanted
+        assert {*found} == {*keys, "verdict"}
 
 
 def test_an_interval_reaches_its_estimate() -> None:
@@ -54,44 +83,8 @@ def test_an_interval_reaches_its_estimate() -> None:
     assert (found["found"], found["low"], found["high"], found["verdict"]) == (0.6, 0.4, 0.6, "holds")
 
 
-def test_a_claim_that_the_null_model_meets_as_well_says_nothing() -> None:
-    null = {"null_model": "g.null", "null_low": "g.null_low", "null_high": "g.null_high"}
-    assert record(**INTERVAL, **null, accepts={"at_least": 0.4})["verdict"] == "null_too"
-    assert record(metric="g.figure", **null, accepts={"at_least": 0.46})["verdict"] == "holds"
-    assert record(metric="g.null", **null, accepts={"at_least": 0.3})["verdict"] == "fails"
-
-
-def test_a_small_p_rejects_and_a_large_one_shows_nothing() -> None:
-    assert record(metric="g.p", accepts={"not_rejected": 0.05})["verdict"] == "fails"
-    assert record(metric="g.figure", accepts={"not_rejected": 0.05})["verdict"] == "not_told_apart"
-
-
-def test_values_are_apart_where_their_intervals_are() -> None:
-    assert record(**EACH, accepts={"apart": True})["verdict"] == "holds"
-    wide = EACH | {"high": "g.each_low", "low": "g.each_low", "metric": "g.each_low"}
-    assert record(**wide, accepts={"apart": True})["verdict"] == "holds"
-    assert record(**(EACH | {"low": "g.low_of_none"}), accepts={"apart": True})["found"] == [1, 4]
-    assert record(metric="g.figure", accepts={"apart": True})["verdict"] == "not_measured"
-
-
-def test_of_a_mapping_the_smallest_and_the_largest_count() -> None:
-    assert record(metric="g.each", accepts={"between": [1, 4]})["verdict"] == "holds"
-    assert record(metric="g.each", accepts={"between": [2, 4]})["verdict"] == "fails"
-    found = record(**EACH, accepts={"between": [1, 4]})
-    assert (found["found"], found["low"], found["high"]) == ([1, 4], 0.5, 4.5)
-    assert found["verdict"] == "not_told_apart"
-
-
 def test_counts_are_shares_of_a_models_size() -> None:
     assert record(metric="pca.count", per="pca.n_heads", accepts={"about": 0.3})["found"] == 0.3
-
-
-@pytest.mark.parametrize(
-    "claim", [{"metric": None}, {"metric": "g.unknown"}, {"metric": "pca.count", "per": "g.unknown"}]
-)
-def test_what_was_not_measured_has_no_verdict(claim: dict[str, Any]) -> None:
-    found = record(**claim, accepts={"at_least": 0})
-    assert (found["found"], found["verdict"]) == (None, "not_measured")
 
 
 def test_a_figure_of_other_models_is_not_judged() -> None:

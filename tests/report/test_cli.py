@@ -67,21 +67,20 @@ def test_revisions_that_share_words(permeation: Call, project: Path) -> None:
     assert all(row["rmse"] == 0 and row["correlation"] == pytest.approx(1) for row in same)
     said = permeation("compare", "first", "workspace")
     assert f"first against workspace: correlation of the mean g {of_g[-1]['correlation']:.3g} [" in said
+    for figure in ("own.auc 0.9 [0.8, 0.95]", "onset.value 0.5 [0.3, 0.6]", "perplexity.ratio.1 300 [300, 300]"):
+        assert figure in " ".join(said.split())
     assert (project / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_word_of_ones_own_is_held_against_the_mean_of_the_others(permeation: Call, project: Path) -> None:
+def test_of_runs_that_share_no_word_the_means_are_compared(permeation: Call, project: Path) -> None:
     for name in ("g", "sigma"):
         mine = [{**row, "word": "rock"} for row in sample_tables()[name] if row["word"] == "bank"]
         write_rows(project / "plots" / "meaning" / f"{name}.json", mine)
     rows = json.loads(permeation("compare", "first", "workspace", "--json"))["curves"]
-    assert [(row["first"], row["second"], row["word"], row["of"]) for row in rows] == [
-        ("workspace", "first", "rock", of) for of in ("g", SIGMA)
-    ]
+    assert [(row["of"], row["word"]) for row in rows] == [("g", "mean"), (SIGMA, "mean")]
     assert all(row["correlation"] > 0.99 for row in rows)
-    assert rows[0]["inside"] == 1.0
     said = permeation("compare", "workspace", "first")
-    assert "workspace's rock against the mean of first's words" in said
+    assert "workspace against first: correlation of the mean g" in said
     assert "compare.png" in said
 
 

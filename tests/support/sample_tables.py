@@ -169,14 +169,14 @@ def sample_metrics() -> dict[str, Any]:
         "rivals": {"best": "int", "best_bits": 4.1234, "best_bits_low": 4.0, "best_bits_high": 4.3}
         | {f"bits_at_1_05{end}": {"int": 4.1234, "svd": None} for end in ("", "_low", "_high")}
         | {"share_of_model": 0.1},
-        "head_roles": {"words": 2, "unmeasurable_words": ["alto"], "pairs": 12, "n_heads": 24, "half": 3, "costly": 5}
+        "head_roles": {"words": 2, "unmeasurable_words": ["alto"], "pairs": 12, "n_heads": 24, "half": 3}
         | {"heads": {"exchange": 2, "mean": 2, "direct": 4, "within_sense": 0, "random": 1}}
         | {"largest": {"head": "2.1", "p": 0.0005, "share": 0.31, "low": 0.2, "high": 0.4}}
         | {"top": {"share": 0.8, "low": 0.7, "high": 0.9}, "top_controls": {"within_sense": 0.01, "random": 0.02}}
         | {"agreement": chance | {"reliability": 0.5, "between_halves": 0.1}}
         | {"beside": {"exchange": {"low_variance_gram": beside, "attention_word": beside, "cluster": chance}}},
         "compressed": {"models": 4, "untouched": dict.fromkeys(MEASURES, 0.4)}
-        | {name: {"least_within_5": kept, "most_beyond_25": None, "rank": -0.5} for name in MEASURES},
+        | {name: {"least_within_5": kept, "most_beyond_25": None} for name in MEASURES},
         "universal": {"scratch": group, "adapters": group}
         | {f"components_90{end}": {"scratch": 20.0, "adapters": 24.0} for end in ("", "_low", "_high")},
     }

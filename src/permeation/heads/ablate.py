@@ -32,7 +32,7 @@ def mean_outputs(model: Any, windows: Windows) -> Float[Tensor, "layers heads d_
 
     with ExitStack() as hooks:
         for layer, place in enumerate(places):
-            hooks.callback(place.projection.register_forward_pre_hook(partial(add, layer)).remove)
+            hooks.enter_context(place.projection.register_forward_pre_hook(partial(add, layer)))
         for window in windows.tokens.to(model.device).split(1):
             model.base_model(window, use_cache=False)
     return torch.stack(sums).unflatten(1, (len(places[0].W_O), -1)) / windows.tokens.numel()
@@ -58,7 +58,7 @@ def untouched_streams(model: Any, windows: Windows) -> list[Any]:
     outputs: list[Any] = []
     with ExitStack() as hooks:
         for block in blocks(model):
-            hooks.callback(block.register_forward_hook(lambda *call: outputs.append(call[-1])).remove)
+            hooks.enter_context(block.register_forward_hook(lambda *call: outputs.append(call[-1])))
         model.base_model(windows.tokens.to(model.device), use_cache=False)
     return outputs
 

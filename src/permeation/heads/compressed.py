@@ -1,26 +1,27 @@
 """What a model with compressed W_Q and W_K keeps of the words' senses, beside its perplexity.
 
-kept = Σ_w m_w(compressed) / Σ_w m_w(untouched), for each measure m below (docs/heads.md, Compression and meaning)
+kept = Σ_w m_w(compressed) / Σ_w m_w(untouched), for each measure m below, of an AUC what is above ½ (docs/heads.md,
+Compression and meaning)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_generator
-from permeation.heads.roles import causal_share, in_order, untouched_leans
+from permeation.heads.roles import causal_share, untouched_leans
 from permeation.meaning.activations import Activations, direction_pairs
-from permeation.meaning.bootstrap import resample_words
+from permeation.meaning.bootstrap import resample_words, with_interval
 from permeation.meaning.decode import leave_pair_out
 from permeation.meaning.intervene import KINDS, MatchedPairs, lean
 from permeation.meaning.residuals import residuals_at
@@ -29,9 +30,10 @@ from permeation.meaning.sigma import measure_fans
 from permeation.models.tokenizer import by_length
 from permeation.perplexity.ratio import KEPT_RATIO
 
-# Of each word: mean over layers 1 to L of AUC(l) − ½, direction prompts along the others' contrast;
+# Of each word: mean over layers 1 to L of AUC(l), direction prompts along the others' contrast;
 # σ(L) of strong_A − σ(L) of strong_B; T̄_A − T̄_B in nats; R of one direction in the next token, mean over layers.
 MEASURES = ("auc", "separation", "gap", "response")
+CHANCE = {"auc": 0.5}  # what the measure is without any sense; the others are 0
 LOST_RATIO = 1.25  # from this ratio on a model counts as harmed
 COLUMNS = ("method", "size", "ratio", "low", "high")
 KEPT = itemgetter("kept")
@@ -54,7 +56,7 @@ def near(rows: Sequence[Row], ratios: Sequence[float], methods: int) -> list[Row
         nearest: dict[str, int] = {}
         for i in sorted(range(len(measured)), key=lambda i: abs(np.log(measured[i]["ratio"] / ratio))):
             nearest.setdefault(measured[i]["method"], i)
-        taken |= set(list(nearest.values())[:methods])
+        taken.update(islice(nearest.values(), methods))
     return [measured[i] for i in sorted(taken)]
 
 
@@ -78,13 +80,13 @@ def measure_sense(
     fans = measure_fans(own, direction_layer)
     found = []
     for word, pairs in direction_pairs(own.prompts).items():
-        index = in_order(pairs)
+        index = np.transpose(pairs).ravel()
         stream = own.at_word[index]
         auc = leave_pair_out(stream, stream, 1, named_generator(seed, f"compressed {word}")).auc
         shifts = MatchedPairs.of(word, *np.split(stream, 2)).shifts
         along = {layer: shifts(layer, seed)[:, KINDS.index("one_direction")].astype(np.float32) for layer in layers}
         uses = _gap_and_response(model, [sequences[i] for i in index], along)
-        found.append((auc[1:].mean() - 0.5, fans[word].separation, *uses))
+        found.append((auc[1:].mean(), fans[word].separation, *uses))
     return dict(zip(MEASURES, np.array(found).T, strict=True))
 
 
@@ -119,13 +121,11 @@ def kept_rows(
     rows = []
     for row, sense in compressed:
         for measure in MEASURES:
-            own, before = sense[measure], untouched[measure]
-            kept: list[float | None] = [None] * 3
+            own, before = (each[measure] - CHANCE.get(measure, 0.0) for each in (sense, untouched))
+            kept: dict[str, Any] = dict.fromkeys(("kept", "kept_low", "kept_high"))
             if before.sum() > 0 and (weights @ before > 0).all():
-                drawn = np.quantile((weights @ own) / (weights @ before), (0.025, 0.975))
-                kept = [float(each) for each in (own.sum() / before.sum(), *drawn)]
-            named = dict(zip(("kept", "kept_low", "kept_high"), kept, strict=True))
-            rows.append({key: row[key] for key in COLUMNS} | {"measure": measure} | named)
+                kept = with_interval("kept", own.sum() / before.sum(), (weights @ own) / (weights @ before))
+            rows.append({key: row[key] for key in COLUMNS} | {"measure": measure} | kept)
     return rows
 
 
@@ -133,8 +133,7 @@ def kept_summary(untouched: Sense, rows: Sequence[Row]) -> dict[str, Any]:
     """models: how many. untouched: the words' means of each measure.
 
     By measure: least_within_5: the model that keeps least among those with a ratio of at most 1.05; most_beyond_25: the
-    one that keeps most among those of 1.25 and more; rank: Spearman's ρ of what is kept with the ratio over all models.
-    None where there is no such model.
+    one that keeps most among those of 1.25 and more. None where there is no such model.
     """
     found: dict[str, Any] = {
         "models": len(rows) // len(MEASURES),
@@ -142,18 +141,12 @@ def kept_summary(untouched: Sense, rows: Sequence[Row]) -> dict[str, Any]:
     }
     for measure in MEASURES:
         own = [row for row in rows if row["measure"] == measure and row["kept"] is not None]
-        ratio, kept = ([row[key] for row in own] for key in ("ratio", "kept"))
-        varied = len(set(ratio)) > 2 and len(set(kept)) > 1
-        found[measure] = {
-            "least_within_5": _named(min((row for row in own if row["ratio"] <= KEPT_RATIO), key=KEPT, default=None)),
-            "most_beyond_25": _named(max((row for row in own if row["ratio"] >= LOST_RATIO), key=KEPT, default=None)),
-            "rank": float(stats.spearmanr(ratio, kept).statistic) if varied else None,
-        }
+        least = min((row for row in own if row["ratio"] <= KEPT_RATIO), key=KEPT, default=None)
+        most = max((row for row in own if row["ratio"] >= LOST_RATIO), key=KEPT, default=None)
+        found[measure] = {"least_within_5": least and _named(least), "most_beyond_25": most and _named(most)}
     return found
 
 
-def _named(row: Row | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
+def _named(row: Row) -> dict[str, Any]:
     kept = {"kept": row["kept"], "low": row["kept_low"], "high": row["kept_high"], "ratio": row["ratio"]}
     return {"method": f"{row['method']} {row['size']}"} | kept

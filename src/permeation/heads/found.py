@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +17,7 @@ from scipy import stats
 
 from permeation.frame.seeds import named_generator
 from permeation.heads.roles import CONTROLS, KINDS, WordRoles
-from permeation.meaning.bootstrap import resample_words
+from permeation.meaning.bootstrap import interval, permutation_p, resample_words
 from permeation.weights.pca import KernelPca
 
 SERIES = ("exchange", "mean", "direct", *CONTROLS)
@@ -59,42 +60,37 @@ class FoundHeads:
     def summary(self) -> dict[str, Any]:
         """The figures of the roles alone (docs/heads.md, Causal and Chance).
 
-        heads: how many are significant, by series. strongest: None without any. Intervals are the middle 95 % of
-        resampled words. half: the fewest heads that make half of Σ |exchange|. control_max: the largest |mean| of each
-        control. agreement: `agreement` and `reliability` of the words' maps of exchange; None for a single word.
+        heads: how many are significant, by series. Intervals are the middle 95 % of resampled words. half: the fewest
+        heads that make half of Σ |exchange|. agreement: `agreement` and `reliability` of the words' maps of exchange;
+        None for a single word.
         """
-        exchange, p = self.maps["exchange"].ravel(), self.p["exchange"].ravel()
-        order = np.argsort(-exchange)
-        pairs = [each.causal.shape[1] for each in self.words.values()]
+        exchange = self.maps["exchange"].ravel()
+        top = np.argsort(-exchange)[:TOP]
         values = [_values(each, "exchange") for each in self.words.values()]
+        pairs = [len(each) for each in values]
         of_words = np.stack([each.mean(axis=0) for each in values])
+        by_word = of_words.reshape(len(pairs), -1)
         # A word counts in a resample as in `maps`: with each of its pairs.
         weights = resample_words(len(pairs), self.resamples, named_generator(self.seed, "heads words")) * pairs
-        drawn = weights / weights.sum(axis=1, keepdims=True) @ of_words.reshape(len(pairs), -1)
+        drawn = weights / weights.sum(axis=1, keepdims=True) @ by_word
         sizes = np.sort(np.abs(exchange))[::-1].cumsum()
         alike = None
         if len(pairs) > 1:
             halves = np.stack([[each[start::2].mean(axis=0) for each in values] for start in range(2)])
             alike = agreement(of_words, self.draws, named_generator(self.seed, "heads agreement")) | reliability(halves)
-
-        def head(i: int) -> dict[str, Any]:
-            layer, place = divmod(i, of_words.shape[-1])
-            return {"head": f"{layer}.{place}", "p": float(p[i])} | _interval(exchange[i], drawn[:, i])
-
-        largest = int(order[0])
-        by_word = dict(zip(self.words, of_words.reshape(len(pairs), -1)[:, largest].tolist(), strict=True))
+        layer, head = np.unravel_index(top[0], of_words.shape[1:])
+        largest = {"head": f"{layer}.{head}", "p": float(self.p["exchange"][layer, head])}
+        largest |= _share(exchange[top[0]], drawn[:, top[0]])
         return {
             "words": len(self.words),
             "unmeasurable_words": self.unmeasurable,
             "pairs": sum(pairs),
             "n_heads": exchange.size,
             "heads": {series: int((self.p[series] < LEVEL).sum()) for series in SERIES},
-            "strongest": next((head(int(i)) for i in order if p[i] < LEVEL), None),
-            "largest": head(largest) | {"words": by_word},
-            "top": _interval(exchange[order[:TOP]].sum(), drawn[:, order[:TOP]].sum(axis=1)),
+            "largest": largest | {"words": dict(zip(self.words, by_word[:, top[0]].tolist(), strict=True))},
+            "top": _share(exchange[top].sum(), drawn[:, top].sum(axis=1)),
             "top_controls": {kind: float(np.sort(self.maps[kind].ravel())[-TOP:].sum()) for kind in CONTROLS},
             "half": int(np.searchsorted(sizes, sizes[-1] / 2)) + 1,
-            "control_max": {kind: float(np.abs(self.maps[kind]).max()) for kind in CONTROLS},
             "agreement": alike,
         }
 
@@ -113,15 +109,15 @@ class FoundHeads:
         }
         looks = [each.attention for each in self.words.values()]
         properties |= {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
+        rng = partial(named_generator, self.seed)
         found: dict[str, Any] = {}
         for role in ROLES:
             size = np.abs(self.maps[role])
-            rng = {name: named_generator(self.seed, f"heads {role} {name}") for name in (*properties, "clusters")}
             found[role] = {
-                name: rank_beside(size, values, self.resamples, self.draws, rng[name])
+                name: rank_beside(size, values, self.resamples, self.draws, rng(f"heads {role} {name}"))
                 for name, values in properties.items()
             }
-            found[role]["cluster"] = between_clusters(size.ravel(), clusters, self.draws, rng["clusters"])
+            found[role]["cluster"] = between_clusters(size.ravel(), clusters, self.draws, rng(f"heads {role} clusters"))
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -149,8 +145,8 @@ def _values(word: WordRoles, series: str) -> Float[np.ndarray, "pairs layers hea
     return word.direct if series == "direct" else word.causal[KINDS.index(series)]
 
 
-def _interval(share: float, drawn: Float[np.ndarray, "resamples"]) -> dict[str, float]:
-    low, high = np.quantile(drawn, (0.025, 0.975))
+def _share(share: float, drawn: Float[np.ndarray, "resamples"]) -> dict[str, float]:
+    low, high = interval(drawn)
     return {"share": float(share), "low": float(low), "high": float(high)}
 
 
@@ -160,10 +156,9 @@ def beside_chance(value: float, drawn: Float[np.ndarray, "draws"], rising: bool 
     p = (1 + shuffles at least as far from 0) / (1 + shuffles); `rising` figures: at least as large.
     """
     size, others = (value, drawn) if rising else (abs(value), np.abs(drawn))
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    reached = int((others >= size - 1e-12).sum())  # a difference in the last bits is none
-    figures = {"value": value, "null": drawn.mean(), "null_low": low, "null_high": high}
-    return {name: _rounded(each) for name, each in figures.items()} | {"p": (1 + reached) / (1 + len(drawn))}
+    figures = map(_rounded, (value, drawn.mean(), *interval(drawn)))
+    p = permutation_p(size - 1e-12, others)  # a difference in the last bits is none
+    return dict(zip(("value", "null", "null_low", "null_high"), figures, strict=True)) | {"p": p}
 
 
 def family_wise_p(
@@ -237,12 +232,12 @@ def rank_beside(
     of_x, of_y = standard_ranks(x), standard_ranks(y)
     shuffled = np.array([of_x @ rng.permutation(of_y) for _ in range(draws)])
     chosen = rng.integers(x.size, size=(resamples, x.size))
-    low, high = np.quantile([standard_ranks(x[some]) @ standard_ranks(y[some]) for some in chosen], (0.025, 0.975))
+    low, high = interval(np.array([standard_ranks(x[some]) @ standard_ranks(y[some]) for some in chosen]))
     a, b = (np.stack([standard_ranks(each) for each in values]).ravel() for values in (role, property_))
     orders = shuffles_within_layers(layers, heads, draws, rng)
     within = beside_chance(float(a @ b) / layers, (a * b[orders]).sum(axis=1) / layers)
-    interval = {"low": _rounded(low), "high": _rounded(high)}
-    return beside_chance(float(of_x @ of_y), shuffled) | interval | {"within_layers": within}
+    ends = {"low": _rounded(low), "high": _rounded(high)}
+    return beside_chance(float(of_x @ of_y), shuffled) | ends | {"within_layers": within}
 
 
 def between_clusters(
@@ -272,5 +267,5 @@ def standard_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     return centred / norm if norm > 0 else centred
 
 
-def _rounded(figure: float) -> float:
+def _rounded(figure: Any) -> float:
     return round(float(figure), 2) + 0.0  # −0 is 0

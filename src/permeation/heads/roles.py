@@ -127,8 +127,8 @@ def measure_roles(
     Directions, references and means come from all matched pairs of a word; the first `most_pairs` of them are changed.
     sequences: the tokens of each prompt, in the order of the activations. Raises PermeationError where no word is left.
     """
-    pairs = direction_pairs(activations.prompts)
-    read = {word: _read_clean(model, [sequences[i] for i in in_order(own)]) for word, own in pairs.items()}
+    prompts = {word: np.transpose(pairs).ravel() for word, pairs in direction_pairs(activations.prompts).items()}
+    read = {word: _read_clean(model, [sequences[i] for i in own]) for word, own in prompts.items()}
     clear = {word: clean for word, clean in read.items() if clean_auc(clean.T) >= least_auc}
     if not clear:
         best = max(clean_auc(clean.T) for clean in read.values())
@@ -141,9 +141,9 @@ def measure_roles(
     changed = _run_changes(model, tokens, put, weights)
     of_word = np.split(changed, np.cumsum([len(own) for own in few.values()])[:-1])
     W_O = np.stack([place.W_O.float().cpu().numpy() for place in attention_outputs(model)])
-    found: dict[str, WordRoles | None] = dict.fromkeys(pairs)
+    found: dict[str, WordRoles | None] = dict.fromkeys(prompts)
     for (word, clean), own in zip(clear.items(), of_word, strict=True):
-        a, b = np.split(activations.at_word[in_order(pairs[word])], 2)
+        a, b = np.split(activations.at_word[prompts[word]], 2)
         distance = np.linalg.norm(a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64), axis=-1)[1:]
         found[word] = WordRoles(
             direct=direct_writing(clean.z, clean.gain, W_O, MatchedPairs.of(word, a, b).direction[:, 1:], distance),
@@ -166,11 +166,6 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> Clean:
             logits[i] = run.logits[place, -1].float()
     attention = {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
     return Clean(tokens, np.stack(z), np.stack(gain), attention, *untouched_leans(torch.stack(logits)))
-
-
-def in_order(pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """A_1 … A_n, then B_1 … B_n."""
-    return [pair[sense] for sense in range(2) for pair in pairs]
 
 
 def untouched_leans(
@@ -257,11 +252,8 @@ def changing(model: Any, layer: int, change: Callable[[Z], None]) -> Iterator[No
         change(z)
         return (z.flatten(-2), *inputs[1:])
 
-    handle = place.projection.register_forward_pre_hook(before)
-    try:
+    with place.projection.register_forward_pre_hook(before):
         yield
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()

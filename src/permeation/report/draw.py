@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from permeation.report.claims import Claim
 from permeation.report.labels import label
 from permeation.report.sections import LEVEL
 
-mpl.use("agg")
 plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 Rows = Sequence[Mapping[str, Any]]
@@ -52,7 +51,7 @@ class Spec:
     """How a figure is drawn from its rows, as figures.yaml has it.
 
     Attributes:
-        kind: curves, map or forest.
+        kind: curves or map.
         label: of the y axis, or of the colours.
         panel, series: the columns whose values are the panels, and the lines or kinds of points in a panel.
         y, x: the columns that are drawn; of a map y alone.
@@ -83,7 +82,7 @@ class Spec:
 
     def draw(self, rows: Rows) -> Figure:
         """The figure of these rows."""
-        return {"curves": curves, "map": maps, "forest": forest}[self.kind](self, rows)
+        return {"curves": curves, "map": maps}[self.kind](self, rows)
 
 
 def panels(spec: Spec, rows: Rows, width: float, height: float, across: int) -> tuple[Figure, list[tuple[Any, Rows]]]:
@@ -182,19 +181,19 @@ def maps(spec: Spec, rows: Rows) -> Figure:
     return figure
 
 
-def forest(_: Spec, rows: Rows) -> Figure:
+def forest(claims: Sequence[Claim]) -> Figure:
     """A line for each claim on a scale of its own: what it accepts, what was found, the null model."""
-    figure, axis = plt.subplots(figsize=(7, 0.36 * len(rows) + 0.9))
-    for y, row in enumerate(rows):
-        null, ends = row["null"][:1] if row["null"] else (), row["accepted"]
-        scale = _scale([*(x for each in row["found"] for x in each), *null, *ends])
-        axis.plot([scale(x) for x in ends], [y, y], color=GREEN, alpha=0.45, linewidth=7, label="accepted")
-        for value, low, high in ([scale(x) for x in each] for each in row["found"]):
+    figure, axis = plt.subplots(figsize=(7, 0.36 * len(claims) + 0.9))
+    for y, claim in enumerate(claims):
+        null = claim.null[:1] if claim.null else ()
+        scale = _scale([*(x for each in claim.found for x in each), *null, *claim.accepted])
+        axis.plot([scale(x) for x in claim.accepted], [y, y], color=GREEN, alpha=0.45, linewidth=7, label="accepted")
+        for value, low, high in ([scale(x) for x in each] for each in claim.found):
             axis.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", color=BLUE, label="found, 95 %")
         axis.plot([scale(x) for x in null], [y] * len(null), "D", color=ORANGE, mfc="white", label="null model")
-        axis.text(1.06, y, row["text"], va="center", fontsize=8)
-    axis.set_yticks(range(len(rows)), [textwrap.fill(row["words"], 52) for row in rows])
-    axis.set(xlim=(-0.04, 1.04), xticks=[], ylim=(len(rows) - 0.5, -0.5))
+        axis.text(1.06, y, claim.row()[0], va="center", fontsize=8)
+    axis.set_yticks(range(len(claims)), [textwrap.fill(claim.words, 52) for claim in claims])
+    axis.set(xlim=(-0.04, 1.04), xticks=[], ylim=(len(claims) - 0.5, -0.5))
     add_legend(figure)
     return figure
 

@@ -53,12 +53,8 @@ def one_curve(metrics: Metrics) -> Found:
     p, r2 = look_up(metrics, "g.reliability.p"), look_up(metrics, "g.final.decomposition_r2")
     differ = bool(p and p < LEVEL)
     said = "every word has a curve of its own" if differ else "the words' curves are not told apart"
-    negative = r2 is not None and r2 < 0
-    return (
-        False if differ else None,
-        {"said": said, "worse": r2 if negative else None, "r2": None if negative else r2},
-        (),
-    )
+    name = "worse" if r2 is not None and r2 < 0 else "r2"
+    return False if differ else None, {"said": said, name: r2}, ()
 
 
 def sense_used(metrics: Metrics) -> Found:
@@ -127,11 +123,12 @@ def few_heads(metrics: Metrics) -> Found:
 
 def sense_lost(metrics: Metrics) -> Found:
     """What models within 5 % of the perplexity keep of each measure at least, and those beyond 25 % at most."""
-    parts = _parts(metrics["compressed"], "rank")
     ends = ("least_within_5", "most_beyond_25")
+    parts = _parts(metrics["compressed"], "least_within_5")
     rows = [(label(name), *(measured(part[end]) if part[end] else "–" for end in ends)) for name, part in parts.items()]
     least = metrics["compressed"]["gap"]["least_within_5"]
-    lost = None if least is None else True if least["high"] < LOST else False if least["low"] >= LOST else None
+    told_apart = least and (least["high"] < LOST or least["low"] >= LOST)
+    lost = least["high"] < LOST if told_apart else None
     return lost, {}, [("share kept of", "least within 5 %", "most beyond 25 %"), *rows]
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from permeation.frame.tables import read_yaml
 from permeation.report.claims import Claim
-from permeation.report.draw import BEATEN, Rows, Spec, groups
+from permeation.report.draw import BEATEN, Rows, Spec, forest, groups
 
 FIGURES: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("figures.yaml"))
 # Beyond a ratio of 2 nobody would use the model; below one of 1.0003 nobody could tell.
@@ -78,4 +78,5 @@ def draw(name: str, rows: Rows) -> Figure | None:
 
 def draw_claims(claims: Collection[Claim]) -> Figure | None:
     """The figure of those claims that were measured."""
-    return draw("claims", [{**vars(claim), "text": claim.row()[0]} for claim in claims if claim.found])
+    measured = [claim for claim in claims if claim.found]
+    return forest(measured) if measured else None

@@ -36,13 +36,6 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
     return [rounded(each, digits) for each in value] if isinstance(value, list) else value
 
 
-def merged(first: Any, second: Any) -> Any:
-    """Two nested mappings in one."""
-    if not isinstance(first, Mapping):
-        return second
-    return {**first, **{key: merged(first.get(key), value) for key, value in second.items()}}
-
-
 def parameters_behind(names: Iterable[str], project: Path) -> set[str]:
     """The top-level keys of params.yaml on which these stages of the project depend, or a stage behind them."""
     files = [project / "dvc.yaml", *project.glob("*/dvc.yaml")]
@@ -69,8 +62,8 @@ def write_axis(
     remove_outdated(root, parameters)
     files: dict[str, Any] = {name: {} for name in axis.files}
     for stage in axis.stages:
-        files = merged(files, read_json(inputs(stage) / "summary.json"))
-    files = rounded(files)
+        for name, part in rounded(read_json(inputs(stage) / "summary.json")).items():
+            files[name] |= part
     known = parameters_behind(axis.stages, project)
     run = {"model": read_json(inputs("model") / "model.json")}
     if "perplexity" in known:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from permeation.meaning.likeness import compare_curves, compare_means, correlation, on_grid
-from permeation.report.axes import AXES, MEANING, headlines
+from permeation.meaning.likeness import compare_curves, compare_means, on_grid
+from permeation.report.axes import AXES, MEANING, flat, headlines
 from permeation.report.draw import groups
 from permeation.report.results import Results
-from permeation.report.sections import ENDS, columns, interval, number, share
+from permeation.report.sections import ENDS, columns, interval, number
 
 GRID_POINTS = 101
 RESAMPLES = 2000
@@ -41,28 +42,25 @@ def curves_of(results: Results) -> dict[str, Curves]:
 def compare_all(found: Sequence[Results], seed: int) -> Records:
     """How alike the curves of every two runs are: a record for each word that both have, and one for the mean.
 
-    Where they share none, each word of the run with fewer words is compared with the mean of the other run's words;
-    `inside` is the share of depths at which it lies between their lowest and highest curve.
+    The means are over the words that both have, or each over its own where they share none, and then without intervals.
     """
-    records: Records = []
-    for (one, its), (other, others) in combinations([(each.place.name, curves_of(each)) for each in found], 2):
-        for of in its:
-            (first, x), (second, y) = sorted([(one, its[of]), (other, others[of])], key=lambda each: len(each[1]))
-            if x:
-                records += [{"of": of, "first": first, "second": second} | row for row in _compare(x, y, seed)]
-    return records
+    return [
+        {"of": of, "first": first, "second": second} | row
+        for (first, its), (second, others) in combinations([(each.place.name, curves_of(each)) for each in found], 2)
+        for of in its
+        if its[of] and others[of]
+        for row in _compare(its[of], others[of], seed)
+    ]
 
 
 def _compare(first: Curves, second: Curves, seed: int) -> Records:
     shared = [word for word in first if word in second]
     x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in (first, second))
-    if shared:
-        mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
-        rows = [{"word": word} | compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)]
-        return [*rows, {"word": "mean"} | mean]
-    r = correlation(x, np.broadcast_to(y.mean(axis=0), x.shape))
-    inside = ((y.min(axis=0) <= x) & (x <= y.max(axis=0))).mean(axis=1)
-    return [{"word": word, "correlation": float(r[i]), "inside": float(inside[i])} for i, word in enumerate(first)]
+    if not shared:
+        return [{"word": "mean"} | compare_curves(x.mean(axis=0), y.mean(axis=0))]
+    mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
+    rows = [{"word": word} | compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)]
+    return [*rows, {"word": "mean"} | mean]
 
 
 def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
@@ -72,9 +70,8 @@ def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
     """
     rows: Records = []
     runs = [(run.place.name, curves_of(run)) for run in found]
-    for each in comparisons:
-        if any(each[end] != comparisons[0][end] for end in ("first", "second")):
-            continue
+    both = itemgetter("first", "second")
+    for each in (record for record in comparisons if both(record) == both(comparisons[0])):
         panel = f"{each['word']}: {each['of']}, r = {number(each['correlation'])}"
         for name, curves in ((name, curves[each["of"]]) for name, curves in runs if curves[each["of"]]):
             drawn = np.stack([curves[each["word"]]] if each["word"] in curves else [*curves.values()])
@@ -85,26 +82,30 @@ def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
 
 
 def table(found: Sequence[Results], comparisons: Records) -> str:
-    """The headline figures, a line each and a column a run; then how alike curves are; then what is not compared."""
-    figures = [headlines_of(each) for each in found]
-    keys = dict.fromkeys(key for each in figures for key in each)
-    cells = ((key, *(each.get(key) for each in figures)) for key in keys)
-    rows = [tuple(x if isinstance(x, str) else number(x) for x in row) for row in cells]
+    """Headline figures with intervals, a line each and a column a run; how alike curves are; what is not compared."""
+    figures = [flat(each.metrics) for each in found]
+    rows = [(key, *(_cell(each, key) for each in figures)) for key in dict.fromkeys(chain(*map(headlines_of, found)))]
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
         columns([("", *(each.place.name for each in found)), *rows]),
-        [_alike(row) for row in comparisons if "inside" in row or row["word"] == "mean"],
+        [_alike(row) for row in comparisons if row["word"] == "mean"],
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
+def _cell(figures: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval, whose ends are called <key>_low, <keys>_low.<last key> or <keys>.low."""
+    keys, _, last = key.rpartition(".")
+    value = figures.get(key)
+    for front, back in ((f"{key}_", ""), (f"{keys}_", f".{last}"), (f"{keys}.", "")):
+        low, high = (figures.get(f"{front}{end}{back}") for end in ("low", "high"))
+        if low is not None:
+            return interval(value, low, high)
+    return value if isinstance(value, str) else number(value)
+
+
 def _alike(row: Mapping[str, Any]) -> str:
-    """How alike two runs' curves are: the means over shared words, or one run's word and the other's mean."""
-    if "inside" in row:
-        return (
-            f"{row['first']}'s {row['word']} against the mean of {row['second']}'s words: correlation of {row['of']} "
-            f"{number(row['correlation'])}; {share(row['inside'])} of depths inside their band"
-        )
-    r, rmse = (interval(*(row[f"{name}{end}"] for end in ENDS)) for name in ("correlation", "rmse"))
+    """How alike two runs' mean curves are."""
+    r, rmse = (interval(*(row.get(f"{name}{end}") for end in ENDS)) for name in ("correlation", "rmse"))
     return f"{row['first']} against {row['second']}: correlation of the mean {row['of']} {r}, RMSE {rmse}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,28 +42,22 @@ class Section:
         return "\n\n".join([f"## {self.title}", *self.findings, "\n".join(rows)]).strip()
 
 
-class _Filler(string.Formatter):
-    """Formats {file.key} as a number, {file.key:%} as a share, {file.key:i} with its interval."""
+def fill(template: str, metrics: Metrics) -> str | None:
+    """{file.key} as a number, {file.key:%} as a share, {file.key:i} with its interval; None where one is missing."""
 
-    def get_field(self, name: str, _: Any, kwargs: Any) -> Any:
-        value = look_up(kwargs, name)
+    def figure(match: re.Match[str]) -> str:
+        name, form = match.groups()
+        value, low, high = (look_up(metrics, f"{name}{end}") for end in ENDS)
         if value in (None, []) or (isinstance(value, Mapping) and value.get("value", value) is None):
             raise LookupError(name)
-        return [look_up(kwargs, f"{name}{end}") for end in ENDS], name
+        if isinstance(value, str | list):
+            return value.replace("_", " ") if isinstance(value, str) else ", ".join(value)
+        if isinstance(value, Mapping):
+            return measured(value)
+        return share(value) if form == "%" else interval(value, low if form else None, high)
 
-    def format_field(self, value: Any, spec: str) -> str:
-        figure, low, high = value
-        if isinstance(figure, str | list):
-            return figure.replace("_", " ") if isinstance(figure, str) else ", ".join(figure)
-        if isinstance(figure, Mapping):
-            return measured(figure)
-        return share(figure) if spec == "%" else interval(figure, low, high) if spec == "i" else number(figure)
-
-
-def fill(template: str, metrics: Metrics) -> str | None:
-    """A sentence with figures of the metrics in it; None where one of them is missing."""
     try:
-        return _Filler().vformat(template, (), metrics)
+        return re.sub(r"{([^{}:]+):?([%i]?)}", figure, template)
     except LookupError:
         return None
 
@@ -99,9 +93,10 @@ def share(value: float | int) -> str:
 
 
 def columns(table: Table) -> list[str]:
-    """A table as lines: names to the left, wrapped where the table would be too wide, numbers to the right."""
+    """A table as lines: names to the left, wrapped between words where it would be too wide, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    widths[0] = max(12, min(widths[0], WIDTH - 2 - sum(width + 2 for width in widths[1:])))
+    longest = max(len(word) for name, *_ in table for word in name.split())
+    widths[0] = max(longest, min(widths[0], WIDTH - 2 - sum(width + 2 for width in widths[1:])))
     lines = []
     for name, *cells in table:
         first, *more = textwrap.wrap(name, widths[0]) or [""]
