@@ -72,15 +72,15 @@ def test_revisions_that_share_words(permeation: Call, project: Path) -> None:
     assert (project / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_of_runs_that_share_no_word_the_means_are_compared(permeation: Call, project: Path) -> None:
+def test_a_word_of_one_s_own_is_compared_with_the_mean_of_the_others(permeation: Call, project: Path) -> None:
     for name in ("g", "sigma"):
         mine = [{**row, "word": "rock"} for row in sample_tables()[name] if row["word"] == "bank"]
         write_rows(project / "plots" / "meaning" / f"{name}.json", mine)
     rows = json.loads(permeation("compare", "first", "workspace", "--json"))["curves"]
-    assert [(row["of"], row["word"]) for row in rows] == [("g", "mean"), (SIGMA, "mean")]
+    assert [(row["of"], row["word"]) for row in rows] == [("g", "rock"), (SIGMA, "rock")]
     assert all(row["correlation"] > 0.99 for row in rows)
     said = permeation("compare", "workspace", "first")
-    assert "workspace against first: correlation of the mean g" in said
+    assert "workspace against first: correlation of rock's g with the other's mean" in said
     assert "compare.png" in said
 
 

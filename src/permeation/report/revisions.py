@@ -42,7 +42,7 @@ def curves_of(results: Results) -> dict[str, Curves]:
 def compare_all(found: Sequence[Results], seed: int) -> Records:
     """How alike the curves of every two runs are: a record for each word that both have, and one for the mean.
 
-    The means are over the words that both have, or each over its own where they share none, and then without intervals.
+    Where they share none, each word of the run with fewer words is compared with the mean of the other run's (`alone`).
     """
     return [
         {"of": of, "first": first, "second": second} | row
@@ -55,9 +55,11 @@ def compare_all(found: Sequence[Results], seed: int) -> Records:
 
 def _compare(first: Curves, second: Curves, seed: int) -> Records:
     shared = [word for word in first if word in second]
-    x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in (first, second))
+    sides = (first, second) if shared else sorted((first, second), key=len)
+    x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in sides)
     if not shared:
-        return [{"word": "mean"} | compare_curves(x.mean(axis=0), y.mean(axis=0))]
+        mean = y.mean(axis=0)
+        return [{"word": w, "alone": True} | compare_curves(own, mean) for w, own in zip(sides[0], x, strict=True)]
     mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
     rows = [{"word": word} | compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)]
     return [*rows, {"word": "mean"} | mean]
@@ -88,7 +90,7 @@ def table(found: Sequence[Results], comparisons: Records) -> str:
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
         columns([("", *(each.place.name for each in found)), *rows]),
-        [_alike(row) for row in comparisons if row["word"] == "mean"],
+        [_alike(row) for row in comparisons if row["word"] == "mean" or "alone" in row],
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
@@ -106,6 +108,7 @@ def _cell(figures: Mapping[str, Any], key: str) -> str:
 
 
 def _alike(row: Mapping[str, Any]) -> str:
-    """How alike two runs' mean curves are."""
+    """How alike two runs' mean curves are, or one run's word and the other's mean."""
+    what = f"the mean {row['of']}" if row["word"] == "mean" else f"{row['word']}'s {row['of']} with the other's mean"
     r, rmse = (interval(*(row.get(f"{name}{end}") for end in ENDS)) for name in ("correlation", "rmse"))
-    return f"{row['first']} against {row['second']}: correlation of the mean {row['of']} {r}, RMSE {rmse}"
+    return f"{row['first']} against {row['second']}: correlation of {what} {r}, RMSE {rmse}"
