@@ -14,7 +14,6 @@ def main(stage: Stage) -> None:
     found, tables = fit_shape(
         words,
         "rank" if activations.labelled else config.response.field,
-        config.response.threshold,
         config.g.exclude_final,
         config.bootstrap.resamples,
         config.seed,

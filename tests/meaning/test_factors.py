@@ -52,19 +52,16 @@ def with_sigma(sigma: Any, h: Any, rng: np.random.Generator) -> WordResiduals:
 def test_the_line_is_scipys_and_the_slope_is_its() -> None:
     h, sigma = RNG.normal(size=12), RNG.normal(size=(12, 3))
     f = slope(h, sigma)
-    for layer, row in enumerate(line_rows(h, sigma, 0.1)):
+    for layer, row in enumerate(line_rows("word", h, sigma)):
         fit = stats.linregress(h, sigma[:, layer])
         assert f[layer] == pytest.approx(fit.slope) == row["f"]
-        missed = np.abs(sigma[:, layer] - fit.intercept - fit.slope * h) / np.ptp(sigma[:, layer])
-        assert row["h_star"] == np.abs(h)[missed > 0.1].min()
+        assert (row["standard_error"], row["r_squared"]) == pytest.approx((fit.stderr, fit.rvalue**2))
 
 
-def test_a_straight_line_and_what_varies_by_rounding_alone_break_nowhere() -> None:
+def test_a_straight_line_is_explained_and_what_varies_by_rounding_alone_is_not() -> None:
     h = np.linspace(-1, 1, 8)
     sigma = np.stack([np.full(8, 0.3) + 1e-8 * np.random.default_rng(0).normal(size=8), 0.3 * h], axis=1)
-    flat, line = line_rows(h, sigma, 0.1)
-    assert flat["h_star"] is line["h_star"] is None
-    assert (flat["r_squared"], line["r_squared"]) == (0, pytest.approx(1))
+    assert [row["r_squared"] for row in line_rows("word", h, sigma)] == [0, pytest.approx(1)]
 
 
 def test_h_is_the_final_sigma_or_the_rank() -> None:
@@ -209,7 +206,7 @@ def test_a_null_model_draws_from_its_name() -> None:
 
 
 def test_the_shape_has_its_tables() -> None:
-    found, tables = fit_shape(word_residuals(planted(TWO, sense=4.0), 4), "final", 0.1, 1, 20, 0)
+    found, tables = fit_shape(word_residuals(planted(TWO, sense=4.0), 4), "final", 1, 20, 0)
     assert found["word_correlation_mean_low"] <= found["word_correlation_mean"] <= 1
     assert found["f_max_low"]["one"] < found["f_max"]["one"] < found["f_max_high"]["one"]
     assert next(row["g"] for row in tables["g"] if row["word"] == "mean") == pytest.approx(0, abs=0.2)

@@ -18,7 +18,6 @@ from permeation.meaning.intervene import (
     leaning,
     response_to_shift,
 )
-from permeation.meaning.lens import lead_layer
 from permeation.meaning.measure_uses import Shifting, Uses, measure_uses, run_shifted
 from permeation.meaning.residuals import residuals_at
 from permeation.meaning.runs import read_tail, resume
@@ -166,10 +165,6 @@ def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
     assert found["response"]["6"] == pytest.approx(0.5)
     late = Uses([8], 8, {"late": np.zeros((1, len(KINDS), 3))}, [], {}, {}).summary(5, 0)
     assert late["onset"]["value"] is late["onset"]["high"] is late["plateau"]["value"] is None
-
-
-def test_the_lens_leads_from_where_the_last_token_does() -> None:
-    assert lead_layer(np.array([[1, 2, 3, 3], [3, 1, 3, 1], [2, 2, 2, 2]])).tolist() == [2, 3, 0]
 
 
 def pairs(rng: np.random.Generator) -> MatchedPairs:

@@ -87,6 +87,9 @@ def test_a_broken_line_of_json_is_counted(tmp_path: Path) -> None:
     rows = [json.dumps({"word": word, "sense": sense, "sentence": text}) for word, sense, text in GOOD]
     path.write_text("\n".join([*rows, '{"word": "ba', "7"]))
     assert omitted(path) == {"broken": 2}
+    path.write_text(f"[{rows[0]}]")
+    with pytest.raises(PermeationError, match="accepted are JSON lines, each an object with word, sense, sentence"):
+        read_prompts(path.rename(tmp_path / "t.json"))
 
 
 def test_a_start_that_is_given_takes_an_inflected_word(tmp_path: Path) -> None:
@@ -104,7 +107,8 @@ def test_a_start_that_is_given_takes_an_inflected_word(tmp_path: Path) -> None:
     ("rows", "header", "message"),
     [
         (GOOD, "word,meaning,sentence", "no column sense; found: word, meaning, sentence"),
-        (GOOD[:7], "word,sense,sentence", "no word has 6 sentences of each of two senses; left out: 7 rare_word"),
+        (GOOD[:7], "word,sense,sentence", "each word has one sense alone; accepted: a word with 6 sentences of each"),
+        (GOOD[:8], "word,sense,sentence", "left out: 8 rare_word; accepted: a word with 6 sentences of each of two"),
         ((), "word,sense,sentence", "left out: nothing"),
     ],
 )
@@ -224,7 +228,7 @@ def test_what_applies_to_sentences_has_its_usual_keys() -> None:
     assert found["g"]["reliability"]["within"] > 0.9
     assert not {"final", "predicted"} & set(found["g"])
     assert {row["series"] for row in tables["controls"] if row["panel"] == "auc"} == set(PLACES)
-    shape, _ = fit_shape(word_residuals(activations, LAYERS - 1), "rank", 0.1, 1, 20, 0)
+    shape, _ = fit_shape(word_residuals(activations, LAYERS - 1), "rank", 1, 20, 0)
     assert shape["f_max_low"].keys() | shape["f_max_high"].keys() <= {"w0", "w1", "w2"}
     assert shape["word_correlation_mean"] > 0.95
     alone, _ = run_controls(table(4.0, words=1), LAYERS - 1, "rank", 1, 5, 9, 5, 0.9, seed=0)

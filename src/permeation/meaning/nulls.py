@@ -81,13 +81,8 @@ def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Gene
     return [order_parameter(word.measured, drawn) for word, drawn in zip(words, others, strict=True)]
 
 
-NULLS: dict[str, NullModel] = {
-    "senses_shuffled": senses_shuffled,
-    "within_senses": within_senses,
-    "random_direction": random_direction,
-    "walk_about_mean": walk_about_mean,
-    "another_word": another_word,
-}
+MODELS: tuple[NullModel, ...] = (senses_shuffled, within_senses, random_direction, walk_about_mean, another_word)
+NULLS = {each.__name__: each for each in MODELS}
 
 
 def draw_null(name: str, words: Sequence[WordResiduals], draws: int, seed: int) -> Sigmas:

@@ -82,7 +82,7 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
     if not isinstance(word, str) or word.split() != [word] or word == MEAN:
         faults.append(f"{word!r} is no word; accepted: one word without blanks, and not mean (quote yes, no, numbers)")
     word = unicodedata.normalize("NFC", str(word))
-    parts = _mapping(word, entry, ("senses", *(part for part, *_ in PARTS)), faults, left_out=("gradient",))
+    parts = _mapping(word, entry, ("senses", *(part for part, *_ in PARTS)), faults, left_out="gradient")
     senses = _mapping(f"{word}.senses", parts.get("senses"), SENSES, faults) if "senses" in parts else {}
     for sense, name in senses.items():
         if not isinstance(name, str) or not name.strip():
@@ -105,13 +105,13 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
     return Word(word, {sense: str(name) for sense, name in senses.items()}, tuple(prompts))
 
 
-def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: tuple[str, ...] = ()) -> Any:
+def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: str = "") -> Any:
     """The mapping, or an empty one where it has not exactly these keys."""
-    if isinstance(value, Mapping) and set(keys) - set(left_out) <= set(value) <= set(keys):
+    if isinstance(value, Mapping) and set(keys) - {left_out} <= set(value) <= set(keys):
         return value
-    found = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-    free = f"; {', '.join(left_out)} may be left out" if left_out else ""
-    faults.append(f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}{free}")
+    found = ", ".join(map(str, value)) if isinstance(value, Mapping) else f"{value!r:.60}" if value else "nothing"
+    free = f"; {left_out} may be left out" if left_out else ""
+    faults.append(f"{where}: found {found}; accepted: {', '.join(keys)}, each with what belongs to it{free}")
     return {}
 
 
