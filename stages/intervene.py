@@ -1,10 +1,7 @@
 """When the model uses a sense: shift the stream at the word and see what follows, and what two lenses say of it."""
 
-from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from permeation.frame import progress
 from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.lens import Lens, fit_to_text, logit_lens, through
@@ -44,13 +41,9 @@ def main(stage: Stage) -> None:
     check_tokens(text.tokens, read_json(source / "model.json")["d_vocab"])
     conditions = [i for i, prompt in enumerate(activations.prompts) if prompt.role == "condition"]
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]
+    layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
     with stage.engine() as engine:
-
-        def layer_by_layer(task: Any, layers: Sequence[int]) -> Iterator[Any]:
-            return progress.each(engine.map(task, layers), "interventions", len(layers))
-
-        layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
-        uses = measure_uses(shifting, layers, config.intervene.clean_auc, layer_by_layer)
+        uses = measure_uses(shifting, layers, config.intervene.clean_auc, engine.map)
     tuned_lens, explained = fit_to_text(shifting.model, text)
     lenses: dict[str, Lens] = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
     seen = {name: through(uses, shifting, name, lens) for name, lens in lenses.items()}

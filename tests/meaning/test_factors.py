@@ -23,7 +23,7 @@ from permeation.meaning.likeness import compare_curves, compare_means, on_grid
 from permeation.meaning.nulls import NULLS, draw_null
 from permeation.meaning.shape import fit_shape, line_rows
 from permeation.meaning.sigma import order_parameter
-from tests.meaning.planted import TWO, planted, word_prompts
+from tests.meaning.planted import TWO, planted, with_sigma, word_prompts
 
 RNG = np.random.default_rng(0)
 LAYERS, WIDTH = 4, 32
@@ -37,16 +37,6 @@ def walking(rng: np.random.Generator, sense: float) -> WordResiduals:
     walks = 2 + rng.normal(size=(30, LAYERS, WIDTH)).cumsum(axis=1)
     measured = walks[16:] + sense * sign[:, None, None] * np.linspace(0, 1, LAYERS)[:, None] * axis
     return WordResiduals(walks[:8, -1] + sense * axis, walks[8:16, -1] - sense * axis, measured, (5, 5, 2, 2), RANK)
-
-
-def with_sigma(sigma: Any, h: Any, rng: np.random.Generator) -> WordResiduals:
-    """A word whose gradient prompts have these σ, up to the small spread of its direction prompts about one axis."""
-    end = np.eye(WIDTH)[0] + 1e-3 * rng.normal(size=(16, WIDTH))
-    across = rng.normal(size=(*sigma.shape, WIDTH - 1))
-    across *= np.sqrt(1 - sigma**2)[..., None] / np.linalg.norm(across, axis=-1, keepdims=True)
-    measured = np.concatenate([sigma[..., None], across], axis=-1)
-    half = len(h) // 2
-    return WordResiduals(end[:8], -end[8:], np.concatenate([measured, measured[[half - 1, -1]]]), (half, half, 1, 1), h)
 
 
 def test_the_line_is_scipys_and_the_slope_is_its() -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations
 from permeation.meaning.intervene import (
     CONTROLS,
@@ -90,11 +89,11 @@ def test_hooks_stand_around_the_tail_alone_and_are_removed() -> None:
     assert [len(each[0]) for each in seen] == [1]
 
 
-def planted(per_sense: int = 5) -> Shifting:
+def planted() -> Shifting:
     """Two words in a random model; each prompt ends in a token of its own, and these differ by sense along one axis."""
     rng, model = torch.Generator().manual_seed(0), tiny.model("llama")
     axis = torch.randn(tiny.WIDTH, generator=rng)
-    roles = [("direction", sense, rank) for sense in "AB" for rank in range(per_sense)]
+    roles = [("direction", sense, rank) for sense in "AB" for rank in range(5)]
     roles += [("gradient", sense, rank) for sense in "AB" for rank in range(2)]
     roles += [("condition", f"strong_{sense}", 0) for sense in "AB"]
     prompts, sequences = [], []
@@ -112,8 +111,8 @@ def planted(per_sense: int = 5) -> Shifting:
     return Shifting(lambda: model, 11, sequences, activations, tiny.LAYERS, 0)
 
 
-def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
-    return measure_uses(planted(per_sense), range(1, tiny.LAYERS + 1), least_auc, run)
+def uses(least_auc: float = 0.9, run: Any = map) -> Uses:
+    return measure_uses(planted(), range(1, tiny.LAYERS + 1), least_auc, run)
 
 
 def test_a_planted_direction_is_found() -> None:
@@ -142,11 +141,6 @@ def test_where_no_words_senses_differ_in_the_next_token_nothing_is_shifted() -> 
     assert found.summary(5, 0) == {"words": 0, "unmeasurable_words": ["one", "two"]}
     assert {(row["word"], row["value"]) for row in found.rows()} == {("mean", None)}
     assert {row["series"] for row in found.depth_rows()} == {"auc", "g"}
-
-
-def test_a_list_without_pairs_is_an_error() -> None:
-    with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
-        uses(per_sense=2)
 
 
 def test_onset_plateau_and_second_rise_of_planted_curves() -> None:

@@ -72,14 +72,6 @@ def test_the_penalty_is_the_one_that_explains_most_of_what_is_held_out() -> None
         torch.testing.assert_close(lens.maps[0], ridge(learned + held_out, 0, best))
 
 
-def test_with_the_identity_the_tuned_lens_is_the_logit_lens(family: str) -> None:
-    model = tiny.model(family)
-    residual = np.random.default_rng(0).normal(size=(4, tiny.LAYERS + 1, tiny.WIDTH)).astype(np.float32)
-    lens = TunedLens(torch.eye(tiny.WIDTH + 1, dtype=torch.float64).repeat(tiny.LAYERS + 1, 1, 1))
-    for layer in range(tiny.LAYERS + 1):
-        torch.testing.assert_close(logits(model, lens(residual[:, layer], layer)), logits(model, residual[:, layer]))
-
-
 def test_at_the_last_layer_a_lens_says_what_the_model_does(family: str) -> None:
     model, tokens = tiny.model(family), torch.randint(2, 200, (40, 9))
     ((_, residual),) = residuals_at(model, tokens.tolist(), [range(9)] * 40, 40)

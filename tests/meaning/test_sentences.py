@@ -28,7 +28,6 @@ from tests.meaning.planted import LAYERS, WIDTH
 from tests.support import tiny
 from tests.support.tiny import WORDS_FILE
 
-HOMONYMS = Path("/work/shared/senses/homonyms-en.csv")
 GOOD = [
     ("bank", sense, f"On day {i} they saw the {sense} bank again.") for sense in ("river", "money") for i in range(7)
 ]
@@ -92,13 +91,12 @@ def test_a_broken_line_of_json_is_counted(tmp_path: Path) -> None:
         read_prompts(path.rename(tmp_path / "t.json"))
 
 
-def test_a_start_that_is_given_takes_an_inflected_word(tmp_path: Path) -> None:
+def test_a_start_that_is_given_takes_an_inflected_word_and_same_pos_is_read(tmp_path: Path) -> None:
     text = "Along day nine they saw banks again."
-    rows = [(*row, row[2].index("bank")) for row in GOOD] + [("bank", "river", text, text.index("banks"))]
-    path = write(
-        tmp_path / "t.csv", [*rows, ("bank", "river", "On day 8 they saw it.", 99)], "word,sense,sentence,start"
-    )
-    (word,), left_out = read_sentences(path)
+    rows = [(*row, row[2].index("bank"), 1) for row in GOOD] + [("bank", "river", text, text.index("banks"), "True")]
+    rows.append(("bank", "river", "On day 8 they saw it.", 99, ""))
+    (word,), left_out = read_sentences(write(tmp_path / "t.csv", rows, "word,sense,sentence,start,same_pos"))
+    assert {prompt.same_pos for prompt in word.prompts} == {True}
     assert text in {prompt.text for prompt in word.prompts}
     assert left_out["broken"] == 1
 
@@ -144,14 +142,6 @@ def test_published_formats_become_a_table(tmp_path: Path) -> None:
     ((word,), _) = read_sentences(table)
     senses = [{prompt.text for prompt in word.prompts if prompt.label == label} for label in "AB"]
     assert senses == [set(own) for own in lists]
-
-
-@pytest.mark.skipif(not HOMONYMS.exists(), reason="the table is not on this machine")
-def test_the_table_of_homonyms_is_read() -> None:
-    words, left_out = read_sentences(HOMONYMS)
-    assert len(words) == 40
-    assert sum(len(word.prompts) for word in words) + sum(left_out.values()) == 1400
-    assert {prompt.same_pos for word in words for prompt in word.prompts} == {True, False}
 
 
 @pytest.mark.parametrize("prepend_bos", [True, False])

@@ -75,7 +75,7 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         ),
         (set_prompt("We like\u200b hard rock"), "'We like\\u200b hard rock' has a blank or a character that cannot"),
         (set_prompt("We like  hard rock"), "has a blank or a character that cannot be seen; accepted: single spaces"),
-        (set_prompt(None), "rock.gradient.B[4]: found None"),
+        (set_prompt(None), "rock.gradient.B[4]: found nothing; accepted: a sentence"),
         (lambda e: e["rock"]["direction"].update(A=["one rock"]), "accepted: a list of at least 2 prompts"),
         (lambda e: e["rock"].__delitem__("direction"), "accepted: senses, direction, conditions, gradient, each with"),
         (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),

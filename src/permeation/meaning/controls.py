@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from permeation.frame import progress
 from permeation.meaning.activations import Activations
@@ -128,11 +127,9 @@ def run_controls(
     }
     found = beside_shuffles(real, shuffles, {name: each.p for name, each in decoded.items()}, field, exclude_final)
     before = factorise(word_residuals(activations, layer, "before").values(), "rank").statistics(exclude_final)
-    found |= {
-        "before": {"rank_correlation_mean": float(before["word_correlation_mean"]) if len(parts) > 1 else None},
-        "auc_at_word": _at_depths(places["at_word"].mean),
-        "auc_before": _at_depths(places["before"].mean),
-    }
+    found["before"] = {"rank_correlation_mean": float(before["word_correlation_mean"]) if len(parts) > 1 else None}
+    depths = [round(depth * (activations.at_word.shape[1] - 1)) for depth in DEPTHS]
+    found |= {f"auc_{name}": {str(each): float(one.mean[each]) for each in depths} for name, one in places.items()}
     reliability = {h: measure_reliability(parts, h, permutations, resamples, seed) for h in fields}
     if primary := reliability.pop("rank"):
         found["reliability"] = primary | reliability
@@ -140,8 +137,7 @@ def run_controls(
     shapes: dict[str, tuple[np.ndarray, ...]] = {h: (factors.mean_g,) for h, factors in real.items()}
     shapes["rank"] += interval(shuffles["rank"].mean_g)
     if activations.labelled:
-        at_word = places["at_word"]
-        decode["sentences"], places = read_outs(activations, layer, at_word, decoded_at, resamples, seed)
+        decode["sentences"], places = read_outs(activations, layer, places, decoded_at, resamples, seed)
     else:
         prediction = predicted_shape(activations, layer)
         predicted = np.stack([prediction[word] for word in words])
@@ -163,8 +159,3 @@ def run_controls(
             row for test, along in tests for row in decoded[f"{test}_{along}"].rows(test=test, direction=along)
         ],
     }
-
-
-def _at_depths(auc: Float[np.ndarray, "layers"]) -> dict[str, float]:
-    layers = [round(depth * (len(auc) - 1)) for depth in DEPTHS]
-    return {str(layer): float(auc[layer]) for layer in layers}
