@@ -106,7 +106,7 @@ def test_a_start_that_is_given_takes_an_inflected_word_and_same_pos_is_read(tmp_
     [
         (GOOD, "word,meaning,sentence", "no column sense; found: word, meaning, sentence"),
         (GOOD[:7], "word,sense,sentence", "each word has one sense alone; accepted: a word with 6 sentences of each"),
-        (GOOD[:8], "word,sense,sentence", "left out: 8 rare_word; accepted: a word with 6 sentences of each of two"),
+        (GOOD[:8], "word,sense,sentence", "left out: 8 rare word; accepted: a word with 6 sentences of each of two"),
         ((), "word,sense,sentence", "left out: nothing"),
     ],
 )

@@ -61,8 +61,8 @@ def read_sentences(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
         words.append(Word(word, dict(zip(SENSES, usual, strict=True)), tuple(prompts)))
     if not words:
         alone = by_word and all(len({each.label for each in own}) == 1 for own in by_word.values())
-        said = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "nothing"
-        found = "each word has one sense alone" if alone else f"left out: {said}"
+        counts = [f"{count} {reason.replace('_', ' ')}" for reason, count in left_out.items() if count]
+        found = "each word has one sense alone" if alone else f"left out: {', '.join(counts) or 'nothing'}"
         raise PermeationError(f"{path}: {found}; accepted: a word with {LEAST} sentences of each of two senses")
     return tuple(words), dict(left_out)
 
