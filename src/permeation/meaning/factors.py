@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Real
 from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations, direction_pairs, graded_words
 from permeation.meaning.laws import power_exponent
-from permeation.meaning.sigma import order_parameter, unit
+from permeation.meaning.sigma import check_contrast, order_parameter, unit
 from permeation.meaning.words import SENSES, select
 
 Sigma = Float[np.ndarray, "*draws prompts layers"]
@@ -133,7 +133,7 @@ class WordResiduals:
 def word_residuals(activations: Activations, layer: int, place: str = "at_word") -> dict[str, WordResiduals]:
     """Every graded word's part of the activations at one of PLACES, ê from `layer`; of a table, every word's.
 
-    Raises PermeationError where no word has a gradient.
+    Raises PermeationError where no word has a gradient, or one has no contrast.
     """
     residuals, prompts = activations.at(place), activations.prompts
     found: dict[str, WordResiduals] = {}
@@ -149,6 +149,7 @@ def word_residuals(activations: Activations, layer: int, place: str = "at_word")
         lists += [select(prompts, word, "condition", f"strong_{sense}") for sense in SENSES]
         a, b, strong_a, strong_b = map(len, lists)
         sense_a, sense_b = (residuals[select(prompts, word, "direction", sense), layer] for sense in SENSES)
+        check_contrast(word, sense_a, sense_b)
         rank = np.concatenate([np.arange(1, a + 1) / a, -np.arange(1, b + 1) / b])
         measured = residuals[[i for part in lists for i in part]]
         found[word] = WordResiduals(sense_a, sense_b, measured, (a, b, strong_a, strong_b), rank)

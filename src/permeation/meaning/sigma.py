@@ -63,6 +63,17 @@ def layer_index(layer: int, n_layers: int) -> int:
     return layer % n_layers
 
 
+def check_contrast(
+    word: str, sense_a: Float[np.ndarray, "prompts_a d_model"], sense_b: Float[np.ndarray, "prompts_b d_model"]
+) -> None:
+    """Raise PermeationError where the senses' means agree at the layer that σ takes its direction from."""
+    if not contrast(sense_a, sense_b).any():
+        raise PermeationError(
+            f"{word!r} has no direction: at sigma.direction_layer the two senses' means agree, as they do in the "
+            "embedding of one and the same token; accepted: a later layer"
+        )
+
+
 @dataclass(frozen=True)
 class Fan:
     """σ of one word's five conditions, strong_A to strong_B, or of its two senses, mean over the prompts of each."""
@@ -104,14 +115,10 @@ def measure_fans(activations: Activations, layer: int) -> dict[str, Fan]:
     """
     fans = {}
     for word in activations.words:
-        direction = contrast(*(activations.of(word, "direction", sense)[:, layer] for sense in SENSES))
-        if not direction.any():
-            raise PermeationError(
-                f"{word!r} has no direction: at sigma.direction_layer the two senses' means agree, as they do in the "
-                "embedding of one and the same token; accepted: a later layer"
-            )
+        a, b = (activations.of(word, "direction", sense)[:, layer] for sense in SENSES)
+        check_contrast(word, a, b)
         measured = [activations.of(word, "condition", condition) for condition in CONDITIONS]
-        fans[word] = Fan(np.stack([order_parameter(each, direction).mean(axis=0) for each in measured]))
+        fans[word] = Fan(np.stack([order_parameter(each, contrast(a, b)).mean(axis=0) for each in measured]))
     return fans
 
 
