@@ -81,8 +81,9 @@ def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Gene
     return [order_parameter(word.measured, drawn) for word, drawn in zip(words, others, strict=True)]
 
 
-MODELS: tuple[NullModel, ...] = (senses_shuffled, within_senses, random_direction, walk_about_mean, another_word)
-NULLS = {each.__name__: each for each in MODELS}
+NULLS: dict[str, NullModel] = {
+    each.__name__: each for each in (senses_shuffled, within_senses, random_direction, walk_about_mean, another_word)
+}
 
 
 def draw_null(name: str, words: Sequence[WordResiduals], draws: int, seed: int) -> Sigmas:
