@@ -1,18 +1,14 @@
 """When the model uses a sense: shift the stream at the word and see what follows, and what two lenses say of it."""
 
-from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from permeation.frame import progress
 from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
-from permeation.meaning.lens import Lens, lead_depth, logit_lens, through
+from permeation.meaning.lens import Lens, fit_to_text, logit_lens, through
 from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.rows import curve
 from permeation.meaning.sigma import layer_index
-from permeation.meaning.tuned_lens import fit_to_text
 from permeation.models.families import spread_layers
 from permeation.models.load import load_model
 from permeation.models.texts import fetch_corpus
@@ -45,22 +41,16 @@ def main(stage: Stage) -> None:
     check_tokens(text.tokens, read_json(source / "model.json")["d_vocab"])
     conditions = [i for i, prompt in enumerate(activations.prompts) if prompt.role == "condition"]
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]
+    layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
     with stage.engine() as engine:
-
-        def layer_by_layer(task: Any, layers: Sequence[int]) -> Iterator[Any]:
-            return progress.each(engine.map(task, layers), "interventions", len(layers))
-
-        layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
-        uses = measure_uses(shifting, layers, config.intervene.clean_auc, layer_by_layer)
+        uses = measure_uses(shifting, layers, config.intervene.clean_auc, engine.map)
     tuned_lens, explained = fit_to_text(shifting.model, text)
     lenses: dict[str, Lens] = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
     seen = {name: through(uses, shifting, name, lens) for name, lens in lenses.items()}
     summary = uses.summary(config.bootstrap.resamples, config.seed)
-    for name, lens in lenses.items():
-        found = seen[name].summary(config.bootstrap.resamples, config.seed)
+    for name, each in seen.items():
+        found = each.summary(config.bootstrap.resamples, config.seed)
         summary[name] = {key: found[key] for key in ("onset", "response") if key in found}
-        summary[name]["lead_depth"] = lead_depth(shifting.model, activations.at_word[conditions], lens)
-    summary["tuned_lens"]["explained"] = {str(layer): explained[layer] for layer in layers}
     summary["prompts_nats_per_byte"] = nats_per_byte(shifting.model, *own)
     rows = [row for each in (uses, *seen.values()) for row in each.rows()]
     rows += [row | {"word": "mean"} for row in curve("tuned_lens", "explained_variance", explained)]

@@ -76,7 +76,6 @@ class Config(Section):
 
     class Response(Section):
         field: Literal["final", "rank"]
-        threshold: Fraction
 
     class G(Section):
         exclude_final: Annotated[int, Field(ge=0)]

@@ -1,8 +1,11 @@
 """Prompts and residual streams with a sense that is known."""
 
+from typing import Any
+
 import numpy as np
 
 from permeation.meaning.activations import Activations
+from permeation.meaning.factors import WordResiduals
 from permeation.meaning.words import CONDITIONS, Prompt
 
 LAYERS, WIDTH = 5, 24
@@ -34,3 +37,13 @@ def planted(prompts: list[Prompt], sense: float, seed: int = 0) -> Activations:
         at_word[i] += sense * strength * depth[:, None] * axes[prompt.word] / np.sqrt(WIDTH)
     before = rng.normal(size=at_word.shape)
     return Activations(tuple(prompts), at_word.astype(np.float32), before.astype(np.float32))
+
+
+def with_sigma(sigma: Any, h: Any, rng: np.random.Generator) -> WordResiduals:
+    """A word whose gradient prompts have these σ, up to the small spread of its direction prompts about one axis."""
+    end = np.eye(WIDTH)[0] + 1e-3 * rng.normal(size=(16, WIDTH))
+    across = rng.normal(size=(*sigma.shape, WIDTH - 1))
+    across *= np.sqrt(1 - sigma**2)[..., None] / np.linalg.norm(across, axis=-1, keepdims=True)
+    measured = np.concatenate([sigma[..., None], across], axis=-1)
+    half = len(h) // 2
+    return WordResiduals(end[:8], -end[8:], np.concatenate([measured, measured[[half - 1, -1]]]), (half, half, 1, 1), h)

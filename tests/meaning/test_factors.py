@@ -23,7 +23,7 @@ from permeation.meaning.likeness import compare_curves, compare_means, on_grid
 from permeation.meaning.nulls import NULLS, draw_null
 from permeation.meaning.shape import fit_shape, line_rows
 from permeation.meaning.sigma import order_parameter
-from tests.meaning.planted import TWO, planted, word_prompts
+from tests.meaning.planted import TWO, planted, with_sigma, word_prompts
 
 RNG = np.random.default_rng(0)
 LAYERS, WIDTH = 4, 32
@@ -39,32 +39,19 @@ def walking(rng: np.random.Generator, sense: float) -> WordResiduals:
     return WordResiduals(walks[:8, -1] + sense * axis, walks[8:16, -1] - sense * axis, measured, (5, 5, 2, 2), RANK)
 
 
-def with_sigma(sigma: Any, h: Any, rng: np.random.Generator) -> WordResiduals:
-    """A word whose gradient prompts have these σ, up to the small spread of its direction prompts about one axis."""
-    end = np.eye(WIDTH)[0] + 1e-3 * rng.normal(size=(16, WIDTH))
-    across = rng.normal(size=(*sigma.shape, WIDTH - 1))
-    across *= np.sqrt(1 - sigma**2)[..., None] / np.linalg.norm(across, axis=-1, keepdims=True)
-    measured = np.concatenate([sigma[..., None], across], axis=-1)
-    half = len(h) // 2
-    return WordResiduals(end[:8], -end[8:], np.concatenate([measured, measured[[half - 1, -1]]]), (half, half, 1, 1), h)
-
-
 def test_the_line_is_scipys_and_the_slope_is_its() -> None:
     h, sigma = RNG.normal(size=12), RNG.normal(size=(12, 3))
     f = slope(h, sigma)
-    for layer, row in enumerate(line_rows(h, sigma, 0.1)):
+    for layer, row in enumerate(line_rows("word", h, sigma)):
         fit = stats.linregress(h, sigma[:, layer])
         assert f[layer] == pytest.approx(fit.slope) == row["f"]
-        missed = np.abs(sigma[:, layer] - fit.intercept - fit.slope * h) / np.ptp(sigma[:, layer])
-        assert row["h_star"] == np.abs(h)[missed > 0.1].min()
+        assert (row["standard_error"], row["r_squared"]) == pytest.approx((fit.stderr, fit.rvalue**2))
 
 
-def test_a_straight_line_and_what_varies_by_rounding_alone_break_nowhere() -> None:
+def test_a_straight_line_is_explained_and_what_varies_by_rounding_alone_is_not() -> None:
     h = np.linspace(-1, 1, 8)
     sigma = np.stack([np.full(8, 0.3) + 1e-8 * np.random.default_rng(0).normal(size=8), 0.3 * h], axis=1)
-    flat, line = line_rows(h, sigma, 0.1)
-    assert flat["h_star"] is line["h_star"] is None
-    assert (flat["r_squared"], line["r_squared"]) == (0, pytest.approx(1))
+    assert [row["r_squared"] for row in line_rows("word", h, sigma)] == [0, pytest.approx(1)]
 
 
 def test_h_is_the_final_sigma_or_the_rank() -> None:
@@ -209,7 +196,7 @@ def test_a_null_model_draws_from_its_name() -> None:
 
 
 def test_the_shape_has_its_tables() -> None:
-    found, tables = fit_shape(word_residuals(planted(TWO, sense=4.0), 4), "final", 0.1, 1, 20, 0)
+    found, tables = fit_shape(word_residuals(planted(TWO, sense=4.0), 4), "final", 1, 20, 0)
     assert found["word_correlation_mean_low"] <= found["word_correlation_mean"] <= 1
     assert found["f_max_low"]["one"] < found["f_max"]["one"] < found["f_max_high"]["one"]
     assert next(row["g"] for row in tables["g"] if row["word"] == "mean") == pytest.approx(0, abs=0.2)

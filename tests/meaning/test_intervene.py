@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from permeation.frame.errors import PermeationError
 from permeation.meaning.activations import Activations
 from permeation.meaning.intervene import (
     CONTROLS,
@@ -18,7 +17,6 @@ from permeation.meaning.intervene import (
     leaning,
     response_to_shift,
 )
-from permeation.meaning.lens import lead_layer
 from permeation.meaning.measure_uses import Shifting, Uses, measure_uses, run_shifted
 from permeation.meaning.residuals import residuals_at
 from permeation.meaning.runs import read_tail, resume
@@ -91,11 +89,11 @@ def test_hooks_stand_around_the_tail_alone_and_are_removed() -> None:
     assert [len(each[0]) for each in seen] == [1]
 
 
-def planted(per_sense: int = 5) -> Shifting:
+def planted() -> Shifting:
     """Two words in a random model; each prompt ends in a token of its own, and these differ by sense along one axis."""
     rng, model = torch.Generator().manual_seed(0), tiny.model("llama")
     axis = torch.randn(tiny.WIDTH, generator=rng)
-    roles = [("direction", sense, rank) for sense in "AB" for rank in range(per_sense)]
+    roles = [("direction", sense, rank) for sense in "AB" for rank in range(5)]
     roles += [("gradient", sense, rank) for sense in "AB" for rank in range(2)]
     roles += [("condition", f"strong_{sense}", 0) for sense in "AB"]
     prompts, sequences = [], []
@@ -113,8 +111,8 @@ def planted(per_sense: int = 5) -> Shifting:
     return Shifting(lambda: model, 11, sequences, activations, tiny.LAYERS, 0)
 
 
-def uses(least_auc: float = 0.9, run: Any = map, per_sense: int = 5) -> Uses:
-    return measure_uses(planted(per_sense), range(1, tiny.LAYERS + 1), least_auc, run)
+def uses(least_auc: float = 0.9, run: Any = map) -> Uses:
+    return measure_uses(planted(), range(1, tiny.LAYERS + 1), least_auc, run)
 
 
 def test_a_planted_direction_is_found() -> None:
@@ -145,11 +143,6 @@ def test_where_no_words_senses_differ_in_the_next_token_nothing_is_shifted() -> 
     assert {row["series"] for row in found.depth_rows()} == {"auc", "g"}
 
 
-def test_a_list_without_pairs_is_an_error() -> None:
-    with pytest.raises(PermeationError, match="no word of the words file has the direction prompts"):
-        uses(per_sense=2)
-
-
 def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
     """The third word never rises a second time; medians over words; the plateau is the mean between the two."""
     curves = [[0.1, 0.6, 0.6, 0.9], [0.2, 0.5, 0.5, 1.0], [0.0, 0.1, 0.4, 0.5]]
@@ -166,10 +159,6 @@ def test_onset_plateau_and_second_rise_of_planted_curves() -> None:
     assert found["response"]["6"] == pytest.approx(0.5)
     late = Uses([8], 8, {"late": np.zeros((1, len(KINDS), 3))}, [], {}, {}).summary(5, 0)
     assert late["onset"]["value"] is late["onset"]["high"] is late["plateau"]["value"] is None
-
-
-def test_the_lens_leads_from_where_the_last_token_does() -> None:
-    assert lead_layer(np.array([[1, 2, 3, 3], [3, 1, 3, 1], [2, 2, 2, 2]])).tolist() == [2, 3, 0]
 
 
 def pairs(rng: np.random.Generator) -> MatchedPairs:

@@ -11,12 +11,11 @@ import torch
 import yaml
 
 from permeation.frame.tables import read_json
-from permeation.meaning import tuned_lens
+from permeation.meaning import lens as lenses
 from permeation.meaning.intervene import KINDS
-from permeation.meaning.lens import lead_depth, logit_lens, logits, through
+from permeation.meaning.lens import TunedLens, explained, logit_lens, logits, ridge, sums, through
 from permeation.meaning.measure_uses import measure_uses
 from permeation.meaning.residuals import residuals_at
-from permeation.meaning.tuned_lens import TunedLens, explained, ridge, sums
 from permeation.meaning.words import read_words
 from permeation.settings import Config
 from tests.conftest import PROJECT
@@ -56,7 +55,7 @@ def test_sums_are_those_of_all_tokens_and_the_explained_share_is_one_minus_resid
 def test_the_last_layer_explains_all_and_a_large_penalty_leaves_the_mean_step() -> None:
     data = streams(0, 1.0)
     found = sums([data])
-    for penalty in tuned_lens.PENALTIES:
+    for penalty in lenses.PENALTIES:
         assert explained(found, 2, ridge(found, 2, penalty)) == pytest.approx(1, abs=1e-9)
     lens = TunedLens.fit(found, found, [1e15])
     step = (data[:, 2] - data[:, 0]).mean(axis=0)
@@ -71,15 +70,6 @@ def test_the_penalty_is_the_one_that_explains_most_of_what_is_held_out() -> None
     for (learned, held_out), best in ((still, 1e3), (moved, 0.0)):
         lens = TunedLens.fit(learned, held_out, [0.0, 1.0, 1e3])
         torch.testing.assert_close(lens.maps[0], ridge(learned + held_out, 0, best))
-
-
-def test_with_the_identity_the_tuned_lens_is_the_logit_lens(family: str) -> None:
-    model = tiny.model(family)
-    residual = np.random.default_rng(0).normal(size=(4, tiny.LAYERS + 1, tiny.WIDTH)).astype(np.float32)
-    lens = TunedLens(torch.eye(tiny.WIDTH + 1, dtype=torch.float64).repeat(tiny.LAYERS + 1, 1, 1))
-    for layer in range(tiny.LAYERS + 1):
-        torch.testing.assert_close(logits(model, lens(residual[:, layer], layer)), logits(model, residual[:, layer]))
-    assert lead_depth(model, residual, lens) == lead_depth(model, residual)
 
 
 def test_at_the_last_layer_a_lens_says_what_the_model_does(family: str) -> None:
@@ -120,8 +110,9 @@ def test_the_lens_of_the_stage_is_made_of_the_corpus_alone(
         assert {tuple(each) for each in places} == {tuple(range(1, tiny.CONTEXT))}
         return residuals_at(model, sequences, places, batch)
 
-    monkeypatch.setattr(tuned_lens, "residuals_at", read)
-    found = read_json(run_stage("intervene", settings) / "summary.json")["intervene"]
+    monkeypatch.setattr(lenses, "residuals_at", read)
+    folder = run_stage("intervene", settings)
+    found, rows = read_json(folder / "summary.json")["intervene"], read_json(folder / "plots" / "intervene.json")
     learned, held_out, measured = seen
     assert (len(learned), len(held_out), len(measured)) == (18, 5, 23)
     assert all((each[:, 0] == 1).all() for each in seen)
@@ -129,5 +120,5 @@ def test_the_lens_of_the_stage_is_made_of_the_corpus_alone(
     for windows, half in ((np.concatenate([learned, held_out]), halves[0]), (measured, halves[1])):
         assert sorted(windows[:, 1:].tolist()) == sorted(each.tolist() for each in half)
     assert not any(prompt.text in text for word in read_words(tmp_path / "rock.yaml") for prompt in word.prompts)
-    assert found["tuned_lens"]["explained"]["3"] == pytest.approx(1)
-    assert set(found["logit_lens"]) == {"lead_depth", "onset", "response"}
+    assert [row["value"] for row in rows if row["series"] == "explained_variance"][-1] == pytest.approx(1)
+    assert set(found["logit_lens"]) == set(found["tuned_lens"]) == {"onset", "response"}

@@ -1,4 +1,4 @@
-"""Residual streams are those of plain transformers and of a bridge; prompts as tokens, and what these have to share."""
+"""Residual streams are those of a bridge; prompts as tokens, and what these have to share."""
 
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,6 @@ def test_a_mean_that_the_final_norm_takes_out_is_not_seen(
 
 def test_a_padded_batch_gives_what_single_prompts_give(checkpoint: Path) -> None:
     np.testing.assert_allclose(residuals(checkpoint, 5), residuals(checkpoint, 1), rtol=1e-5, atol=1e-5)
-
-
-def test_residuals_are_those_of_plain_transformers(checkpoint: Path, family: str) -> None:
-    found = residuals(checkpoint, 3)
-    plain, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    for text, mine in zip(PROMPTS, found, strict=True):
-        ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(text).input_ids]])
-        # The last of transformers' hidden states has the final norm applied, so it is left out here.
-        theirs = torch.stack(plain(ids, output_hidden_states=True).hidden_states[:-1])[:, 0, -1].numpy()
-        if family != "llama":
-            theirs = theirs - theirs.mean(axis=1, keepdims=True)
-        np.testing.assert_allclose(mine[:-1], theirs, atol=1e-5)
 
 
 def test_residuals_are_those_of_a_bridge_with_centred_writing_weights(checkpoint: Path) -> None:

@@ -28,7 +28,6 @@ from tests.meaning.planted import LAYERS, WIDTH
 from tests.support import tiny
 from tests.support.tiny import WORDS_FILE
 
-HOMONYMS = Path("/work/shared/senses/homonyms-en.csv")
 GOOD = [
     ("bank", sense, f"On day {i} they saw the {sense} bank again.") for sense in ("river", "money") for i in range(7)
 ]
@@ -87,15 +86,17 @@ def test_a_broken_line_of_json_is_counted(tmp_path: Path) -> None:
     rows = [json.dumps({"word": word, "sense": sense, "sentence": text}) for word, sense, text in GOOD]
     path.write_text("\n".join([*rows, '{"word": "ba', "7"]))
     assert omitted(path) == {"broken": 2}
+    path.write_text(f"[{rows[0]}]")
+    with pytest.raises(PermeationError, match="accepted are JSON lines, each an object with word, sense, sentence"):
+        read_prompts(path.rename(tmp_path / "t.json"))
 
 
-def test_a_start_that_is_given_takes_an_inflected_word(tmp_path: Path) -> None:
+def test_a_start_that_is_given_takes_an_inflected_word_and_same_pos_is_read(tmp_path: Path) -> None:
     text = "Along day nine they saw banks again."
-    rows = [(*row, row[2].index("bank")) for row in GOOD] + [("bank", "river", text, text.index("banks"))]
-    path = write(
-        tmp_path / "t.csv", [*rows, ("bank", "river", "On day 8 they saw it.", 99)], "word,sense,sentence,start"
-    )
-    (word,), left_out = read_sentences(path)
+    rows = [(*row, row[2].index("bank"), 1) for row in GOOD] + [("bank", "river", text, text.index("banks"), "True")]
+    rows.append(("bank", "river", "On day 8 they saw it.", 99, ""))
+    (word,), left_out = read_sentences(write(tmp_path / "t.csv", rows, "word,sense,sentence,start,same_pos"))
+    assert {prompt.same_pos for prompt in word.prompts} == {True}
     assert text in {prompt.text for prompt in word.prompts}
     assert left_out["broken"] == 1
 
@@ -104,7 +105,8 @@ def test_a_start_that_is_given_takes_an_inflected_word(tmp_path: Path) -> None:
     ("rows", "header", "message"),
     [
         (GOOD, "word,meaning,sentence", "no column sense; found: word, meaning, sentence"),
-        (GOOD[:7], "word,sense,sentence", "no word has 6 sentences of each of two senses; left out: 7 rare_word"),
+        (GOOD[:7], "word,sense,sentence", "each word has one sense alone; accepted: a word with 6 sentences of each"),
+        (GOOD[:8], "word,sense,sentence", "left out: 8 rare word; accepted: a word with 6 sentences of each of two"),
         ((), "word,sense,sentence", "left out: nothing"),
     ],
 )
@@ -140,14 +142,6 @@ def test_published_formats_become_a_table(tmp_path: Path) -> None:
     ((word,), _) = read_sentences(table)
     senses = [{prompt.text for prompt in word.prompts if prompt.label == label} for label in "AB"]
     assert senses == [set(own) for own in lists]
-
-
-@pytest.mark.skipif(not HOMONYMS.exists(), reason="the table is not on this machine")
-def test_the_table_of_homonyms_is_read() -> None:
-    words, left_out = read_sentences(HOMONYMS)
-    assert len(words) == 40
-    assert sum(len(word.prompts) for word in words) + sum(left_out.values()) == 1400
-    assert {prompt.same_pos for word in words for prompt in word.prompts} == {True, False}
 
 
 @pytest.mark.parametrize("prepend_bos", [True, False])
@@ -224,7 +218,7 @@ def test_what_applies_to_sentences_has_its_usual_keys() -> None:
     assert found["g"]["reliability"]["within"] > 0.9
     assert not {"final", "predicted"} & set(found["g"])
     assert {row["series"] for row in tables["controls"] if row["panel"] == "auc"} == set(PLACES)
-    shape, _ = fit_shape(word_residuals(activations, LAYERS - 1), "rank", 0.1, 1, 20, 0)
+    shape, _ = fit_shape(word_residuals(activations, LAYERS - 1), "rank", 1, 20, 0)
     assert shape["f_max_low"].keys() | shape["f_max_high"].keys() <= {"w0", "w1", "w2"}
     assert shape["word_correlation_mean"] > 0.95
     alone, _ = run_controls(table(4.0, words=1), LAYERS - 1, "rank", 1, 5, 9, 5, 0.9, seed=0)

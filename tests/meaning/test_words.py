@@ -75,14 +75,14 @@ def set_prompt(text: Any) -> Callable[[Any], None]:
         ),
         (set_prompt("We like\u200b hard rock"), "'We like\\u200b hard rock' has a blank or a character that cannot"),
         (set_prompt("We like  hard rock"), "has a blank or a character that cannot be seen; accepted: single spaces"),
-        (set_prompt(None), "rock.gradient.B[4]: found None"),
+        (set_prompt(None), "rock.gradient.B[4]: found nothing; accepted: a sentence"),
         (lambda e: e["rock"]["direction"].update(A=["one rock"]), "accepted: a list of at least 2 prompts"),
-        (lambda e: e["rock"].__delitem__("direction"), "accepted: a mapping with exactly the keys senses, direction"),
+        (lambda e: e["rock"].__delitem__("direction"), "accepted: senses, direction, conditions, gradient, each with"),
         (lambda e: e["rock"]["senses"].update(A=""), "rock.senses.A is ''"),
         (lambda e: {True: e["rock"]}, "True is no word"),
         (lambda e: {"hard rock": e["rock"]}, "'hard rock' is no word"),
         (lambda e: {"mean": e["rock"]}, "'mean' is no word"),
-        (lambda _: {"rock": None}, "rock: found NoneType"),
+        (lambda _: {"rock": None}, "rock: found nothing; accepted: senses"),
     ],
 )
 def test_a_broken_file_names_the_word_and_the_prompt(tmp_path: Path, change: Any, message: str) -> None:
@@ -102,7 +102,7 @@ def test_all_faults_are_named_at_once_and_a_missing_file_too(tmp_path: Path) -> 
     for fault in (
         "rock.senses.A is 1",
         "rock.gradient.B[4]: the prompt",
-        "bank.gradient: found list",
+        "bank.gradient: found nothing; accepted: A, B",
         "bank.direction",
     ):
         assert fault in message

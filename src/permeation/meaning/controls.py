@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from permeation.frame import progress
 from permeation.meaning.activations import Activations
@@ -38,6 +37,7 @@ SECONDARY = {
 }
 OF_FINAL_ALONE = ("decomposition_r2", "alpha", "separation_mean")
 TWO_SIDED = ("alpha",)  # a sense should make all others large
+CLAIMED = ("word_correlation_mean", "alpha")  # published figures (data/published.yaml)
 DEPTHS = (1 / 6, 1 / 3, 2 / 3, 1)  # at which the AUC before the word stands in the metrics
 
 
@@ -63,7 +63,8 @@ def beside_shuffles(
     """All secondary statistics, tested. Figures that need a second word are left out where there is none.
 
     final, rank: of each figure its value, its mean over shuffles (null_…; of alpha the median) and its p (p_…).
-    p: all p-values after Holm, with those of decoding. null_…: those of h = `field`, of two with the middle 95 %.
+    p: all p-values after Holm, with those of decoding. null_…: of what is CLAIMED, with h = `field`, and the middle
+    95 %.
     """
     groups: dict[str, dict[str, Any]] = {h: {} for h in real}
     raw = {f"auc.{name}": p for name, p in decoding_p.items()}
@@ -75,11 +76,9 @@ def beside_shuffles(
             group |= {name: value, short: float((np.median if name == "alpha" else np.mean)(null))}
             if h == "final" or name not in OF_FINAL_ALONE:
                 raw[f"{h}.{name}"] = permutation_p(value, null, name in TWO_SIDED)
-            if h == field:
-                found[short] = group[short]
-                if name in ("word_correlation_mean", "alpha"):
-                    bounds = [f"{short.removesuffix('_mean')}_{end}" for end in ("low", "high")]
-                    found |= dict(zip(bounds, map(float, interval(null)), strict=True))
+            if h == field and name in CLAIMED:
+                bounds = [f"{short.removesuffix('_mean')}_{end}" for end in ("low", "high")]
+                found |= {short: group[short]} | dict(zip(bounds, map(float, interval(null)), strict=True))
     corrected = holm(raw)
     for h, group in groups.items():
         group |= {f"p_{SECONDARY[n]}": corrected[f"{h}.{n}"] for n in SECONDARY if f"{h}.{n}" in corrected}
@@ -128,13 +127,9 @@ def run_controls(
     }
     found = beside_shuffles(real, shuffles, {name: each.p for name, each in decoded.items()}, field, exclude_final)
     before = factorise(word_residuals(activations, layer, "before").values(), "rank").statistics(exclude_final)
-    found |= {
-        "before": {
-            "rank_correlation_mean": float(before["word_correlation_mean"]) if len(parts) > 1 else None,
-        },
-        "auc_at_word": _at_depths(places["at_word"].mean),
-        "auc_before": _at_depths(places["before"].mean),
-    }
+    found["before"] = {"rank_correlation_mean": float(before["word_correlation_mean"]) if len(parts) > 1 else None}
+    depths = [round(depth * (activations.at_word.shape[1] - 1)) for depth in DEPTHS]
+    found |= {f"auc_{name}": {str(each): float(one.mean[each]) for each in depths} for name, one in places.items()}
     reliability = {h: measure_reliability(parts, h, permutations, resamples, seed) for h in fields}
     if primary := reliability.pop("rank"):
         found["reliability"] = primary | reliability
@@ -142,8 +137,7 @@ def run_controls(
     shapes: dict[str, tuple[np.ndarray, ...]] = {h: (factors.mean_g,) for h, factors in real.items()}
     shapes["rank"] += interval(shuffles["rank"].mean_g)
     if activations.labelled:
-        at_word = places["at_word"]
-        decode["sentences"], places = read_outs(activations, layer, at_word, decoded_at, resamples, seed)
+        decode["sentences"], places = read_outs(activations, layer, places, decoded_at, resamples, seed)
     else:
         prediction = predicted_shape(activations, layer)
         predicted = np.stack([prediction[word] for word in words])
@@ -165,8 +159,3 @@ def run_controls(
             row for test, along in tests for row in decoded[f"{test}_{along}"].rows(test=test, direction=along)
         ],
     }
-
-
-def _at_depths(auc: Float[np.ndarray, "layers"]) -> dict[str, float]:
-    layers = [round(depth * (len(auc) - 1)) for depth in DEPTHS]
-    return {str(layer): float(auc[layer]) for layer in layers}

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from permeation.frame import progress
 from permeation.frame.engine import ModelRun
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations, direction_pairs
@@ -231,7 +232,7 @@ def measure_uses(
     graded = word_residuals(activations, direction_layer)
     clean = shifting.clean
     clear = [word for word, (own, _) in clean.words.items() if clean_auc(clean.outcomes[own, 0]) >= least_auc]
-    found = list(run(shifting, layers)) if clear else []
+    found = list(progress.each(run(shifting, layers), "interventions", len(layers))) if clear else []
     return Uses(
         layers=layers,
         last=activations.at_word.shape[1] - 1,

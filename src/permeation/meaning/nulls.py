@@ -82,11 +82,7 @@ def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Gene
 
 
 NULLS: dict[str, NullModel] = {
-    "senses_shuffled": senses_shuffled,
-    "within_senses": within_senses,
-    "random_direction": random_direction,
-    "walk_about_mean": walk_about_mean,
-    "another_word": another_word,
+    each.__name__: each for each in (senses_shuffled, within_senses, random_direction, walk_about_mean, another_word)
 }
 
 

@@ -40,14 +40,19 @@ def sense_fans(activations: Activations, layer: int) -> dict[str, Fan]:
 
 
 def read_outs(
-    activations: Activations, layer: int, at_word: DecodedWords, decoded_at: float, resamples: int, seed: int
+    activations: Activations,
+    layer: int,
+    places: Mapping[str, DecodedWords],
+    decoded_at: float,
+    resamples: int,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, DecodedWords]]:
     """The key `sentences` of metrics/decode.json, and what each place decodes to.
 
-    at_word: what the word itself decodes to. decoded_at: the AUC from which on a sense counts as decoded.
+    places: what the word and the token before it decode to. decoded_at: the AUC from which on a sense is decoded.
     """
-    others = progress.each(PLACES[1:], "read-outs", len(PLACES) - 1)
-    places = {"at_word": at_word} | {
+    others = progress.each(PLACES[2:], "read-outs", len(PLACES) - 2)
+    places = {**places} | {
         place: decode_words(activations, layer, "direction", "own", 1, resamples, seed, place) for place in others
     }
     lengths = np.array([len(prompt.text) for prompt in activations.prompts], np.float64)
@@ -60,9 +65,9 @@ def read_outs(
             "length": baseline(replace(activations, context=by_length), resamples, seed),
         },
         "same_pos": by_part_of_speech(activations, places, decoded_at),
-        "best_depth": best_depth(at_word, resamples, seed),
+        "best_depth": best_depth(places["at_word"], resamples, seed),
     }
-    if len(at_word.words) > 1:
+    if len(places["at_word"].words) > 1:
         decode["tail"] = {str(each): tail(activations, each, seed) for each in (layer // 2, layer)}
     return decode, places
 

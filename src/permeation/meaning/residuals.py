@@ -100,11 +100,8 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], prepend_bos: boo
                 f"{prompt.word}: the prompt {f'{prompt.text[:60]} …'!r} ({prompt.role} {prompt.label}) has {len(ids)} "
                 f"tokens; this model accepts at most {n_ctx}"
             )
-    places: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        if prompt.start is None:  # in a table the word may stand anywhere
-            places.setdefault(prompt.word, []).append(i)
-    for word, own in places.items():
+    for word in dict.fromkeys(prompt.word for prompt in prompts if prompt.start is None):  # in a table it is anywhere
+        own = [i for i, prompt in enumerate(prompts) if prompt.word == word]
         tails = [_tail(tokenizer, sequences[i], word) for i in own]
         usual = Counter(tails).most_common(1)[0][0]
         for i, tail in zip(own, tails, strict=True):

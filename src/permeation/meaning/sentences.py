@@ -12,8 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def read_sentences(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
         else:
             seen.add(found.text)
             by_word.setdefault(found.word, []).append(found)
-    words = []
+    words: list[Word] = []
     for word, sentences in by_word.items():
         usual = sorted(name for name, _ in Counter(each.label for each in sentences).most_common(2))
         lists = [[each for each in sentences if each.label == sense] for sense in usual]
@@ -61,14 +60,14 @@ def read_sentences(path: Path) -> tuple[tuple[Word, ...], dict[str, int]]:
         ]
         words.append(Word(word, dict(zip(SENSES, usual, strict=True)), tuple(prompts)))
     if not words:
-        said = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-        raise PermeationError(
-            f"{path}: no word has {LEAST} sentences of each of two senses; left out: {said or 'nothing'}"
-        )
+        alone = by_word and all(len({each.label for each in own}) == 1 for own in by_word.values())
+        counts = [f"{count} {reason.replace('_', ' ')}" for reason, count in left_out.items() if count]
+        found = "each word has one sense alone" if alone else f"left out: {', '.join(counts) or 'nothing'}"
+        raise PermeationError(f"{path}: {found}; accepted: a word with {LEAST} sentences of each of two senses")
     return tuple(words), dict(left_out)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
+def _rows(path: Path) -> Iterable[dict[str, Any] | None]:
     """The table's rows; None for a line that is broken. A byte order mark is skipped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -76,19 +75,24 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
         raise PermeationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines = io.StringIO(text)  # str.splitlines would end a line at U+2028 and the like, too
     if path.suffix.lower() in LINES:
-        for line in lines:
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    _check_columns(path, row)
-                    yield row
-                    continue
-            yield None
-        return
+        rows = [_object(line) for line in lines]
+        if text.lstrip().startswith("[") or not any(rows):
+            raise PermeationError(f"{path}: accepted are JSON lines, each an object with {', '.join(COLUMNS)}")
+        for row in filter(None, rows):
+            _check_columns(path, row)
+        return rows
     tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # in tab-separated values quotes are letters
     reader = csv.DictReader(lines, **(tabs if path.suffix.lower() == ".tsv" else {}))
     _check_columns(path, reader.fieldnames or ())
-    yield from (None if None in row or None in row.values() else row for row in reader)
+    return (None if None in row or None in row.values() else row for row in reader)
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _check_columns(path: Path, found: Any) -> None:

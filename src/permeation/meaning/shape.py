@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,36 +28,25 @@ INTERVALS = (
 
 
 def line_rows(
-    h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"], threshold: float
-) -> Iterator[dict[str, Any]]:
-    """σ(l) ≈ f(l) · h + intercept(l) by least squares, a row a layer.
+    word: str, h: Float[np.ndarray, "prompts"], sigma: Float[np.ndarray, "prompts layers"]
+) -> list[dict[str, Any]]:
+    """A row a layer of σ(l) ≈ f(l) · h + intercept(l), by least squares.
 
-    r_squared: the share of σ's variance explained. h_star: the smallest |h| at which σ leaves the line by more than
-    `threshold` of σ's range at that layer; null where no prompt's does. A σ that varies by rounding alone follows
-    nothing and leaves nothing.
+    r_squared: the share of σ's variance explained. A σ that varies by rounding alone follows nothing.
     """
-    for x, values in zip(np.linspace(0, 1, sigma.shape[1]), sigma.T, strict=True):
-        fit, span = stats.linregress(h, values), np.ptp(values)
-        broken = np.abs(values - fit.slope * h - fit.intercept) > threshold * span
-        moves = bool(span > ROUNDING)
-        yield {
-            "depth": x,
-            "f": fit.slope,
-            "standard_error": fit.stderr if moves else 0.0,
-            "r_squared": fit.rvalue**2 if moves else 0.0,
-            "intercept": fit.intercept,
-            "h_star": float(np.abs(h[broken]).min()) if moves and broken.any() else None,
-        }
+    fits, moves = [stats.linregress(h, values) for values in sigma.T], np.ptp(sigma, axis=0) > ROUNDING
+    error, r = (np.where(moves, [getattr(fit, name) for fit in fits], 0) for name in ("stderr", "rvalue"))
+    return by_layer({"word": word}, f=[fit.slope for fit in fits], standard_error=error, r_squared=r**2)
 
 
 def fit_shape(
-    words: Mapping[str, WordResiduals], field: str, threshold: float, exclude_final: int, resamples: int, seed: int
+    words: Mapping[str, WordResiduals], field: str, exclude_final: int, resamples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """Factorise the words' σ, resample it, and fit the laws: the metrics, and the tables g and response.
 
-    field: how h is made. threshold: of `line_rows`. The figures of INTERVALS have the middle 95 % of the bootstrap as
-    <name>_low and <name>_high. Laws are fitted to the mean g without the last `exclude_final` layers; beta is the
-    exponent of each word's f, fitted by a x^β without the last layer.
+    field: how h is made. The figures of INTERVALS have the middle 95 % of the bootstrap as <name>_low and <name>_high.
+    Laws are fitted to the mean g without the last `exclude_final` layers; beta is the exponent of each word's f, fitted
+    by a x^β without the last layer.
     Raises PermeationError where too few layers are left for the exponent of g.
     """
     real = factorise(words.values(), field)
@@ -80,8 +69,11 @@ def fit_shape(
         "f_max_high": {word: float(high[i]) for word, i in ends.items()},
     }
     curves = [("word", word, g) for word, g in zip(words, real.g, strict=True)] + [("mean", "mean", real.mean_g)]
-    lines = {word: (h, each.split(each.sigma())[0]) for (word, each), h in zip(words.items(), real.h, strict=True)}
     return found, {
         "g": [row for kind, word, g in curves for row in by_layer({"kind": kind, "word": word}, g=g)],
-        "response": [{"word": word, **row} for word, line in lines.items() for row in line_rows(*line, threshold)],
+        "response": [
+            row
+            for (word, each), h in zip(words.items(), real.h, strict=True)
+            for row in line_rows(word, h, each.split(each.sigma())[0])
+        ],
     }

@@ -82,11 +82,10 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
     if not isinstance(word, str) or word.split() != [word] or word == MEAN:
         faults.append(f"{word!r} is no word; accepted: one word without blanks, and not mean (quote yes, no, numbers)")
     word = unicodedata.normalize("NFC", str(word))
-    parts = _mapping(word, entry, ("senses", *(part for part, *_ in PARTS)), faults, left_out=("gradient",))
+    parts = _mapping(word, entry, ("senses", *(part for part, *_ in PARTS)), faults, left_out="gradient")
     senses = _mapping(f"{word}.senses", parts.get("senses"), SENSES, faults) if "senses" in parts else {}
-    for sense, name in senses.items():
-        if not isinstance(name, str) or not name.strip():
-            faults.append(f"{word}.senses.{sense} is {name!r}; accepted: the name of the sense")
+    unnamed = [sense for sense, name in senses.items() if not isinstance(name, str) or not name.strip()]
+    faults += [f"{word}.senses.{sense} is {_said(senses[sense])}; accepted: the name of the sense" for sense in unnamed]
     prompts: list[Prompt] = []
     for part, labels, role, least in PARTS:
         lists = _mapping(f"{word}.{part}", parts[part], labels, faults) if part in parts else {}
@@ -94,7 +93,7 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
             texts, where = lists[label], f"{word}.{part}.{label}"
             texts = [texts] if role == "condition" and isinstance(texts, str) else texts
             if not isinstance(texts, list) or len(texts) < least:
-                faults.append(f"{where} is {texts!r:.60}; accepted: a list of at least {least} prompts")
+                faults.append(f"{where} is {_said(texts)}; accepted: a list of at least {least} prompts")
                 continue
             for rank, text in enumerate(texts):
                 text = unicodedata.normalize("NFC", text) if isinstance(text, str) else text
@@ -105,20 +104,20 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
     return Word(word, {sense: str(name) for sense, name in senses.items()}, tuple(prompts))
 
 
-def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: tuple[str, ...] = ()) -> Any:
+def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: str = "") -> Any:
     """The mapping, or an empty one where it has not exactly these keys."""
-    if isinstance(value, Mapping) and set(keys) - set(left_out) <= set(value) <= set(keys):
+    if isinstance(value, Mapping) and set(keys) - {left_out} <= set(value) <= set(keys):
         return value
-    found = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-    free = f"; {', '.join(left_out)} may be left out" if left_out else ""
-    faults.append(f"{where}: found {found}; accepted: a mapping with exactly the keys {', '.join(keys)}{free}")
+    found = ", ".join(map(str, value)) if isinstance(value, Mapping) else _said(value)
+    free = f"; {left_out} may be left out" if left_out else ""
+    faults.append(f"{where}: found {found}; accepted: {', '.join(keys)}, each with what belongs to it{free}")
     return {}
 
 
 def _fault(word: str, text: Any) -> str | None:
     """What is wrong with a prompt, if anything is."""
     if not isinstance(text, str) or not text.strip():
-        return f"found {text!r}; accepted: a sentence that ends with {word!r}"
+        return f"found {_said(text)}; accepted: a sentence that ends with {word!r}"
     front = text.removesuffix(word)
     joined = unicodedata.name(word[:1] or " ", "").startswith(WITHOUT_BLANKS)
     if front == text or not (joined or front != front.rstrip() or not front):
@@ -128,3 +127,7 @@ def _fault(word: str, text: Any) -> str | None:
     if text != " ".join(text.split()) or not text.replace("\u200c", "").replace("\u200d", "").isprintable():
         return f"the prompt {text!r} has a blank or a character that cannot be seen; accepted: single spaces"
     return None
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is None or value == [] else f"{value!r:.60}"
