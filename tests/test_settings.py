@@ -44,7 +44,7 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("model", " gpt2", "model is ' gpt2'; it should match pattern"),
+        ("model", " gpt2", "model is ' gpt2'; it should be a name without blanks around it"),
         ("seed", -1, "seed is -1; it should be greater than or equal to 0"),
         ("seed", True, "seed is True"),
         ("perplexity.tolerance", float("nan"), "perplexity.tolerance is nan; it should be a finite number"),
@@ -61,8 +61,9 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ("reconstruct.components", ["0%", "50%"], "reconstruct.components has '0%'"),
         ("reconstruct.components", ["0.0%"], "reconstruct.components has '0.0%'"),
         ("rivals.methods", ["mean", "mean"], "it should be 'long', or be a list that names each once"),
-        ("rivals.methods", "int_column", "rivals.methods is 'int_column'; it should be 'long', or be a valid array"),
-        ("rivals.methods", ["none"], "rivals.methods has 'none'; it should match pattern '^(int_column|"),
+        ("rivals.methods", "int_column", "rivals.methods is 'int_column'; it should be 'long', or be a list"),
+        ("rivals.methods", ["none"], "rivals.methods has 'none'; it should be one of int_column, "),
+        ("rivals.matrices", ["v"], "rivals.matrices is ['v']; it should be [q, k] or [q, k, v, o]"),
         ("cluster.k", [4, 4], "cluster.k is [4, 4]; it should be a list in rising order"),
         ("cluster.K", [4], "unknown key cluster.K"),
         ("resposne", {"field": "rank"}, "unknown key resposne"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, dataclass_transform
@@ -22,32 +24,29 @@ def _rank(item: Any) -> tuple[bool, float]:
     return share, math.inf if item == "all" else float(item.rstrip("%") if share else item)
 
 
-def _rising(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(_rank(a) >= _rank(b) for a, b in pairwise(items)):
-        raise ValueError("should be a list in rising order (numbers before shares before all)")
-    return items
+def _checked(accepts: Callable[[Any], object], said: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not accepts(value):
+            raise ValueError(f"should be {said}")
+        return value
+
+    return AfterValidator(check)
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("should be a list that names each once")
-    return names
+def _rising(items: tuple[Any, ...]) -> bool:
+    return all(_rank(a) < _rank(b) for a, b in pairwise(items))
 
 
-def _attention(names: tuple[str, ...]) -> tuple[str, ...]:
-    if names not in (("q", "k"), ("q", "k", "v", "o")):
-        raise ValueError("should be [q, k] or [q, k, v, o]")
-    return names
-
-
-RISING = AfterValidator(_rising)
+RISING = _checked(_rising, "a list in rising order (numbers before shares before all)")
+EACH_ONCE = _checked(lambda names: len(set(names)) == len(names), "a list that names each once")
+ATTENTION = _checked(lambda names: names in (("q", "k"), ("q", "k", "v", "o")), "[q, k] or [q, k, v, o]")
 SOME = Field(min_length=1)
 Count = Annotated[int, Field(ge=1)]
 Windows = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Text = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
-Method = Annotated[str, Field(pattern=f"^({'|'.join(METHODS)})$")]
-Share = Annotated[str, Field(pattern=r"^([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)%$")]
+Text = Annotated[str, _checked(lambda text: text.strip() == text > "", "a name without blanks around it")]
+Method = Annotated[str, _checked(METHODS.__contains__, f"one of {', '.join(METHODS)}")]
+Share = Annotated[str, _checked(re.compile(r"([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)%").fullmatch, "a share as 90%")]
 
 
 @dataclass_transform(frozen_default=True)
@@ -122,11 +121,11 @@ class Config(Section):
 
     class Rivals(Section):
         methods: Annotated[
-            Literal["long"] | Annotated[tuple[Method, ...], SOME, AfterValidator(_each_once)],
+            Literal["long"] | Annotated[tuple[Method, ...], SOME, EACH_ONCE],
             AfterValidator(lambda asked: LONG if asked == "long" else asked),
         ]
         bits: Annotated[tuple[Annotated[float, Field(ge=0, lt=16)], ...], SOME, RISING]
-        matrices: Annotated[tuple[str, ...], AfterValidator(_attention)]
+        matrices: Annotated[tuple[str, ...], ATTENTION]
 
         @property
         def whole(self) -> bool:
@@ -208,6 +207,6 @@ def _said(error: ValidationError) -> str:
     if wrong["type"] == "missing":
         return f"{key} is missing"
     said = [each["msg"] for each in found if (each["loc"][:2], each["input"]) == (place[:2], value)]
-    accepted = dict.fromkeys(message.partition("should ")[2] for message in said)
+    accepted = dict.fromkeys(message.partition("should ")[2].replace("valid array", "list") for message in said)
     verb = "has" if any(isinstance(part, int) for part in place) else "is"
     return f"{key} {verb} {value!r}; it should {', or '.join(accepted)}"
