@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import transformers
 
@@ -23,9 +22,6 @@ from tests.support.project import ON_DEMAND, PROGRAMS, PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
-
-hypothesis.settings.register_profile("quick", max_examples=10, deadline=60_000, derandomize=True, database=None)
-hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -52,7 +48,7 @@ def config() -> Config:
     return replace(
         shipped,
         device="cpu",
-        corpus=str(PROJECT / "data" / "words.yaml"),
+        corpus=str(tiny.WORDS_FILE),
         g=replace(shipped.g, exclude_final=1),
         bootstrap=replace(shipped.bootstrap, resamples=5),
         nulls=replace(shipped.nulls, draws=3, permutations=3),
@@ -116,23 +112,19 @@ class WholeRun:
 def whole_run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
     """The whole run of a Llama, whose embedding knows no positions; the text that it scores is the prompts."""
 
-    def settings_in(root: Path) -> Config:
-        return replace(config, model=str(root / "model"), corpus=str(root / "text.txt"))
-
     def make(root: Path) -> None:
         tiny.checkpoint(root / "model", "llama")
-        shutil.copy(PROJECT / "data" / "words.yaml", root / "text.txt")
         for name in [*STAGES, *ON_DEMAND]:
-            call_stage(name, settings_in(root), root / "run")
+            call_stage(name, replace(config, model=str(root / "model")), root / "run")
 
     root = made_once(tmp_path_factory, "whole-run", make)
-    return WholeRun(root / "run", settings_in(root))
+    return WholeRun(root / "run", replace(config, model=str(root / "model")))
 
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project whose pipeline was run undisturbed."""
-    return made_once(tmp_path_factory, "finished", lambda root: project.finish(project.create(root))) / "project"
+    return made_once(tmp_path_factory, "finished", project.create) / "project"
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,15 @@
 """A compressed model that was written has, loaded again, the ratio that the run measures; bad input ends in a line."""
 
 import json
-import re
 import shutil
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-import yaml
 
 from bench.texts import across_texts, table
 from permeation import cli
@@ -22,41 +21,31 @@ from permeation.perplexity.ratio import Baseline
 from permeation.rivals.base import Problem, original_parameters
 from permeation.rivals.registry import LAYER, Method
 from permeation.rivals.stored import read_packed
-from permeation.settings import load
+from permeation.settings import Config, load
 from permeation.takeaway import PACKED, apply, methods
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import injected, write_unfolded
 from permeation.weights.moments import collect
 from tests.conftest import call_stage
 from tests.support import tiny
-from tests.support.project import PROJECT
+from tests.test_public_names import example
 
 # With biases and a norm that has a shift, with grouped queries, with norms of queries and keys and an offset of scales.
 FAMILIES = ("gpt2", "llama", "gemma3_text")
-MADE = {
-    "int_g64_offset_rows": 4,
-    "layer_subspace_score_6bit": 16,
-    "pca": 5,
-    "clusters": 4,
-}
+MADE = {"int_g64_offset_rows": 4, "layer_subspace_score_6bit": 16, "pca": 5, "clusters": 4}
 METRICS = ("score", "random")
 TOKENS = torch.randint(2, 90, (3, 16), generator=torch.Generator().manual_seed(5))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(request: pytest.FixtureRequest, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that ran as far as the weights."""
     root = tmp_path_factory.mktemp(request.param)
+    asked = replace(config, model=str(root / "tiny"), cluster=replace(config.cluster, components=6))
     tiny.checkpoint(root / "tiny", request.param)
-    asked = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    shutil.copy(PROJECT / "data" / "words.yaml", root / "text.txt")
-    asked |= {"model": str(root / "tiny"), "corpus": str(root / "text.txt"), "device": "cpu"}
-    asked["perplexity"] |= {"context": 16, "max_tokens": 128}
-    asked["moments"] |= {"context": 16, "tokens": 128}
-    asked["cluster"] |= {"components": 6}
-    (root / "params.yaml").write_text(json.dumps(asked), encoding="utf-8")
+    (root / "params.yaml").write_text(json.dumps(asdict(asked)), encoding="utf-8")
     for name in ("fetch_model", "baseline", "extract_wqk"):
-        call_stage(name, load(root / "params.yaml"), root)
+        call_stage(name, asked, root)
     return root
 
 
@@ -65,18 +54,22 @@ def whole_project(project: Path) -> Path:
     """The same with all of attention."""
     root = project.parent / f"{project.name}-whole"
     shutil.copytree(project, root)
-    asked = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    asked = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
     asked["rivals"]["matrices"] = ["q", "k", "v", "o"]
     (root / "params.yaml").write_text(json.dumps(asked), encoding="utf-8")
     call_stage("baseline", load(root / "params.yaml"), root)
     return root
 
 
+def problem(project: Path) -> Problem:
+    """What the project's rivals are fitted to."""
+    return Problem.read(project / "data" / "extract_wqk", project / "data" / "moments", 0)
+
+
 def claimed(project: Path, method: str, size: int) -> float:
     """The ratio as the stages measure it: injected into the folded model, on the windows that settle it."""
     config, data = load(project / "params.yaml"), project / "data"
-    problem = Problem.read(data / "extract_wqk", data / "moments", config.seed)
-    heads = methods(config)[method].fit(problem).apply(size).to(torch.float32)
+    heads = methods(config)[method].fit(problem(project)).apply(size).to(torch.float32)
     model, baseline = load_folded(data / "model", True), Baseline.read(data / "baseline")
     with injected(model, **heads.tensors()):
         return baseline.ratio(baseline.score(model, config.perplexity.tolerance)).value
@@ -125,33 +118,34 @@ def test_bad_input_ends_in_one_line(
     (tmp_path / "full" / "file").touch()
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr(cli, "PROJECT", project)
-    empty, full = (str(tmp_path / name) for name in ("empty", "full"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["permeation", "apply", *arguments.split()])
+        cli.main()
+
     said = {
-        ("int_nothing", "--bits", "4", "--output", empty): "method is 'int_nothing'; accepted: int_column, ",
-        ("int_rows", "--bits", "17", "--output", empty): "bits is 17; the weights have 16 a number; accepted: less",
-        ("int_rows", "--size", "9", "--output", empty): "size is 9; int_rows has 2 to 8 on this model",
-        ("pca", "--size", "12", "--output", empty): "size is 12; pca has 0 to 11 on this model",
-        ("int_rows", "--bits", "4", "--output", full): "full is not an empty folder",
-        ("pca", "--size", "2", "--packed", "--output", empty): "pca has no packed form; ",
+        "int_nothing --bits 4 --output empty": "method is 'int_nothing'; accepted: int_column, ",
+        "int_rows --bits 17 --output empty": "bits is 17; the weights have 16 a number; accepted: less",
+        "int_rows --size 9 --output empty": "size is 9; int_rows has 2 to 8 on this model",
+        "pca --size 12 --output empty": "size is 12; pca has 0 to 11 on this model",
+        "int_rows --bits 4 --output full": "full is not an empty folder",
+        "pca --size 2 --packed --output empty": "pca has no packed form; ",
     }
     for arguments, line in said.items():
-        monkeypatch.setattr(sys, "argv", ["permeation", "apply", *arguments])
         with pytest.raises(SystemExit, match=line) as left:
-            cli.main()
+            call(arguments)
         assert "\n" not in str(left.value)
     assert not any((tmp_path / "empty").iterdir())
-    monkeypatch.setattr(sys, "argv", ["permeation", "apply", "int_rows", "--size", "4", "--packed", "--output", empty])
-    cli.main()
+    call("int_rows --size 4 --packed --output empty")
     assert "- method: `int_rows`, size 4" in capsys.readouterr().out
     packed, stored = tmp_path / "empty" / PACKED, methods(load(project / "params.yaml"))["int_rows"]
-    problem = Problem.read(project / "data" / "extract_wqk", project / "data" / "moments", 0)
-    torch.testing.assert_close(read_packed(packed).W_Q, stored.fit(problem).apply(4).W_Q, rtol=0, atol=0)
+    torch.testing.assert_close(read_packed(packed).W_Q, stored.fit(problem(project)).apply(4).W_Q, rtol=0, atol=0)
 
 
 def test_bits_are_the_size_whose_storage_is_nearest(project: Path, tmp_path: Path) -> None:
     written = apply("layer_subspace_score_8bit", tmp_path / "out", bits=4.0, project=project)
-    problem = Problem.read(project / "data" / "extract_wqk", project / "data" / "moments", 0)
-    assert written.bits == written.stored / original_parameters(problem.heads) == pytest.approx(4, abs=0.4)
+    assert written.bits == written.stored / original_parameters(problem(project).heads) == pytest.approx(4, abs=0.4)
 
 
 def test_all_of_attention_is_written_and_scored(project: Path, whole_project: Path, tmp_path: Path) -> None:
@@ -192,11 +186,9 @@ def test_what_the_heads_write_is_kept_best_in_its_own_metric() -> None:
     assert lost["score"] < lost["random"]
 
 
-def test_a_method_that_is_fitted_to_a_text_is_measured_on_all(
-    project: Path,
-) -> None:
-    (project / "other.txt").write_text((project / "text.txt").read_text(encoding="utf-8")[::-1], encoding="utf-8")
-    names = [str(project / name) for name in ("text.txt", "other.txt")]
+def test_a_method_that_is_fitted_to_a_text_is_measured_on_all(project: Path) -> None:
+    (project / "other.txt").write_text(tiny.WORDS_FILE.read_text(encoding="utf-8")[::-1], encoding="utf-8")
+    names = [str(tiny.WORDS_FILE), str(project / "other.txt")]
     methods_ = ["layer_subspace_score_6bit", "int_rows"]
     rows = list(across_texts(methods_, 5.0, names, project))
     assert [(row["method"], row["learned"], row["measured"]) for row in rows] == [
@@ -205,8 +197,7 @@ def test_a_method_that_is_fitted_to_a_text_is_measured_on_all(
     fitted, plain = [row["ratio"] for row in rows[:4]], [row["ratio"] for row in rows[4:]]
     assert plain[:2] == plain[2:]  # what reads no moments learns nothing
     assert fitted[0] != fitted[2]
-    said = claimed(project, "int_rows", rows[4]["size"])
-    assert rows[4]["ratio"] == pytest.approx(said, rel=1e-5)
+    assert rows[4]["ratio"] == pytest.approx(claimed(project, "int_rows", rows[4]["size"]), rel=1e-5)
     assert table(rows).count("\n") == 2 + 4
     assert f"| int_rows | {rows[4]['bits']:.2f} | {names[0]} | {plain[0]:.4f} (" in table(rows)
     with pytest.raises(PermeationError, match="method is 'mine'"):
@@ -217,8 +208,7 @@ def test_the_example_of_the_page_runs(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "apply.md").read_text("utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(example("docs/apply.md"), names)
     assert "Estimate(value=" in capsys.readouterr().out
     assert names["heads"].W_Q.shape[0] == tiny.LAYERS

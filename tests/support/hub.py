@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 PATHS = re.compile(
     r"/(?:api/)?(?P<kind>models/|datasets/)?(?P<name>[\w.-]+/[\w.-]+?)"
@@ -66,21 +67,14 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.do_GET()
-
         def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
             found = PATHS.match(self.path)
             repository = repositories.get(found["name"]) if found else None
             if found is None or repository is None:
                 return self.answer(401, b"{}", x_error_code="RepoNotFound")
             if repository.refusal is not None:
-                status, code = repository.refusal
-                return self.answer(status, b"{}", x_error_code=code)
+                return self.answer(repository.refusal[0], b"{}", x_error_code=repository.refusal[1])
             commit = repository.commit(found["revision"] or "main")
             if commit is None:
                 return self.answer(404, b"{}", x_error_code="RevisionNotFound")
@@ -88,34 +82,29 @@ def serve(repositories: dict[str, Repository]) -> Iterator[str]:
             if found["verb"] == "resolve":
                 if found["file"] not in files:
                     return self.answer(404, b"", x_error_code="EntryNotFound")
-                body, whole = files[found["file"]], len(files[found["file"]])
-                headers = {"x_repo_commit": commit, "etag": f'"{digest(body)}"'}
+                body = files[found["file"]]
+                headers = {"x_repo_commit": commit, "etag": f'"{digest(body)}"', "content_length": str(len(body))}
                 if found["file"] in repository.cut and self.command == "GET":
-                    self.answer(200, body[: whole // 2], content_length=str(whole), **headers)
-                    self.close_connection = True
-                    return None
+                    body, self.close_connection = body[: len(body) // 2], True
                 return self.answer(200, body, **headers)
-            if found["verb"] in ("tree", "paths-info"):
-                listed = [
-                    {"type": "file", "path": name, "size": len(body), "oid": digest(body)}
-                    for name, body in files.items()
-                ]
-                return self.answer(200, json.dumps(listed).encode(), content_type="application/json")
-            siblings = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
-            told: dict[str, object] = {"id": found["name"], "sha": commit, "siblings": siblings}
-            if repository.parameters:
-                told["safetensors"] = {"parameters": {"F32": repository.parameters}, "total": repository.parameters}
+            told: Any = [
+                {"type": "file", "path": name, "rfilename": name, "size": len(body), "oid": digest(body)}
+                for name, body in files.items()
+            ]
+            if found["verb"] not in ("tree", "paths-info"):
+                told = {"id": found["name"], "sha": commit, "siblings": told}
+                if total := repository.parameters:
+                    told["safetensors"] = {"parameters": {"F32": total}, "total": total}
             return self.answer(200, json.dumps(told).encode(), content_type="application/json")
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        do_HEAD = do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def program(home: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:

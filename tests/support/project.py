@@ -34,11 +34,10 @@ PROGRAMS: dict[str, list[str]] = {
 
 def environment(project: Path) -> dict[str, str]:
     """Of a command run in the project: its environment active, one thread, nobody's settings; a notebook's backend."""
-    home = project.parent / "home"
     return {
         "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(project / "src"),
-        "HOME": str(home),
+        "HOME": str(project.parent / "home"),
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
@@ -49,15 +48,8 @@ def environment(project: Path) -> dict[str, str]:
 
 def call(project: Path, *command: str, check: bool = True, **variables: str) -> str:
     """Run a command in the project; gives what it printed."""
-    done = subprocess.run(
-        command,
-        cwd=project,
-        env=environment(project) | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
+    done = subprocess.run(command, cwd=project, env=environment(project) | variables, **streams)
     assert done.returncode == 0 or not check, done.stdout
     return done.stdout
 
@@ -77,21 +69,18 @@ def rewrite(path: Path, changes: dict[str, str]) -> None:
 
 
 def create(root: Path) -> Path:
-    """The project in root/project, committed, not run; its models and its text are in `root`."""
+    """The project in root/project, run once and committed; its models and its text are in `root`."""
     project = root / "project"
-    for name in call(PROJECT, "git", "ls-files", "-co", "--exclude-standard").splitlines():
-        if (
-            (PROJECT / name).is_file()
-            and not name.startswith(("metrics/", "plots/", "docs/"))
-            and "dvc.lock" not in name
-        ):
+    left_out = (":!metrics", ":!plots", ":!docs", ":!*dvc.lock")
+    for name in call(PROJECT, "git", "ls-files", "-co", "--exclude-standard", "--", *left_out).splitlines():
+        if (PROJECT / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, project / name)
     (root / "home").mkdir()
     (root / "home" / ".gitconfig").write_text("[user]\nname = Nobody\nemail = nobody@example.org\n")
-    tiny.checkpoint(root / "llama", "llama")
-    tiny.checkpoint(root / "gpt2", "gpt2")
-    (root / "text.txt").write_text((PROJECT / "data" / "words.yaml").read_text())
+    for family in ("llama", "gpt2"):
+        tiny.checkpoint(root / family, family)
+    shutil.copy(tiny.WORDS_FILE, root / "text.txt")
     smaller = {
         "model: smollm2-135m\n": f"model: {root / 'llama'}\n",
         "corpus: wiki-sample\n": f"corpus: {root / 'text.txt'}\n",
@@ -109,22 +98,13 @@ def create(root: Path) -> Path:
     }
     rewrite(project / "params.yaml", smaller)
     (style,) = (project / "src").rglob("*.mplstyle")  # charts drawn fast
-    rewrite(
-        style, {"constrained_layout.use: True": "constrained_layout.use: False", "savefig.dpi: 200": "savefig.dpi: 40"}
-    )
+    rewrite(style, {"layout.use: True": "layout.use: False", "dpi: 200": "dpi: 40"})
     (project / ".venv").symlink_to(sys.prefix)
-    call(project, "git", "init", "-q", "-b", "main")
-    call(project, "git", "add", "-A")
-    call(project, "git", "commit", "-qm", "start")
-    return project
-
-
-def finish(project: Path) -> Path:
-    """Run the pipeline once and commit what it wrote."""
+    commit = "git add -A && git commit -qm all"
+    call(project, "sh", "-c", f"git init -q -b main && {commit}")
     output = call(project, "dvc", "repro")
     assert set(stages_run(output)) == set(STAGES), output
-    call(project, "git", "add", "-A")
-    call(project, "git", "commit", "-qm", "first run")
+    call(project, "sh", "-c", commit)
     return project
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from permeation.frame.tables import write_json, write_rows
+from permeation.report.axes import AXES
 
 Rows = list[dict[str, Any]]
 
@@ -20,30 +21,26 @@ REPLACED = {"all layers": 300.0, "all layers but the first": 100.0}
 KINDS = ["one_direction", "random"]
 MEASURES = ("auc", "separation", "gap", "response")
 MODEL = {"name": "small", "source": "folder", "sha256": "0" * 64, "n_layers": 6, "n_heads": 4, "d_model": 32}
-# Of each stage the metrics files and the tables that it writes.
-WRITTEN: dict[str, tuple[str, str]] = {
-    "compute_sigma": ("sigma", "sigma"),
-    "fit_g": ("", "g response"),
-    "controls": ("g decode", "nulls controls decoding"),
-    "intervene": ("intervene", "intervene depths"),
-    "pca": ("pca", "spectrum"),
-    "reconstruct": ("perplexity", "perplexity layers bands"),
-    "cluster": ("clusters", "clusters heads"),
-    "rivals": ("rivals", "pareto"),
-    "heads": ("head_roles compressed", "head_roles compressed"),
-    "compare_models": ("universal", "spectra left_out"),
+# The tables of each axis.
+TABLES = {
+    "meaning": "sigma g response nulls controls decoding intervene depths",
+    "weights": "spectrum perplexity layers bands clusters heads pareto",
+    "heads": "head_roles compressed",
+    "models": "spectra left_out",
 }
 
 
 def write_stages(root: Path) -> Path:
-    """Write root/data/<stage>/summary.json and plots/ of every stage; gives root."""
+    """Write root/data/<stage>/ of every stage, all of an axis as that of its last one; gives root."""
     tables, metrics, data = sample_tables(), sample_metrics(), root / "data"
-    for stage in (*WRITTEN, "model", "baseline", "extract_activations"):
+    for stage in ("model", *(stage for axis in AXES.values() for stage in axis.stages)):
         (data / stage).mkdir(parents=True)
-    for stage, (files, plots) in WRITTEN.items():
-        write_json(data / stage / "summary.json", {name: metrics[name] for name in files.split()})
-        for name in plots.split():
-            write_rows(data / stage / "plots" / f"{name}.json", tables[name])
+        write_json(data / stage / "summary.json", {})
+    for axis in AXES.values():
+        last = data / axis.stages[-1]
+        write_json(last / "summary.json", {name: metrics[name] for name in axis.files})
+        for name in TABLES[axis.name].split():
+            write_rows(last / "plots" / f"{name}.json", tables[name])
     senses = {"sigma": {"senses": {"bank": {"A": "finance", "B": "river"}}}}
     write_json(data / "extract_activations" / "summary.json", senses)
     baseline = {"perplexity": 20.123456, "tokens": 4088, "windows": 8, "nats_per_byte": 0.7}

@@ -188,6 +188,11 @@ def test_clusters_share_the_mean_or_the_nearest_member() -> None:
             torch.testing.assert_close(medoids[i], M[nearest])
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_heads_that_are_alike_are_one_cluster() -> None:
+    assert k_means(np.ones((5, 2)), 3, seed=0).labels.tolist() == [0] * 5
+
+
 def test_the_variance_between_clusters_is_what_their_means_hold() -> None:
     pca = fit_pca(gram_kernel(random_heads()), center=True)
     C = pca.coefficients.numpy()

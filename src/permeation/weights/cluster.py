@@ -27,7 +27,8 @@ class Clusters:
     """A partition of n heads into k groups.
 
     Attributes:
-        labels: each head's group, 0 … k − 1. medoids: the head nearest to each group's mean.
+        labels: each head's group, 0 … k − 1. medoids: the head nearest to each group's mean. Where fewer heads
+            differ there are fewer groups.
     """
 
     labels: Int[np.ndarray, "n"]
@@ -45,10 +46,11 @@ def k_means(coefficients: Float[np.ndarray, "n components"], k: int, seed: int) 
     """Lloyd's k-means on the heads' PCA coefficients, the best of ten k-means++ starts (scikit-learn)."""
     fitted = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(coefficients)
     # Which group has which number is chance: here they are numbered in the order of their first heads.
-    order = np.argsort(np.unique(fitted.labels_, return_index=True)[1])
-    labels = np.argsort(order)[fitted.labels_]
-    distance = fitted.transform(coefficients)[:, order]
-    distance[labels[:, None] != np.arange(k)] = np.inf
+    found, first, groups = np.unique(fitted.labels_, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    labels = np.argsort(order)[groups]
+    distance = fitted.transform(coefficients)[:, found[order]]
+    distance[labels[:, None] != np.arange(len(found))] = np.inf
     return Clusters(labels, distance.argmin(axis=0))
 
 
