@@ -45,7 +45,7 @@ def main(stage: Stage) -> None:
         **ratio_tables(rows, "k"),
         "clustered": {form: clustered(form) for form in LOOKED_AND_WRITTEN},
         "clustered_null": {form: clustered(f"{form}_null") for form in LOOKED_AND_WRITTEN},
-        **compare_forms(points, groups, per_layer),
+        "agreement": compare_forms(groups, per_layer),
     }
     plots = {"clusters": [row for row in rows if row["ratio"] is not None]}
     plots["heads"] = head_rows(forms, groups[wanted[-1]], per_layer)

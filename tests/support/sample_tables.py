@@ -94,7 +94,7 @@ def sample_tables() -> dict[str, Rows]:
             for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
         ],
         "heads": [
-            row | {"component_1": row["head"] - row["layer"], "component_2": 0.0, "cluster": 1}
+            row | {"component_1": row["head"] - row["layer"], "cluster": 1}
             for row in _grid(form=FORMS, layer=range(6), head=range(4))
         ],
         "pareto": [

@@ -208,23 +208,15 @@ def test_as_many_clusters_as_heads_change_nothing() -> None:
         assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
 
 
-def test_planted_groups_agree_and_stand_apart() -> None:
+def test_planted_groups_agree() -> None:
     rng = np.random.default_rng(0)
     planted = np.repeat(np.arange(3), 20)
     points = 10 * np.eye(3)[planted] + rng.normal(size=(60, 3))
     found = k_means(points, 3, seed=0)
     shuffled = replace(found, labels=rng.permutation(planted))
-    groups = {
-        3: {"gram": found, "circuit": shuffled},
-        1: dict.fromkeys(("gram", "circuit"), k_means(points, 1, seed=0)),
-    }
-    compared = compare_forms({"gram": points, "circuit": points}, groups, per_layer=20)
-    agreement, apart = compared["agreement"], compared["silhouette"]
+    agreement = compare_forms({3: {"gram": found, "circuit": shuffled}}, per_layer=20)
     assert agreement["gram_layer"]["3"] == 1
     assert agreement["gram_circuit"]["3"] == pytest.approx(0, abs=0.1)
-    assert apart["gram"]["3"] > 0.7
-    assert apart["circuit"]["3"] < 0
-    assert apart["gram"]["1"] is None
 
 
 def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_heads: Heads) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from permeation.weights.pca import KernelPca
@@ -61,36 +61,26 @@ def between_clusters(pca: KernelPca, k: int, seed: int) -> float:
     return float((R @ C).square().sum() / C.square().sum())
 
 
-def compare_forms(
-    points: Mapping[str, Float[np.ndarray, "n _components"]],
-    groups: Mapping[int, Mapping[str, Clusters]],
-    per_layer: int,
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """How alike the groups of two forms are, and how well each form's groups stand apart.
+def compare_forms(groups: Mapping[int, Mapping[str, Clusters]], per_layer: int) -> dict[str, dict[str, float]]:
+    """How alike the groups of two forms are, <one>_<other>.<k>: the adjusted Rand index of both partitions.
 
-    agreement.<one>_<other>.<k>: the adjusted Rand index of both partitions, 1 for the same, 0 on average by chance; the
-    layers are a partition too. silhouette.<form>.<k>: the mean over heads in the form's own coefficients, −1 to 1;
-    None where it has no meaning (1 or n clusters).
+    1 for the same, 0 on average by chance. The layers are a partition too.
     """
-    agreement: dict[str, dict[str, float | None]] = {}
-    silhouettes: dict[str, dict[str, float | None]] = {form: {} for form in points}
+    agreement: dict[str, dict[str, float]] = {}
     for k, by_form in groups.items():
         labels = {form: found.labels for form, found in by_form.items()}
-        for form, each in points.items():
-            apart = 1 < len(np.unique(labels[form])) < len(each)
-            silhouettes[form][str(k)] = float(silhouette_score(each, labels[form])) if apart else None
         labels["layer"] = np.arange(len(labels["gram"])) // per_layer
         for one, other in combinations(labels, 2):
             index = float(adjusted_rand_score(labels[one], labels[other]))
             agreement.setdefault(f"{one}_{other}", {})[str(k)] = index
-    return {"agreement": agreement, "silhouette": silhouettes}
+    return agreement
 
 
 def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:
-    """Each head's layer, first two coefficients and group, in each form."""
+    """Each head's layer, first coefficient and group, in each form."""
     return [
         {"form": form, "layer": i // per_layer, "head": i % per_layer}
-        | {"component_1": x, "component_2": y, "cluster": int(groups[form].labels[i])}
+        | {"component_1": x, "cluster": int(groups[form].labels[i])}
         for form, pca in forms.items()
-        for i, (x, y) in enumerate(pca.coefficients[:, :2].tolist())
+        for i, x in enumerate(pca.coefficients[:, 0].tolist())
     ]

@@ -162,7 +162,7 @@ def mixing_job(
 ) -> Job:
     """The gram form of every head in these layers replaced by a mixture of the heads' own, M̂ = R M.
 
-    Its facts are `change_median` and `change_max` of |ΔW_Q| / |W_Q| over all heads. `mixing` None: as in Job.
+    Its fact is `change_max`, the largest |ΔW_Q| / |W_Q| over all heads. `mixing` None: as in Job.
     """
     per_layer = injection.heads.W_Q.shape[1]
     replaced = slice(layers.start * per_layer, layers.stop * per_layer)
@@ -172,8 +172,7 @@ def mixing_job(
         only = torch.eye(len(R), dtype=R.dtype)
         only[replaced] = R[replaced]
         W_Q = injection.mixed(only)
-        size = injection.relative_change(W_Q)
-        return Change({"W_Q": W_Q.float()}, {"change_median": float(size.median()), "change_max": float(size.max())})
+        return Change({"W_Q": W_Q.float()}, {"change_max": float(injection.relative_change(W_Q).max())})
 
     return Job(key, mixing and partial(change, mixing), columns or {}, windows)
 
