@@ -1,24 +1,23 @@
-"""Time the scorer against plain transformers; writes bench/results.json, prints a table.
+"""Time the scorer against plain transformers (`python -m bench`); writes bench/results.json, prints a table.
 
-    python -m bench [--rounds N]
-
-It reads the windows of data/baseline with the model of data/model, which `make repro` made. The candidates take turns,
-so that a slow moment of the machine falls on all of them; ratios hold where seconds do not.
+It reads data/baseline and data/model, which `make repro` made. The candidates take turns, so that a slow moment of the
+machine falls on all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 RESULTS = Path("bench") / "results.json"
 WINDOWS = 8
+REFERENCE = "transformers, labels="
 
 
 def scorer(rounds: int) -> dict[str, Any]:
@@ -42,9 +41,7 @@ def scorer(rounds: int) -> dict[str, Any]:
         model = prepare_for_scoring(load_model(folder), dtype, windows.shape[1])
         return lambda: sum(float(nll.sum()) for nll in window_nll(model, windows)) / scored
 
-    candidates = {"transformers, labels=": plain()} | {
-        f"ours, {dtype}": ours(dtype) for dtype in ("float32", "bfloat16")
-    }
+    candidates = {REFERENCE: plain()} | {f"ours, {dtype}": ours(dtype) for dtype in ("float32", "bfloat16")}
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     nll = {}
     with torch.inference_mode():
@@ -54,16 +51,15 @@ def scorer(rounds: int) -> dict[str, Any]:
                 nll[name] = score()
                 if turn:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(each) for name, each in seconds.items()}
-    reference = "transformers, labels="
+    typical = {name: median(each) for name, each in seconds.items()}
     return {
         "processor": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "tokens": windows.numel(),
         "candidates": {
             name: {
-                "tokens_per_second": round(windows.numel() / median[name]),
-                "speed": round(median[reference] / median[name], 2),
-                "nll_difference": float(f"{nll[name] - nll[reference]:.1e}"),
+                "tokens_per_second": round(windows.numel() / typical[name]),
+                "speed": round(typical[REFERENCE] / typical[name], 2),
+                "nll_difference": float(f"{nll[name] - nll[REFERENCE]:.1e}"),
             }
             for name in candidates
         },
@@ -72,10 +68,10 @@ def scorer(rounds: int) -> dict[str, Any]:
 
 def table(scored: dict[str, Any]) -> str:
     """The results in Markdown."""
-    lines = [f"{scored['processor']}, {scored['tokens']:,} tokens", ""]
-    lines += ["| scorer | × transformers | NLL − transformers |", "|---|---|---|"]
-    rows = scored["candidates"].items()
-    lines += [f"| {name} | {row['speed']:.2f} | {row['nll_difference']:+.1e} |" for name, row in rows]
+    about = f"{scored['processor']}, {scored['tokens']:,} tokens"
+    lines = [about, "", "| scorer | × transformers | NLL − transformers |", "|---|---|---|"]
+    for name, row in scored["candidates"].items():
+        lines.append(f"| {name} | {row['speed']:.2f} | {row['nll_difference']:+.1e} |")
     return "\n".join(lines) + "\n"
 
 

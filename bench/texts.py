@@ -39,10 +39,7 @@ from permeation.weights.replace import Change, Job, Scorer, measure
 def across_texts(
     methods: Sequence[str], bits: float = 4.0, texts: Sequence[str] = tuple(WHEEL_CORPORA), project: Path = Path()
 ) -> Iterator[dict[str, Any]]:
-    """Rows by method, text that its moments come from (`learned`), and text it is measured on (`measured`).
-
-    Each at the size nearest to so many bits a number; measured rows are kept in data/.journal/texts.jsonl.
-    """
+    """Rows by method, text that its moments come from (`learned`), and text it is measured on (`measured`)."""
     for method in methods:
         check(method, bits, METHODS)
     stage = Stage("texts", settings.load(project / "params.yaml"), project, project)
@@ -50,8 +47,15 @@ def across_texts(
     base = fingerprint(Path(settings.__file__).parent.rglob("*.py"), [folder], stage.config)
     kept = Journal(project / "data" / ".journal" / "texts.jsonl", base)
     model = load_folded(folder, True, stage.device)
-    heads, parts = read_heads(model), {text: windows_of(stage, text) for text in texts}
-    batch = windows_per_batch(asked.batch_size, stage.config.moments.context, model)
+    tokenizer, learn = load_tokenizer(folder), stage.config.moments
+
+    def windows_of(corpus: str) -> tuple[Windows, Windows]:  # as the stage `baseline` has them
+        found = fetch_corpus(corpus)
+        text = Text.tokenize(tokenizer, found.text, found.articles, bos_of(tokenizer, asked.prepend_bos))
+        return text.split(learn.context, learn.tokens, asked.context, asked.max_tokens)
+
+    heads, parts = read_heads(model), {text: windows_of(text) for text in texts}
+    batch = windows_per_batch(asked.batch_size, learn.context, model)
     moments = {text: collect(model, learned.tokens.split(batch)) for text, (learned, _) in parts.items()}
     model = prepare_for_scoring(model, asked.dtype, asked.context)
 
@@ -69,14 +73,6 @@ def across_texts(
         for measured, own in scorers.items():
             key = {"method": method, "learned": learned, "measured": measured, "asked": bits}
             yield from (found.row for found in measure([Job(key, change, columns)], own, kept, Local()))
-
-
-def windows_of(stage: Stage, corpus: str) -> tuple[Windows, Windows]:
-    """Windows of a text to take moments from, and to measure on, as the stage `baseline` has them."""
-    moments, asked = stage.config.moments, stage.config.perplexity
-    found, tokenizer = fetch_corpus(corpus), load_tokenizer(stage.input("model"))
-    text = Text.tokenize(tokenizer, found.text, found.articles, bos_of(tokenizer, asked.prepend_bos))
-    return text.split(moments.context, moments.tokens, asked.context, asked.max_tokens)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
