@@ -90,7 +90,8 @@ def panels(spec: Spec, rows: Rows, width: float, height: float, across: int) -> 
     drawn = groups(rows, spec.panel)
     across = min(across, len(drawn))
     down = -(-len(drawn) // across)
-    size, shared = (max(width * across, 4.2), height * down + 0.7), len(drawn) > 2
+    size = max(width * across, 4.2), height * down + 0.7
+    shared = len(drawn) > 2 and not spec.log
     figure, grid = plt.subplots(down, across, squeeze=False, figsize=size, sharex=True, sharey=shared)
     for axis, name in zip(grid.flat, drawn, strict=False):
         axis.set_title(textwrap.fill(label(name), 26))
