@@ -93,6 +93,9 @@ def test_the_folder_has_the_ratio_that_the_run_measures(project: Path, method: s
 def test_a_family_s_own_weights_are_written_back_as_they_were() -> None:
     for family in ("gpt2", "llama", "gpt_neox", "qwen3", "olmo2", "gemma3_text", "phi", "bloom", "cohere"):
         plain, folded = tiny.model(family), tiny.model(family)
+        if family == "gemma3_text":  # 1 + w = 0, as in the real one: that dimension counts in the norm all the same
+            for model in (plain, folded):
+                model.model.layers[0].self_attn.q_norm.weight[2] = -1.0
         expected = plain(TOKENS).logits
         fold_norms(folded)
         write_unfolded(plain, read_heads(folded))

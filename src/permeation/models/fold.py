@@ -65,7 +65,7 @@ def _fold_inner(norms: tuple[Any, ...], offset: float, W: Tensor, b: Tensor | No
     """Fold the scale of the norm (or of each head's own) of queries or keys into their weights."""
     if not norms:
         return
-    scales = [_undoable(norm.weight + offset) for norm in norms]
+    scales = [undoable(norm.weight + offset) for norm in norms]
     # A norm has one scale for all heads together, one that all heads share, or one for each head.
     gamma = torch.stack(scales).view(-1, W.shape[2])
     W *= gamma[:, None]
@@ -75,7 +75,7 @@ def _fold_inner(norms: tuple[Any, ...], offset: float, W: Tensor, b: Tensor | No
         norm.register_forward_pre_hook(lambda _module, inputs, scale=scale: (inputs[0] / scale.to(inputs[0]),))
 
 
-def _undoable(scale: Float[Tensor, "*heads d_head"]) -> Float[Tensor, "*heads d_head"]:
+def undoable(scale: Float[Tensor, "*heads d_head"]) -> Float[Tensor, "*heads d_head"]:
     """The scale, with each 0 in it replaced by its smallest other value."""
     least = torch.where(scale == 0, torch.inf, scale.abs()).min()
     return torch.where(scale == 0, least if least.isfinite() else torch.ones_like(least), scale)

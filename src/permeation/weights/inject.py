@@ -19,6 +19,7 @@ from torch import Tensor
 
 from permeation.frame.errors import PermeationError
 from permeation.models.families import attention_outputs, attention_views
+from permeation.models.fold import undoable
 from permeation.weights.heads import Heads, gathered, gram_form
 
 MAX_CONDITION = 1e6  # of W_K, whose numbers are float32's: beyond it, its smallest direction is rounding error
@@ -113,23 +114,23 @@ def write_unfolded(model: Any, heads: Heads) -> None:
     row that its norm multiplies by 0.
     """
     for i, (layer, new) in enumerate(zip(attention_views(model), heads.layers(), strict=True)):
-        gamma = _divisor(() if layer.norm is None else (layer.norm,), layer.norm_offset)
-        beta = getattr(layer.norm, "bias", None)
+        weight, beta = getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)
+        gamma = torch.ones(1) if weight is None else weight.double() + layer.norm_offset
         for name, norms in (("Q", layer.q_norm), ("K", layer.k_norm), ("V", ())):
             own, own_bias = getattr(layer, f"W_{name}"), getattr(layer, f"b_{name}")
-            weight, bias = getattr(new, f"W_{name}"), getattr(new, f"b_{name}")
-            if weight is None:
+            W, bias = getattr(new, f"W_{name}"), getattr(new, f"b_{name}")
+            if W is None:
                 continue
-            W = weight[0]
-            inner = _divisor(norms, layer.norm_offset)
-            if (W * gamma.mT.isinf()).any():
+            if (W[0] * (gamma == 0)[:, None]).any():
                 raise PermeationError(
                     f"the norm of layer {i} has a scale of 0, behind which this method stores numbers"
                 )
-            inner = (
-                inner.view(-1, 1, own.shape[2]) if norms else inner[None]
-            )  # one for all heads together, one, or each
-            plain = W / gamma.mT / inner
+            # A norm of queries or keys has one scale for all heads together, one that all share, or one for each head.
+            scales = [undoable(norm.weight.double() + layer.norm_offset) for norm in norms] or [
+                torch.ones(own.shape[2])
+            ]
+            inner = torch.stack(scales).view(-1, 1, own.shape[2])
+            plain = W[0] / torch.where(gamma == 0, torch.inf, gamma)[:, None] / inner
             own.copy_(plain)
             if bias is None:
                 continue
@@ -142,10 +143,3 @@ def write_unfolded(model: Any, heads: Heads) -> None:
     if heads.W_O is not None:
         for output, W_O in zip(attention_outputs(model), heads.W_O, strict=True):
             output.W_O.copy_(W_O)
-
-
-def _divisor(norms: tuple[Any, ...], offset: float) -> Float[Tensor, "*heads d"]:
-    """The scales of norms in float64, infinite in place of 0; 1 where there are none."""
-    scales = [norm.weight.double() + offset for norm in norms if getattr(norm, "weight", None) is not None]
-    scale = torch.stack(scales) if scales else torch.ones(1, 1, dtype=torch.float64)
-    return torch.where(scale == 0, torch.inf, scale)
