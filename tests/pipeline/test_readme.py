@@ -74,7 +74,7 @@ NUMBERS = (
     "tells the senses apart from {decode.direction_own.decoded_depth:.0%}",
     "90 % of the variance of W_QK take {pca.components_for_variance.90:d} of {pca.n_heads:d} components",
     "The model uses {intervene.plateau.value:.2f} of it early",
-    "the best method needs {rivals.best_bits:.1f} a number, rounding {rivals.bits_at_1_05.int_rows:.2f}",
+    "the best method needs {rivals.best_bits:.1f} a number, rounding {rivals.bits_at_1_05.int_g64_offset_rows:.2f}",
 )
 
 
