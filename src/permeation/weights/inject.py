@@ -116,7 +116,8 @@ def write_unfolded(model: Any, heads: Heads) -> None:
     for i, (layer, new) in enumerate(zip(attention_views(model), heads.layers(), strict=True)):
         weight, beta = getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)
         gamma = torch.ones(1) if weight is None else weight.double() + layer.norm_offset
-        for name, norms in (("Q", layer.q_norm), ("K", layer.k_norm), ("V", ())):
+        inner_norms: dict[str, tuple[Any, ...]] = {"Q": layer.q_norm, "K": layer.k_norm, "V": ()}
+        for name, norms in inner_norms.items():
             own, own_bias = getattr(layer, f"W_{name}"), getattr(layer, f"b_{name}")
             W, bias = getattr(new, f"W_{name}"), getattr(new, f"b_{name}")
             if W is None:
