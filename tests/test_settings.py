@@ -45,6 +45,7 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
     ("key", "value", "message"),
     [
         ("model", " gpt2", "model is ' gpt2'; it should be a name without blanks around it"),
+        ("model", "gpt2\nmedium", "it should be a name without blanks around it"),
         ("seed", -1, "seed is -1; it should be greater than or equal to 0"),
         ("seed", True, "seed is True"),
         ("perplexity.tolerance", float("nan"), "perplexity.tolerance is nan; it should be a finite number"),

@@ -44,7 +44,7 @@ SOME = Field(min_length=1)
 Count = Annotated[int, Field(ge=1)]
 Windows = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Text = Annotated[str, _checked(lambda text: text.strip() == text > "", "a name without blanks around it")]
+Text = Annotated[str, _checked(re.compile(r"\S(.*\S)?").fullmatch, "a name without blanks around it")]
 Method = Annotated[str, _checked(METHODS.__contains__, f"one of {', '.join(METHODS)}")]
 Share = Annotated[str, _checked(re.compile(r"([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)%").fullmatch, "a share as 90%")]
 
