@@ -144,7 +144,7 @@ def train(
                 eval_strategy="steps",
                 eval_on_start=True,
                 eval_steps=recipe.steps // 2,
-                save_steps=recipe.steps,
+                save_steps=0.2,  # of all steps; the last is saved, too
                 save_only_model=True,
                 disable_tqdm=True,
                 use_cpu=device == "cpu",
