@@ -26,7 +26,6 @@ def scorer(rounds: int) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from permeation.models.load import load_model
-    from permeation.perplexity.fast import prepare_for_scoring
     from permeation.perplexity.nll import window_nll
 
     folder = Path("data") / "model"
@@ -38,7 +37,7 @@ def scorer(rounds: int) -> dict[str, Any]:
         return lambda: sum(float(model(each, labels=each).loss) for each in windows.split(1)) / len(windows)
 
     def ours(dtype: str) -> Callable[[], float]:
-        model = prepare_for_scoring(load_model(folder), dtype, windows.shape[1])
+        model = load_model(folder).to(getattr(torch, dtype))
         return lambda: sum(float(nll.sum()) for nll in window_nll(model, windows)) / scored
 
     candidates = {REFERENCE: plain()} | {f"ours, {dtype}": ours(dtype) for dtype in ("float32", "bfloat16")}

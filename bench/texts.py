@@ -23,7 +23,6 @@ from permeation.frame.journal import Journal, fingerprint
 from permeation.models.load import load_folded
 from permeation.models.texts import WHEEL_CORPORA, fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import window_nll, windows_per_batch
 from permeation.perplexity.ratio import Baseline
 from permeation.perplexity.windows import Text, Windows, bos_of
@@ -57,7 +56,7 @@ def across_texts(
     heads, parts = read_heads(model), {text: windows_of(text) for text in texts}
     batch = windows_per_batch(asked.batch_size, learn.context, model)
     moments = {text: collect(model, learned.tokens.split(batch)) for text, (learned, _) in parts.items()}
-    model = prepare_for_scoring(model, asked.dtype, asked.context)
+    model = model.to(getattr(torch, asked.dtype))
 
     def scorer(text: str) -> Scorer:
         windows = parts[text][1]

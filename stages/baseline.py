@@ -3,13 +3,14 @@
 import hashlib
 from dataclasses import asdict
 
+import torch
+
 from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
 from permeation.frame.tables import read_json, write_json
 from permeation.models.load import load_folded
 from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import check_tokens, load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import windows_per_batch
 from permeation.perplexity.ratio import Baseline, untouched_nll
 from permeation.perplexity.windows import Text, bos_of
@@ -33,7 +34,7 @@ def main(stage: Stage) -> None:
     batches = learned.tokens.split(windows_per_batch(asked.batch_size, calibration.context, model))
     moments = collect(model, each(batches, "moments", len(batches)))
     written = collect(model, batches, outputs=True) if config.rivals.whole else None
-    model = prepare_for_scoring(model, asked.dtype, asked.context)
+    model = model.to(getattr(torch, asked.dtype))
     batches = measured.tokens.split(windows_per_batch(asked.batch_size, asked.context, model))
     journal = stage.journal(folder, settings=asked.dtype)
     nll = untouched_nll(model, each(batches, "untouched model", len(batches)), journal)

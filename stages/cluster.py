@@ -6,8 +6,8 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
 from permeation.frame.tables import write_results
 from permeation.stage import Stage
-from permeation.weights.cluster import between_clusters, compare_forms, head_rows, k_means
-from permeation.weights.forms import FORMS, LOOKED_AND_WRITTEN
+from permeation.weights.cluster import between_clusters, k_means
+from permeation.weights.forms import LOOKED_AND_WRITTEN
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
 from permeation.weights.pca import KernelPca
@@ -18,17 +18,16 @@ def main(stage: Stage) -> None:
     """Write data/cluster/: rows.json and nll.npy, by k and choice of layers; summary.json; plots/."""
     config, asked, scoring = stage.config, stage.config.cluster, stage.config.perplexity
     model, baseline, weights, components = (stage.input(n) for n in ("model", "baseline", "extract_wqk", "pca"))
-    injection, forms = GramInjection.fit(Heads.read(weights)), {f: KernelPca.read(components, f) for f in FORMS}
+    injection, pca = GramInjection.fit(Heads.read(weights)), KernelPca.read(components, "gram")
     n_layers, per_layer = injection.heads.W_Q.shape[:2]
     if not (wanted := [k for k in asked.k if k <= injection.heads.count]):
         raise PermeationError(f"cluster.k is {list(asked.k)}; this model has {injection.heads.count} heads")
     kept = None if asked.components == "all" else asked.components
-    points = {form: pca.coefficients[:, :kept].numpy() for form, pca in forms.items()}
-    groups = {k: {form: k_means(each, k, config.seed) for form, each in points.items()} for k in wanted}
+    groups = {k: k_means(pca.coefficients[:, :kept].numpy(), k, config.seed) for k in wanted}
 
     jobs = []
     for k in asked.k:
-        mixing = partial(groups[k]["gram"].mixing, asked.share) if k in groups else None  # the form that is injected
+        mixing = partial(groups[k].mixing, asked.share) if k in groups else None
         for replaced, first in REPLACED.items():
             jobs.append(mixing_job({"k": k, "replaced": replaced}, injection, mixing, range(first, n_layers)))
     scorer = Scorer.load(model, baseline, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size)
@@ -45,10 +44,10 @@ def main(stage: Stage) -> None:
         **ratio_tables(rows, "k"),
         "clustered": {form: clustered(form) for form in LOOKED_AND_WRITTEN},
         "clustered_null": {form: clustered(f"{form}_null") for form in LOOKED_AND_WRITTEN},
-        "agreement": compare_forms(groups, per_layer),
     }
     plots = {"clusters": [row for row in rows if row["ratio"] is not None]}
-    plots["heads"] = head_rows(forms, groups[wanted[-1]], per_layer)
+    labels = enumerate(groups[wanted[-1]].labels.tolist())
+    plots["groups"] = [{"layer": i // per_layer, "head": i % per_layer, "group": group} for i, group in labels]
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)
         write_results(folder, {"clusters": summary}, plots)

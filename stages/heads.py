@@ -5,12 +5,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 
 from permeation.frame.progress import each
 from permeation.frame.tables import read_json
-from permeation.heads.ablate import mean_outputs, nll_without, short_windows, untouched_streams
 from permeation.heads.compressed import kept_rows, kept_summary, measure_sense, near
 from permeation.heads.found import FoundHeads
 from permeation.heads.roles import measure_roles
@@ -20,9 +18,6 @@ from permeation.meaning.sigma import layer_index
 from permeation.models.families import spread_layers
 from permeation.models.load import load_folded, load_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring
-from permeation.perplexity.nll import window_nll
-from permeation.perplexity.ratio import Baseline
 from permeation.rivals.base import Problem
 from permeation.rivals.registry import METHODS
 from permeation.stage import Stage
@@ -46,38 +41,13 @@ def main(stage: Stage) -> None:
 
 def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:
     """Which heads bring the sense, beside what the weight axis knows of them."""
-    config, settings = stage.config, stage.config.heads
-    pca, clusters = stage.input("pca"), read_json(stage.input("cluster") / "plots" / "heads.json")
+    config, settings, pca = stage.config, stage.config.heads, stage.input("pca")
     model = load_model(stage.input("model"), stage.device)
     least = config.intervene.clean_auc
     measured = measure_roles(model, activations, sequences, settings.pairs, least, config.seed)
-    del model
     found = FoundHeads.of(measured, config.bootstrap.resamples, settings.permutations, config.seed)
-    untouched, nll = without_heads(stage, found.maps["exchange"].shape)
-    beside = found.beside(
-        {form: KernelPca.read(pca, form) for form in ("gram", "score")},
-        np.log([[untouched.ratio(own).value for own in of_layer] for of_layer in nll]),
-        np.array([row["cluster"] for row in clusters if row["form"] == "gram"]),
-    )
+    beside = found.beside({form: KernelPca.read(pca, form) for form in ("gram", "score")})
     return found.summary() | {"beside": beside}, found.rows()
-
-
-def without_heads(stage: Stage, shape: tuple[int, ...]) -> tuple[Baseline, np.ndarray]:
-    """The untouched model on short windows, and the NLL of each without each head (layers, heads, windows)."""
-    config, settings, source = stage.config, stage.config.heads, stage.input("model")
-    model = load_folded(source, True, stage.device)
-    model = prepare_for_scoring(model, config.perplexity.dtype, settings.context)
-    whole = Baseline.read(stage.input("baseline")).windows
-    windows, others = short_windows(whole, settings.windows, settings.context)
-    (untouched,) = window_nll(model, windows.tokens, settings.windows)
-    means, streams = mean_outputs(model, others), untouched_streams(model, windows)
-    known = (config.perplexity.dtype, settings.windows, settings.context)
-    journal = stage.journal(source, stage.input("baseline"), settings=known)
-    nll = np.empty((*shape, settings.windows))
-    for layer, head in each(np.ndindex(*shape), "perplexity without a head", nll[..., 0].size):
-        score = partial(nll_without, model, windows, streams, layer, head, means[layer, head])
-        nll[layer, head] = journal.remember(score, {"layer": layer, "head": head})
-    return Baseline(windows, untouched), nll
 
 
 def keep_sense(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:

@@ -5,7 +5,7 @@ from functools import partial
 from permeation.frame.tables import read_json
 from permeation.meaning.activations import Activations
 from permeation.meaning.lens import Lens, fit_to_text, logit_lens, through
-from permeation.meaning.measure_uses import NEUTRAL, Shifting, measure_uses
+from permeation.meaning.measure_uses import Shifting, measure_uses
 from permeation.meaning.residuals import tokenize
 from permeation.meaning.rows import curve
 from permeation.meaning.sigma import layer_index
@@ -27,15 +27,8 @@ def main(stage: Stage) -> None:
     n_layers, source = activations.at_word.shape[1], stage.input("model")
     tokenizer, texts = load_tokenizer(source), [prompt.text for prompt in activations.prompts]
     sequences = tokenize(tokenizer, texts, config.activations.prepend_bos)
-    (after, *_) = tokenizer(NEUTRAL, add_special_tokens=False).input_ids
-    shifting = Shifting(
-        partial(load_model, source, stage.device),
-        after,
-        sequences,
-        activations,
-        layer_index(config.sigma.direction_layer, n_layers),
-        config.seed,
-    )
+    shifting = Shifting(partial(load_model, source, stage.device), sequences, activations, config.seed)
+    direction_layer = layer_index(config.sigma.direction_layer, n_layers)
     corpus = fetch_corpus(stage.place(config.corpus)).text
     text = Text.tokenize(tokenizer, corpus, bos=bos_of(tokenizer, config.activations.prepend_bos))
     check_tokens(text.tokens, read_json(source / "model.json")["d_vocab"])
@@ -43,7 +36,7 @@ def main(stage: Stage) -> None:
     own = [sequences[i] for i in conditions], [texts[i] for i in conditions]
     layers = spread_layers(config.intervene.layers, 1, n_layers - 1)
     with stage.engine() as engine:
-        uses = measure_uses(shifting, layers, config.intervene.clean_auc, engine.map)
+        uses = measure_uses(shifting, layers, direction_layer, config.intervene.clean_auc, engine.map)
     tuned_lens, explained = fit_to_text(shifting.model, text)
     lenses: dict[str, Lens] = {"logit_lens": logit_lens, "tuned_lens": tuned_lens}
     seen = {name: through(uses, shifting, name, lens) for name, lens in lenses.items()}

@@ -4,11 +4,11 @@ from permeation.frame.tables import write_results
 from permeation.stage import Stage
 from permeation.weights.heads import Heads
 from permeation.weights.moments import Moments
-from permeation.weights.spectra import fit_spectra, spectra_rows, spectra_summary
+from permeation.weights.spectra import fit_spectra, head_rows, spectra_rows, spectra_summary
 
 
 def main(stage: Stage) -> None:
-    """Write data/pca/: eigenvalues and vectors by form, and of random heads; summary.json; plots/spectrum.json."""
+    """Write data/pca/: eigenvalues and vectors by form, and of random heads; summary.json; plots/."""
     device = "cpu" if stage.device.type == "mps" else str(stage.device)  # MPS has no float64
     weights, moments = stage.input("extract_wqk"), Moments.read(stage.input("moments"))
     heads, unfolded = Heads.read(weights, device, whole=True), Heads.read(weights, device, "unfolded")
@@ -18,4 +18,5 @@ def main(stage: Stage) -> None:
         for form, kinds in fits.items():
             kinds["own"].write(folder, form)
             kinds["null"].write(folder, f"{form}_null")
-        write_results(folder, {"pca": sizes | spectra_summary(fits)}, {"spectrum": spectra_rows(fits)})
+        plots = {"spectrum": spectra_rows(fits), "heads": head_rows(fits, heads.W_Q.shape[1])}
+        write_results(folder, {"pca": sizes | spectra_summary(fits)}, plots)

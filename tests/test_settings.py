@@ -61,7 +61,7 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ("reconstruct.components", ["100%"], "reconstruct.components has '100%'"),
         ("reconstruct.components", ["0%", "50%"], "reconstruct.components has '0%'"),
         ("reconstruct.components", ["0.0%"], "reconstruct.components has '0.0%'"),
-        ("rivals.methods", ["mean", "mean"], "it should be 'long', or be a list that names each once"),
+        ("rivals.methods", ["pca_gram", "pca_gram"], "it should be 'long', or be a list that names each once"),
         ("rivals.methods", "int_column", "rivals.methods is 'int_column'; it should be 'long', or be a list"),
         ("rivals.methods", ["none"], "rivals.methods has 'none'; it should be one of int_column, "),
         ("rivals.matrices", ["v"], "rivals.matrices is ['v']; it should be [q, k] or [q, k, v, o]"),

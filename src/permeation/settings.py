@@ -135,8 +135,6 @@ class Config(Section):
     class Heads(Section):
         pairs: Windows
         permutations: Count
-        windows: Windows
-        context: Windows
 
     class Compressed(Section):
         ratios: Annotated[tuple[Annotated[float, Field(gt=1)], ...], SOME, RISING]

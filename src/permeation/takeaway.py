@@ -14,7 +14,6 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.tables import read_json, whole_folder
 from permeation.models.load import load_model
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.ratio import Baseline, Estimate
 from permeation.rivals.base import BITS_PER_NUMBER, Problem, original_parameters, sizes_near
 from permeation.rivals.registry import GRAM, METHODS, Method
@@ -115,7 +114,7 @@ def check(method: str, bits: float, known: Mapping[str, Method]) -> None:
 def score(folder: Path, stage: Stage) -> Estimate:
     """The perplexity ratio of the checkpoint in a folder, over the untouched model's on the run's windows."""
     asked, baseline = stage.config.perplexity, Baseline.read(stage.input("baseline"))
-    model = prepare_for_scoring(load_model(folder, stage.device), asked.dtype, baseline.windows.tokens.shape[1])
+    model = load_model(folder, stage.device).to(getattr(torch, asked.dtype))
     return baseline.ratio(baseline.score(model, asked.tolerance, asked.batch_size))
 
 

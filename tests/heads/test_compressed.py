@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from permeation.frame.errors import PermeationError
-from permeation.heads.compressed import MEASURES, _gap_and_response, kept_rows, kept_summary, measure_sense, near
+from permeation.heads.compressed import MEASURES, kept_rows, kept_summary, measure_sense, near
 from permeation.meaning.activations import Activations
-from permeation.meaning.residuals import residuals_at
 from permeation.meaning.words import Prompt
 from permeation.weights.heads import read_heads
 from permeation.weights.inject import injected
@@ -72,15 +71,3 @@ def test_weights_that_are_injected_are_felt_and_the_own_ones_are_not() -> None:
         np.testing.assert_array_equal(same[measure], untouched[measure])
         assert untouched[measure].shape == (1,)
     assert abs(without["gap"] - untouched["gap"]) > 1e-3 * abs(untouched["gap"])
-
-
-def test_the_response_is_1_where_the_shift_is_all_that_tells_the_senses_apart() -> None:
-    """After the last block nothing but the stream at the word decides; with pairs alike in all else the twin is met."""
-    model = tiny.model("llama")
-    tokens = [[1, decides, 60, 7] for decides in (20, 20, 20, 40, 40, 40)]
-    ((_, stream),) = residuals_at(model, tokens, [[3]] * 6, 6)
-    a, b = np.split(stream[:, 0, -1].astype(np.float64), 2)
-    gap, response = _gap_and_response(model, tokens, {tiny.LAYERS: np.concatenate([b - a, a - b]).astype(np.float32)})
-    assert gap > 0
-    assert response == pytest.approx(1, abs=1e-4)
-    assert _gap_and_response(model, tokens, {1: np.zeros((6, tiny.WIDTH), np.float32)})[1] == pytest.approx(0, abs=1e-4)

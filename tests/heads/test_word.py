@@ -1,5 +1,7 @@
 """z at the word: what it is, and what changing it does, on small models of every family."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,12 @@ import torch
 from permeation.heads.roles import (
     attention_at_word,
     attention_shares,
-    changing,
     deciding,
     direct_writing,
     read_word,
     run_changed,
 )
-from permeation.meaning.runs import read_tail
+from permeation.meaning.runs import read_last
 from permeation.models.families import attention_outputs, attention_views, blocks
 from tests.support import tiny
 
@@ -57,23 +58,25 @@ def test_z_is_the_pattern_times_the_values(family: str) -> None:
 
 def test_a_head_exchanged_with_itself_changes_nothing(family: str) -> None:
     model = tiny.model(family)
-    (_, z, _), run = read_word(model, SEQUENCES), read_tail(model, SEQUENCES, tail=1, repeats=tiny.HEADS)
+    (_, z, _), run = read_word(model, SEQUENCES), read_last(model, SEQUENCES, tiny.HEADS)
     for layer in range(tiny.LAYERS):
         logits = run_changed(model, run, layer, range(tiny.HEADS), z[layer])
-        torch.testing.assert_close(logits, run.logits.expand_as(logits), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits, run.logits[:, None].expand_as(logits), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layer", range(tiny.LAYERS))
 def test_a_change_is_what_a_hook_on_the_whole_prompt_does(family: str, layer: int) -> None:
     model, new = tiny.model(family), torch.randn(3, 2, tiny.WIDTH // tiny.HEADS)
-    found = run_changed(model, read_tail(model, SEQUENCES, tail=1, repeats=2), layer, [1, 3], new)
-    plain = model(torch.tensor(SEQUENCES)).logits[:, -1]
+    found = run_changed(model, read_last(model, SEQUENCES, 2), layer, [1, 3], new)
+    plain, projection = model(torch.tensor(SEQUENCES)).logits[:, -1], list(attention_outputs(model))[layer].projection
     for j, head in enumerate((1, 3)):
 
-        def change(z: torch.Tensor, head: int = head, j: int = j) -> None:
-            z[:, -1, head] = new[:, j]
+        def change(_module: Any, inputs: Any, head: int = head, j: int = j) -> torch.Tensor:
+            z = inputs[0].clone()
+            z.view(3, 5, tiny.HEADS, -1)[:, -1, head] = new[:, j]
+            return z
 
-        with changing(model, layer, change):
+        with projection.register_forward_pre_hook(change):
             whole = model(torch.tensor(SEQUENCES)).logits[:, -1]
         torch.testing.assert_close(found[:, j], whole, atol=1e-4, rtol=1e-4)
         assert (whole - plain).abs().max() > 0.01

@@ -178,15 +178,6 @@ def test_a_planted_sense_is_reported(null: str) -> None:
     assert separation_p([walking(rng, 12.0) for _ in range(4)], null, 99, rng) <= 0.02
 
 
-def test_a_walk_keeps_the_mean_path_and_the_length_of_each_step() -> None:
-    """Without steps of its own every prompt is the mean path, and all have one σ."""
-    word = walking(np.random.default_rng(3), 1.0)
-    still = WordResiduals(word.sense_a, word.sense_b, word.measured[[0] * 14], (5, 5, 2, 2), RANK)
-    (sigma,) = NULLS["walk_about_mean"]([still], 2, np.random.default_rng(0))
-    np.testing.assert_allclose(sigma, sigma[:, :1].repeat(14, axis=1), atol=1e-6)
-    assert np.abs(sigma[0] - sigma[1]).max() > 0.01
-
-
 def test_a_null_model_draws_from_its_name() -> None:
     words = [walking(np.random.default_rng(5), 1.0)] * 2
     first, again = (draw_null("random_direction", words, 3, seed=0) for _ in range(2))

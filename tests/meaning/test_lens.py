@@ -82,7 +82,7 @@ def test_at_the_last_layer_a_lens_says_what_the_model_does(family: str) -> None:
 def test_at_the_last_layer_what_a_lens_sees_is_the_response(name: str) -> None:
     data = sums([np.random.default_rng(0).normal(size=(99, tiny.LAYERS + 1, tiny.WIDTH))])
     shifting, lens = planted(), logit_lens if name == "logit" else TunedLens.fit(data, data)
-    uses = measure_uses(shifting, range(1, tiny.LAYERS + 1), 0.9)
+    uses = measure_uses(shifting, range(1, tiny.LAYERS + 1), tiny.LAYERS, 0.9)
     seen = through(uses, shifting, "seen", lens)
     for kind in KINDS:
         np.testing.assert_allclose(seen.response(kind)[:, -1], uses.response(kind)[:, -1], atol=1e-4)

@@ -43,7 +43,7 @@ def test_an_axis_depends_on_the_parameters_of_all_stages_behind_it() -> None:
     assert parameters_behind(MEANING.stages, PROJECT) == set(meaning.split())
     assert not parameters_behind(WEIGHTS.stages, PROJECT) & {"words", "activations", "sigma", "response", "g"}
     heads = parameters_behind(HEADS.stages, PROJECT)  # a stage on demand, behind it stages of both axes
-    assert heads > {"words", "sigma", "corpus", "moments", "pca", "cluster", "rivals", "heads", "compressed"}
+    assert heads > {"words", "sigma", "corpus", "moments", "pca", "rivals", "heads", "compressed"}
     assert not heads & {"nulls", "decode", "reconstruct", "universal", "device"}
 
 

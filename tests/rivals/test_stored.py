@@ -14,16 +14,12 @@ from permeation.weights.moments import Moments
 LAYERS, HEADS, D, E = 4, 8, 128, 16
 SIZES = {
     "int_column": 5,
-    "int_column_gptq": 4,
     "int_rows": 3,
-    "int_g64_gptq": 3,
     "int_g64_offset": 4,
-    "int_g64_offset_clip": 8,
     "int_g64_offset_gptq": 2,
     "int_g64_offset_rows_rotated": 4,
     "int_g64_offset_awq": 3,
     "int3_residual": 9,
-    "int4_residual": 0,
     "layer_subspace_score_6bit": 50,
     "subspace_of_2_score_6bit": 50,
     "model_subspace_score_6bit": 60,

@@ -70,7 +70,7 @@ def sample_tables() -> dict[str, Rows]:
         "controls": _series({"g": ["final", "rank"], "auc": ["at_word", "before"], "excess": ["within_senses"]}),
         "depths": _series({word: ["auc", "response", "g"] for word in WORDS}),
         "intervene": [
-            row | {"word": word} for word in WITH_MEAN for row in _series({"next_token": KINDS, "sigma": KINDS})
+            row | {"word": word} for word in WITH_MEAN for row in _series({"next_token": KINDS, "logit_lens": KINDS})
         ],
         "response": [
             row | {"f": row["depth"], "standard_error": 0.05, "r_squared": 0.9}
@@ -94,7 +94,7 @@ def sample_tables() -> dict[str, Rows]:
             for first, part in ((1, 0.7), (5, 0.2), (9, 0.1))
         ],
         "heads": [
-            row | {"component_1": row["head"] - row["layer"], "cluster": 1}
+            row | {"component_1": row["head"] - row["layer"]}
             for row in _grid(form=FORMS, layer=range(6), head=range(4))
         ],
         "pareto": [
@@ -104,7 +104,7 @@ def sample_tables() -> dict[str, Rows]:
         ],
         "head_roles": [
             row | {"share": (row["head"] - 1.5) / (1 + row["layer"]), "p": 0.01 + row["head"]}
-            for row in _grid(series=("exchange", "mean", "direct", "random"), layer=range(6), head=range(4))
+            for row in _grid(series=("exchange", "direct", "random"), layer=range(6), head=range(4))
         ],
         "compressed": [
             _ratio(row, 1.1) | {"size": 8, "kept": 0.9, "kept_low": 0.8, "kept_high": 1.0}
@@ -167,11 +167,11 @@ def sample_metrics() -> dict[str, Any]:
         | {f"bits_at_1_05{end}": {"int": 4.1234, "svd": None} for end in ("", "_low", "_high")}
         | {"share_of_model": 0.1},
         "head_roles": {"words": 2, "unmeasurable_words": ["alto"], "pairs": 12, "n_heads": 24, "half": 3}
-        | {"heads": {"exchange": 2, "mean": 2, "direct": 4, "within_sense": 0, "random": 1}}
+        | {"heads": {"exchange": 2, "direct": 4, "within_sense": 0, "random": 1}}
         | {"largest": {"head": "2.1", "p": 0.0005, "share": 0.31, "low": 0.2, "high": 0.4}}
         | {"top": {"share": 0.8, "low": 0.7, "high": 0.9}, "top_controls": {"within_sense": 0.01, "random": 0.02}}
         | {"agreement": chance | {"reliability": 0.5, "between_halves": 0.1}}
-        | {"beside": {"exchange": {"low_variance_gram": beside, "attention_word": beside, "cluster": chance}}},
+        | {"beside": {"exchange": {"low_variance_gram": beside, "attention_word": beside}}},
         "compressed": {"models": 4, "untouched": dict.fromkeys(MEASURES, 0.4)}
         | {name: {"least_within_5": kept, "most_beyond_25": None} for name in MEASURES},
         "universal": {"scratch": group, "adapters": group}

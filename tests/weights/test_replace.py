@@ -12,7 +12,6 @@ import torch
 from permeation.frame.engine import Local
 from permeation.frame.journal import Journal
 from permeation.frame.tables import read_json
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.ratio import Baseline
 from permeation.perplexity.windows import Windows
 from permeation.weights.heads import read_heads
@@ -23,7 +22,7 @@ from tests.support import tiny
 
 @pytest.fixture
 def scorer() -> Scorer:
-    network = prepare_for_scoring(tiny.model("llama"), "float32", 16)
+    network = tiny.model("llama")
     windows = Windows(torch.randint(9, (8, 16), generator=torch.Generator().manual_seed(0)), torch.arange(8))
     untouched = Baseline(windows, Baseline(windows, np.zeros(8)).score(network, None, 2))
     return Scorer(lambda: network, untouched, tolerance=None, batch_size=2)

@@ -13,21 +13,17 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_generator
-from permeation.heads.roles import causal_share, untouched_leans
-from permeation.meaning.activations import Activations, direction_pairs
+from permeation.meaning.activations import Activations
 from permeation.meaning.bootstrap import resample_words, with_interval
 from permeation.meaning.decode import leave_pair_out
-from permeation.meaning.intervene import KINDS, MatchedPairs, lean
+from permeation.meaning.measure_uses import Shifting
 from permeation.meaning.residuals import residuals_at
-from permeation.meaning.runs import read_tail, resume
 from permeation.meaning.sigma import measure_fans
-from permeation.models.tokenizer import by_length
 from permeation.perplexity.ratio import KEPT_RATIO
 
 # Of each word: mean over layers 1 to L of AUC(l), direction prompts along the others' contrast;
@@ -78,34 +74,15 @@ def measure_sense(
         at_word[batch] = streams[:, 0]
     own = replace(activations, at_word=at_word)
     fans = measure_fans(own, direction_layer)
+    shifting = Shifting(lambda: model, sequences, own, seed, ("one_direction",))
+    R = [shifting(layer) for layer in layers]
     found = []
-    for word, pairs in direction_pairs(own.prompts).items():
-        index = np.transpose(pairs).ravel()
-        stream = own.at_word[index]
-        auc = leave_pair_out(stream, stream, 1, named_generator(seed, f"compressed {word}")).auc
-        shifts = MatchedPairs.of(word, *np.split(stream, 2)).shifts
-        along = {layer: shifts(layer, seed)[:, KINDS.index("one_direction")].astype(np.float32) for layer in layers}
-        uses = _gap_and_response(model, [sequences[i] for i in index], along)
-        found.append((auc[1:].mean(), fans[word].separation, *uses))
+    for word, (prompts, pairs) in shifting.clean.words.items():
+        auc = leave_pair_out(pairs.stream, pairs.stream, 1, named_generator(seed, f"compressed {word}")).auc
+        a, b = np.split(shifting.clean.T[prompts], 2)
+        response = np.mean([of[word] for of in R])
+        found.append((auc[1:].mean(), fans[word].separation, a.mean() - b.mean(), response))
     return dict(zip(MEASURES, np.array(found).T, strict=True))
-
-
-def _gap_and_response(
-    model: Any, tokens: Sequence[Sequence[int]], shifts: Mapping[int, Float[np.ndarray, "prompts d_model"]]
-) -> tuple[float, float]:
-    """T̄_A − T̄_B in nats, and R of the shifts (by layer), mean over layers; the prompts are A_1 … A_n, B_1 … B_n."""
-    found: list[Any] = [None] * len(tokens)
-    for group in by_length(tokens):
-        run = read_tail(model, [tokens[i] for i in group], tail=1, repeats=1)
-        moved = {layer: torch.tensor(shift[group], device=model.device)[:, None] for layer, shift in shifts.items()}
-        after = [resume(model, run, layer, (run.streams[layer - 1] + by)[:, None]) for layer, by in moved.items()]
-        for place, i in enumerate(group):
-            found[i] = torch.stack([run.logits[place, -1], *(each[place, 0, -1] for each in after)])
-    logits = torch.stack(found).float()  # (prompts, untouched and layers, d_vocab)
-    weights, T = untouched_leans(logits[:, 0])
-    shifted = lean(logits[:, 1:].softmax(dim=-1)[:, :, None], weights)[..., 0].cpu().double().numpy()
-    a, b = np.split(T, 2)
-    return float(a.mean() - b.mean()), float(causal_share(T, shifted).mean())
 
 
 def kept_rows(

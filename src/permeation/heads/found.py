@@ -20,7 +20,7 @@ from permeation.heads.roles import CONTROLS, KINDS, WordRoles
 from permeation.meaning.bootstrap import interval, permutation_p, resample_words
 from permeation.weights.pca import KernelPca
 
-SERIES = ("exchange", "mean", "direct", *CONTROLS)
+SERIES = ("exchange", "direct", *CONTROLS)
 ROLES = ("exchange", "direct")  # those that are set beside the weight axis, by their size
 LEVEL = 0.05  # below this family-wise p a head is said to bring the sense
 TOP = 10
@@ -94,19 +94,10 @@ class FoundHeads:
             "agreement": alike,
         }
 
-    def beside(
-        self, pca: Mapping[str, KernelPca], cost: Float[np.ndarray, "layers heads"], clusters: Int[np.ndarray, "n"]
-    ) -> dict[str, Any]:
-        """By role and property the rank correlation of |role| with it; clusters: η² of |role|'s ranks.
-
-        pca: by form. cost: log perplexity ratio without the head. clusters: of all heads, in gram form.
-        """
-        properties = {
-            "norm_score": norm_shares(pca["score"]).reshape(cost.shape),
-            "low_variance_score": low_variance_shares(pca["score"]).reshape(cost.shape),
-            "low_variance_gram": low_variance_shares(pca["gram"]).reshape(cost.shape),
-            "cost": cost,
-        }
+    def beside(self, pca: Mapping[str, KernelPca]) -> dict[str, Any]:
+        """By role and property the rank correlation of |role| with it; pca: by form."""
+        shape = self.maps["exchange"].shape
+        properties = {f"low_variance_{form}": low_variance_shares(of).reshape(shape) for form, of in pca.items()}
         looks = [each.attention for each in self.words.values()]
         properties |= {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
         rng = partial(named_generator, self.seed)
@@ -117,7 +108,6 @@ class FoundHeads:
                 name: rank_beside(size, values, self.resamples, self.draws, rng(f"heads {role} {name}"))
                 for name, values in properties.items()
             }
-            found[role]["cluster"] = between_clusters(size.ravel(), clusters, self.draws, rng(f"heads {role} clusters"))
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -127,12 +117,6 @@ class FoundHeads:
             for series, p in self.p.items()
             for (layer, head), share in np.ndenumerate(self.maps[series])
         ]
-
-
-def norm_shares(pca: KernelPca) -> Float[np.ndarray, "n"]:
-    """‖M_i‖² of each head over that of all (where the PCA is centred: of M less the mean head)."""
-    squares = np.square(pca.coefficients.double().numpy()).sum(axis=1)
-    return squares / squares.sum()
 
 
 def low_variance_shares(pca: KernelPca, explained: float = 0.9) -> Float[np.ndarray, "n"]:
@@ -238,20 +222,6 @@ def rank_beside(
     within = beside_chance(float(a @ b) / layers, (a * b[orders]).sum(axis=1) / layers)
     ends = {"low": _rounded(low), "high": _rounded(high)}
     return beside_chance(float(of_x @ of_y), shuffled) | ends | {"within_layers": within}
-
-
-def between_clusters(
-    role: Float[np.ndarray, "n"], cluster: Int[np.ndarray, "n"], draws: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """η²: the share of the variance of the role's ranks that lies between clusters, against shuffled labels."""
-    ranks = standard_ranks(role)
-
-    def share(labels: Int[np.ndarray, "n"]) -> float:
-        sums, sizes = np.bincount(labels, ranks), np.bincount(labels)
-        return float((np.square(sums[sizes > 0]) / sizes[sizes > 0]).sum())
-
-    drawn = np.array([share(rng.permutation(cluster)) for _ in range(draws)])
-    return beside_chance(share(cluster), drawn, rising=True)
 
 
 def shuffles_within_layers(layers: int, heads: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draws n"]:

@@ -10,8 +10,7 @@ first half of a word's prompts are A_1 … A_n, the second B_1 … B_n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -27,16 +26,14 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.seeds import named_generator
 from permeation.meaning.activations import Activations, direction_pairs
 from permeation.meaning.intervene import MatchedPairs, clean_auc, lean, leaning
-from permeation.meaning.runs import TailRun, read_tail, resume
+from permeation.meaning.runs import LastRun, read_last, resume
 from permeation.models.families import attention_outputs
 from permeation.models.tokenizer import by_length
 
 # What a head's z at the word is replaced by; the last two are controls.
-KINDS = ("mean", "exchange", "within_sense", "random")
-CONTROLS = KINDS[2:]
+KINDS = ("exchange", "within_sense", "random")
+CONTROLS = KINDS[1:]
 MEMORY = 2**26  # bytes that the logits of one run may take
-
-Z = Float[Tensor, "rows tokens heads d_head"]
 
 
 def direct_writing(
@@ -62,17 +59,15 @@ def substitutes(
 ) -> Float[np.ndarray, "prompts kinds layers heads d_head"]:
     """What each kind puts in the place of every head's z.
 
-    mean: the mean of the other pairs' prompts of both senses. exchange: z of the twin. within_sense: z of the next
-    pair's prompt of the same sense. random: as far from z as the twin's, in a random direction, drawn for each pair
-    and head, for A one way and for B the other.
+    exchange: z of the twin. within_sense: z of the next pair's prompt of the same sense. random: as far from z as the
+    twin's, in a random direction, drawn for each pair and head, for A one way and for B the other.
     """
     a, b = np.split(z, 2)
     twin = np.concatenate([b, a])
-    others = np.tile((z.sum(axis=0) - a - b) / (2 * (len(a) - 1)), (2, 1, 1, 1))
     neighbour = np.concatenate([np.roll(a, -1, axis=0), np.roll(b, -1, axis=0)])
     u = rng.standard_normal(a.shape)
     step = np.linalg.norm(a - b, axis=-1, keepdims=True) * u / np.linalg.norm(u, axis=-1, keepdims=True)
-    return np.stack([others, twin, neighbour, z + np.concatenate([step, -step])], axis=1)
+    return np.stack([twin, neighbour, z + np.concatenate([step, -step])], axis=1)
 
 
 def causal_share(
@@ -103,13 +98,13 @@ class WordRoles:
 
 @dataclass(frozen=True)
 class Clean:
-    """What the untouched model makes of one word's prompts; T and its weights as of `untouched_leans`."""
+    """What the untouched model makes of one word's prompts; `weights` are w of each prompt's pair, from the others."""
 
     tokens: Sequence[Sequence[int]]
     z: Float[np.ndarray, "prompts layers heads d_head"]
     gain: Float[np.ndarray, "prompts layers d_model"]
     attention: Mapping[str, Float[np.ndarray, "layers heads"]]
-    weights: Float[Tensor, "prompts 1 d_vocab"]
+    weights: Float[Tensor, "prompts d_vocab"]
     T: Float[np.ndarray, "prompts"]
 
 
@@ -124,7 +119,7 @@ def measure_roles(
 ) -> dict[str, WordRoles | None]:
     """Every head of every word; None for a word whose untouched prompts T tells apart with an AUC below `least_auc`.
 
-    Directions, references and means come from all matched pairs of a word; the first `most_pairs` of them are changed.
+    Directions and references come from all matched pairs of a word; the first `most_pairs` of them are changed.
     sequences: the tokens of each prompt, in the order of the activations. Raises PermeationError where no word is left.
     """
     prompts = {word: np.transpose(pairs).ravel() for word, pairs in direction_pairs(activations.prompts).items()}
@@ -163,25 +158,19 @@ def _read_clean(model: Any, tokens: Sequence[Sequence[int]]) -> Clean:
         for place, i in enumerate(group):
             z[i], gain[i] = (each[:, place].cpu().double().numpy() for each in read)
             looks[i] = attention_shares(seen[place], tokens[i], twins[i])
-            logits[i] = run.logits[place, -1].float()
+            logits[i] = run.logits[place].float()
     attention = {name: np.mean([each[name] for each in looks], axis=0) for name in looks[0]}
-    return Clean(tokens, np.stack(z), np.stack(gain), attention, *untouched_leans(torch.stack(logits)))
-
-
-def untouched_leans(
-    logits: Float[Tensor, "prompts d_vocab"],
-) -> tuple[Float[Tensor, "prompts 1 d_vocab"], Float[np.ndarray, "prompts"]]:
-    """w of each prompt's pair, from the other pairs, and T of each prompt with it, in nats."""
-    probabilities = logits.softmax(dim=-1)[:, None]
+    probabilities = torch.stack(logits).softmax(dim=-1)
     weights = torch.cat([leaning(probabilities)] * 2)
-    return weights, lean(probabilities[:, None], weights)[:, 0, 0].cpu().double().numpy()
+    T = lean(probabilities[:, None], weights)[:, 0].cpu().double().numpy()
+    return Clean(tokens, np.stack(z), np.stack(gain), attention, weights, T)
 
 
 def _run_changes(
     model: Any,
     tokens: Sequence[Sequence[int]],
     new: Float[np.ndarray, "prompts kinds layers heads d_head"],
-    weights: Float[Tensor, "prompts 1 d_vocab"],
+    weights: Float[Tensor, "prompts d_vocab"],
 ) -> Float[np.ndarray, "prompts kinds layers heads"]:
     """T with each head changed in each way, one head at a time; all heads of a layer and some prompts run together."""
     prompts, kinds, layers, heads, d_head = new.shape
@@ -190,18 +179,18 @@ def _run_changes(
     changed = np.empty((prompts, kinds, layers, heads))
     batches = [some for group in by_length(tokens) for some in np.split(group, range(at_once, len(group), at_once))]
     for some in progress.each(batches, "heads at the word", len(batches)):
-        run = read_tail(model, [tokens[i] for i in some], tail=1, repeats=len(which))
+        run = read_last(model, [tokens[i] for i in some], len(which))
         for layer in range(layers):
             put = new[some, :, layer].swapaxes(1, 2).reshape(len(some), len(which), d_head).astype(np.float32)
             after = run_changed(model, run, layer, which, torch.tensor(put, device=model.device))
-            leans = lean(after.float().softmax(dim=-1)[:, :, None], weights[some])[..., 0]
+            leans = lean(after.float().softmax(dim=-1), weights[some])
             changed[some, :, layer] = leans.cpu().numpy().reshape(len(some), heads, kinds).swapaxes(1, 2)
     return changed
 
 
 def read_word(
     model: Any, sequences: Sequence[Sequence[int]]
-) -> tuple[TailRun, Float[Tensor, "layers prompts heads d_head"], Float[Tensor, "layers prompts d_model"]]:
+) -> tuple[LastRun, Float[Tensor, "layers prompts heads d_head"], Float[Tensor, "layers prompts d_model"]]:
     """Sequences of one length, at least two tokens each: the run of the word's last token, every head's z, the gain.
 
     gain: the factor of each coordinate of the attention's output on its way into the stream. 1 in most families; where
@@ -222,38 +211,27 @@ def read_word(
         both = [(module, hook) for each in places for module, hook in ((each.projection, project), (each.norm, factor))]
         return [module.register_forward_hook(hook) for module, hook in both if module is not None]
 
-    run = read_tail(model, sequences, tail=1, repeats=1, hooks=hooks)
+    run = read_last(model, sequences, 1, hooks)
     return run, torch.stack(z).unflatten(-1, (len(places[0].W_O), -1)), torch.stack(gains)
 
 
 def run_changed(
-    model: Any, run: TailRun, layer: int, heads: Sequence[int], new: Float[Tensor, "prompts repeats d_head"]
+    model: Any, run: LastRun, layer: int, heads: Sequence[int], new: Float[Tensor, "prompts repeats d_head"]
 ) -> Float[Tensor, "prompts repeats d_vocab"]:
     """Logits at the word with `new` in place of one head's z: in the j-th repeat of each prompt, of head heads[j].
 
     layer: from 0, the block whose head is changed. The blocks in front of it are not run.
     """
+    place = list(attention_outputs(model))[layer]
     row, head = torch.arange(new[..., 0].numel()), torch.tensor([*heads] * len(new))
 
-    def change(z: Z) -> None:
-        z[row, -1, head] = new.flatten(0, 1).to(z)
-
-    with changing(model, layer, change):
-        return resume(model, run, layer)[:, :, -1]
-
-
-@contextmanager
-def changing(model: Any, layer: int, change: Callable[[Z], None]) -> Iterator[None]:
-    """While it lasts, `change` writes into a copy of z of this layer's heads, and the model goes on with the copy."""
-    place = list(attention_outputs(model))[layer]
-
-    def before(_projection: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def change(_projection: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         z = inputs[0].unflatten(-1, (len(place.W_O), -1)).clone()
-        change(z)
+        z[row, -1, head] = new.flatten(0, 1).to(z)
         return (z.flatten(-2), *inputs[1:])
 
-    with place.projection.register_forward_pre_hook(before):
-        yield
+    with place.projection.register_forward_pre_hook(change):
+        return resume(model, run, layer)
 
 
 @torch.no_grad()

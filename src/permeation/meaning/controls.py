@@ -22,7 +22,6 @@ from permeation.meaning.reliability import identified, measure_reliability, own_
 from permeation.meaning.rows import curve
 
 SHUFFLE = "senses_shuffled"  # the one null model that is an exact permutation test
-SLOW = "walk_about_mean"  # minutes for the many words of a table
 PRIMARY = "reliability"  # that of h = rank
 # Tested besides the primary statistic, with Holm's correction over these and the tests of decoding: the figure, and
 # what it is called after null_ and p_.
@@ -119,8 +118,7 @@ def run_controls(
 
     shuffled = draw_null(SHUFFLE, parts, permutations, seed)
     real, shuffles = ({h: factorise(parts, h, sigmas) for h in fields} for sigmas in (None, shuffled))
-    skipped = {SHUFFLE, *(() if len(parts) > 1 else ("another_word",)), *((SLOW,) if activations.labelled else ())}
-    others = [name for name in NULLS if name not in skipped]
+    others = [name for name in NULLS if name != SHUFFLE and (name != "another_word" or len(parts) > 1)]
     nulls = {SHUFFLE: shuffles[field].mean_g} | {
         name: factorise(parts, field, draw_null(name, parts, draws, seed)).mean_g
         for name in progress.each(others, "null models", len(others))

@@ -21,14 +21,10 @@ from permeation.meaning.sigma import unit
 # What is done to the stream; the last two are the controls of the first.
 KINDS = ("one_direction", "transplant", "erasure", "within_senses", "random")
 CONTROLS = ("within_senses", "random")
-# What follows is measured at the word, one token later, and in the word's own last stream.
-OUTCOMES = ("next_token", "one_later", "sigma")
 FLOOR = 1e-6  # λ: the probability below which a token's ratio between senses says nothing
 
 
-def leaning(
-    probabilities: Float[Tensor, "prompts tokens d_vocab"],
-) -> Float[Tensor, "pairs tokens d_vocab"]:
+def leaning(probabilities: Float[Tensor, "prompts d_vocab"]) -> Float[Tensor, "pairs d_vocab"]:
     """w for the i-th pair, with p̄ the means over the other pairs' prompts; prompts are A_1 … A_n, then B_1 … B_n."""
     a, b = probabilities.unflatten(0, (2, -1))
     logs = [torch.log((each.sum(dim=0) - each) / (len(each) - 1) + FLOOR) for each in (a, b)]
@@ -36,15 +32,15 @@ def leaning(
 
 
 def lean(
-    probabilities: Float[Tensor, "prompts kinds tokens d_vocab"], weights: Float[Tensor, "prompts tokens d_vocab"]
-) -> Float[Tensor, "prompts kinds tokens"]:
+    probabilities: Float[Tensor, "prompts kinds d_vocab"], weights: Float[Tensor, "prompts d_vocab"]
+) -> Float[Tensor, "prompts kinds"]:
     """T."""
-    return torch.einsum("pktv,ptv->pkt", probabilities, weights)
+    return torch.einsum("pkv,pv->pk", probabilities, weights)
 
 
 def response_to_shift(
-    clean: Float[np.ndarray, "prompts *outcomes"], shifted: Float[np.ndarray, "prompts kinds *outcomes"]
-) -> Float[np.ndarray, "kinds *outcomes"]:
+    clean: Float[np.ndarray, "prompts"], shifted: Float[np.ndarray, "prompts kinds"]
+) -> Float[np.ndarray, "kinds"]:
     """R; an erasure can give ½, and where the senses' means agree there is nothing to follow, and R is 0.
 
     A prompt of A is pushed towards B, so its change counts with the sign turned.
@@ -114,11 +110,3 @@ class MatchedPairs:
             half = len(others) // 2
             weights[i, others[:half]], weights[i, others[half:]] = 0.5 / half, -0.5 / (len(others) - half)
         return weights
-
-    def sigma(
-        self, stream: Float[np.ndarray, "prompts kinds d_model"], layer: int
-    ) -> Float[np.ndarray, "prompts kinds"]:
-        """cos of each prompt's stream with its pair's ê at `layer`."""
-        pairs = len(self.direction)
-        direction = self.direction[np.arange(2 * pairs) % pairs, layer]
-        return np.einsum("pkd,pd->pk", unit(stream.astype(np.float64)), direction)

@@ -45,7 +45,7 @@ def logits(model: Any, stream: Float[np.ndarray, "*batch d_model"]) -> Float[Ten
 
 
 def through(uses: Uses, shifting: Shifting, name: str, lens: Lens) -> Uses:
-    """The interventions of `uses` with a lens in place of the blocks after each layer; the one outcome is `name`.
+    """The interventions of `uses` with a lens in place of the blocks after each layer; the outcome is `name`.
 
     R is the change of T that the lens sees, over the model's own difference between the senses. R of the transplant is
     the share of this difference that the lens reads; at the last layer the logit lens gives R of the next token.
@@ -53,14 +53,14 @@ def through(uses: Uses, shifting: Shifting, name: str, lens: Lens) -> Uses:
     clean, words = shifting.clean, {}
     for word in uses.words:
         own, pairs = clean.words[word]
-        T, seen = clean.outcomes[own, 0], []
+        T, seen = clean.T[own], []
         for layer in uses.layers:
             shifts = np.pad(pairs.shifts(layer, shifting.seed), ((0, 0), (1, 0), (0, 0)))  # the first is none
             p = logits(shifting.model, lens(pairs.stream[:, layer, None] + shifts, layer)).float().softmax(dim=-1)
-            leans = lean(p.cpu()[:, :, None], clean.weights[own, :1])[..., 0].numpy()
+            leans = lean(p.cpu(), clean.weights[own]).numpy()
             seen.append(response_to_shift(T, T[:, None] + leans[:, 1:] - leans[:, :1]))
-        words[word] = np.stack(seen)[..., None]
-    return replace(uses, words=words, outcomes=(name,))
+        words[word] = np.stack(seen)
+    return replace(uses, words=words, outcome=name)
 
 
 def sums(batches: Iterable[Float[np.ndarray, "_tokens layers d_model"]]) -> Sums:

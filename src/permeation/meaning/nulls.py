@@ -54,26 +54,6 @@ def random_direction(words: Sequence[WordResiduals], draws: int, rng: np.random.
     return [order_parameter(word.measured, own) for word, own in zip(words, directions, strict=True)]
 
 
-def walk_about_mean(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
-    """Every prompt's residual stream is the word's mean path plus a random walk; ê is uniform on the sphere.
-
-    Kept: the mean over the word's measured prompts, layer by layer, and the norm of each prompt's own step away from
-    it. Random: the direction of each step.
-    """
-    sigmas = []
-    for word in words:
-        path = word.measured.mean(axis=0)
-        own = np.diff(word.measured - path, axis=1)
-        norms = np.linalg.norm(own, axis=-1, keepdims=True)
-        walks = np.empty((draws, *word.measured.shape[:-1]))
-        for draw in walks:
-            steps = norms * unit(rng.standard_normal(own.shape, dtype=np.float32))
-            stream = path + np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0), (0, 0)))
-            draw[:] = order_parameter(stream, unit(rng.standard_normal(own.shape[-1])))
-        sigmas.append(walks)
-    return sigmas
-
-
 def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Generator) -> Sigmas:
     """ê is the contrast of another word, drawn from the others; there must be at least two words."""
     directions = np.stack([word.directions(word.weights) for word in words])
@@ -82,7 +62,7 @@ def another_word(words: Sequence[WordResiduals], draws: int, rng: np.random.Gene
 
 
 NULLS: dict[str, NullModel] = {
-    each.__name__: each for each in (senses_shuffled, within_senses, random_direction, walk_about_mean, another_word)
+    each.__name__: each for each in (senses_shuffled, within_senses, random_direction, another_word)
 }
 
 

@@ -111,12 +111,12 @@ def few_bits(metrics: Metrics) -> Found:
 
 
 def few_heads(metrics: Metrics) -> Found:
-    """ρ over all heads and within layers, with its p; of clusters η², which has no such parts."""
+    """ρ over all heads and within layers, with its p."""
     roles = metrics["head_roles"]
-    rows = []
-    for name, figures in roles["beside"]["exchange"].items():
-        within = figures.get("within_layers") or {"value": None, "p": figures["p"]}
-        rows.append((label(name), measured(figures), number(within["value"]), number(within["p"])))
+    rows = [
+        (label(name), measured(figures), *(number(figures["within_layers"][key]) for key in ("value", "p")))
+        for name, figures in roles["beside"]["exchange"].items()
+    ]
     answer = roles["heads"]["within_sense"] < roles["heads"]["exchange"] <= roles["n_heads"] / 10
     return answer, {}, [("role beside", "ρ, 95 % interval", "within layers", "p"), *rows]
 

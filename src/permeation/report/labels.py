@@ -5,7 +5,6 @@ from __future__ import annotations
 LABELS = {
     # null models, and shifts of the residual stream
     "within_senses": "no sense in the direction",
-    "walk_about_mean": "random walk about the mean",
     "another_word": "another word's direction",
     "random": "control: random direction",
     "next_token": "the next token",
@@ -25,18 +24,14 @@ LABELS = {
     "written_score": "W_OV, weighted by the input",
     # heads and compressed models
     "exchange": "exchanged with the matched prompt's",
-    "mean": "replaced by the mean",
     "direct": "written along ê",
     "within_sense": "control: another prompt of the same sense",
-    "norm_score": "share of ‖M‖², score form",
     "low_variance_score": "low variance, score form",
     "low_variance_gram": "low variance, gram form",
-    "cost": "cost of ablation",
     "attention": "attention to what decides",
     "attention_word": "attention to the word itself",
     "attention_not_bos": "attention beyond the first token",
     "attention_deciding_rest": "what decides, without the first token",
-    "cluster": "cluster (η²)",
     "auc": "AUC",
     "separation": "separation of σ",
     "gap": "what follows",

@@ -36,7 +36,7 @@ def _rounded(of: Method, bits: int) -> Method:
     return Method("rounded:RoundedFactors", {"of": of, "bits": bits})
 
 
-GRAM, MIXING = "mixing:GramMixing", "mixing:CircuitMixing"
+GRAM = "mixing:GramMixing"
 LAYER, SHARED = "low_rank:LayerSubspace", "low_rank:SharedSubspace"
 INTEGERS, RESIDUAL = "quantised:Integers", "residual:IntegersAndResidual"
 BLOCKS = "blocks:Blocks"
@@ -45,11 +45,8 @@ GROUPS = {"group": 64, "offset": True}
 METHODS: dict[str, Method] = {
     # Integers.
     "int_column": Method(INTEGERS),
-    "int_column_gptq": Method(INTEGERS, {"way": "gptq", "clip": True}),
     "int_rows": Method(INTEGERS, {"rows": True}),
-    "int_g64_gptq": Method(INTEGERS, {"way": "gptq", "clip": True, "group": 64}),
     "int_g64_offset": Method(INTEGERS, GROUPS),
-    "int_g64_offset_clip": Method(INTEGERS, {"clip": True, **GROUPS}),
     "int_g64_offset_gptq": Method(INTEGERS, {"way": "gptq", "clip": True, **GROUPS}),
     "int_g64_offset_rows": Method(INTEGERS, {"rows": True, **GROUPS}),
     "int_g64_offset_rotated": Method(INTEGERS, {"way": "rotated", **GROUPS}),
@@ -66,21 +63,16 @@ METHODS: dict[str, Method] = {
     "nf4_rows": Method(BLOCKS, {"kind": "NF4", "rows": True}),
     # Integers and a low rank.
     "int3_residual": Method(RESIDUAL, {"bits": 3, "rows": True, "clip": True}),
-    "int4_residual": Method(RESIDUAL, {"bits": 4, "rows": True, "clip": True}),
     # Low rank.
     "layer_subspace_score_6bit": _rounded(Method(LAYER), 6),
-    "layer_subspace_score_8bit": _rounded(Method(LAYER), 8),
     "subspace_of_2_score_6bit": _rounded(Method(SHARED, {"layers": 2}), 6),
     "model_subspace_score_6bit": _rounded(Method(SHARED), 6),
     # Layers that share, heads that share.
     "matrix_atoms": Method("atoms:MatrixAtoms"),
     "pca_gram": Method(GRAM),
     "pca_gram_first_kept": Method(GRAM, {"first_kept": True}),
-    "pca_score": Method(MIXING, {"kind": "score"}),
-    "kmeans_medoid": Method(MIXING, {"kind": "medoid"}),
     # Controls.
     "layer_subspace_random": Method(LAYER, {"metric": "random"}),
-    "random_components": Method(MIXING, {"kind": "random"}),
-    "mean": Method(MIXING, {"kind": "mean"}),
+    "random_components": Method(GRAM, {"kind": "random"}),
 }
 LONG = tuple(METHODS)  # `rivals.methods: long`

@@ -8,7 +8,7 @@ import torch
 
 from permeation.frame.errors import PermeationError
 from permeation.rivals.base import Problem, Rival
-from permeation.rivals.registry import GRAM, MIXING, Method
+from permeation.rivals.registry import GRAM, Method
 from permeation.weights.heads import Heads
 
 
@@ -33,7 +33,7 @@ class WholeAttention:
     @classmethod
     def fit(cls, of: Method, problem: Problem) -> WholeAttention:
         """Fit both. Raises PermeationError for a method that mixes the heads' W_QK, in which V and O do not occur."""
-        if of.place in (GRAM, MIXING):
+        if of.place == GRAM:
             raise PermeationError("this method mixes the heads' W_QK; V and O are stored by those that store matrices")
         heads, written = problem.heads, problem.written
         assert heads.W_V is not None and heads.W_O is not None and written is not None

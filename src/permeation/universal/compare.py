@@ -24,7 +24,6 @@ from permeation.frame.tables import read_json
 from permeation.models.hub import snapshot
 from permeation.models.texts import fetch_corpus
 from permeation.models.tokenizer import load_tokenizer
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.nll import window_nll
 from permeation.perplexity.ratio import estimate
 from permeation.perplexity.windows import Text, bos_of
@@ -127,7 +126,7 @@ def rebuild(
     counts: the list of K. seed: of the random K.
     """
     member = group.members[i]
-    model = prepare_for_scoring(member.load(device), "float32", member.windows.shape[1])
+    model = member.load(device)
     places = {key: weight(layer) for key, layer in layers(model).items() if key in stack.keys}
     lefts, rest = {}, {}
     for key, W in places.items():

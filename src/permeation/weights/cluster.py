@@ -5,16 +5,13 @@ R_ij = 1 / |group of i| for j in it (centroid), or 1 for j the member nearest to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from permeation.weights.pca import KernelPca
@@ -59,28 +56,3 @@ def between_clusters(pca: KernelPca, k: int, seed: int) -> float:
     C = pca.coefficients
     R = k_means(C.numpy(), k, seed).mixing("centroid")
     return float((R @ C).square().sum() / C.square().sum())
-
-
-def compare_forms(groups: Mapping[int, Mapping[str, Clusters]], per_layer: int) -> dict[str, dict[str, float]]:
-    """How alike the groups of two forms are, <one>_<other>.<k>: the adjusted Rand index of both partitions.
-
-    1 for the same, 0 on average by chance. The layers are a partition too.
-    """
-    agreement: dict[str, dict[str, float]] = {}
-    for k, by_form in groups.items():
-        labels = {form: found.labels for form, found in by_form.items()}
-        labels["layer"] = np.arange(len(labels["gram"])) // per_layer
-        for one, other in combinations(labels, 2):
-            index = float(adjusted_rand_score(labels[one], labels[other]))
-            agreement.setdefault(f"{one}_{other}", {})[str(k)] = index
-    return agreement
-
-
-def head_rows(forms: Mapping[str, KernelPca], groups: Mapping[str, Clusters], per_layer: int) -> list[dict[str, Any]]:
-    """Each head's layer, first coefficient and group, in each form."""
-    return [
-        {"form": form, "layer": i // per_layer, "head": i % per_layer}
-        | {"component_1": x, "cluster": int(groups[form].labels[i])}
-        for form, pca in forms.items()
-        for i, x in enumerate(pca.coefficients[:, 0].tolist())
-    ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,25 +23,18 @@ def gram_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     return flat @ flat.T
 
 
-def circuit_rows(heads: Heads) -> Iterator[Float[Tensor, "n rows d_model"]]:
-    """W_Q W_Kᵀ of every head in float64, BLOCK numbers at a time: some rows of all heads, then the next ones."""
-    n_heads, d = heads.W_Q.shape[1:3]
-    group = n_heads // heads.W_K.shape[1]
-    keys = heads.W_K.double().flatten(0, 1).mT  # (layers kv_heads, d_head, d)
-    for rows in heads.W_Q.split(max(1, BLOCK // (heads.count * d)), dim=2):
-        queries = rows.double().reshape(len(keys), group * rows.shape[2], -1)
-        yield (queries @ keys).view(heads.count, -1, d)
-
-
 def circuit_kernel(heads: Heads) -> Float[Tensor, "n n"]:
     """⟨W_Qi W_Kiᵀ, W_Qj W_Kjᵀ⟩_F for the circuit form, in float64 (docs/weights.md, PCA).
 
     Some rows of all heads' d × d forms at a time, M_i = W_Qi[rows] W_Kiᵀ and G += Σ M_i · M_j: 2 n² d² operations, and
     memory for n · rows · d numbers. (Pairing heads by ⟨W_Qiᵀ W_Qj, W_Kiᵀ W_Kj⟩ would take 4 n² d_head² d.)
     """
-    kernel = torch.zeros(heads.count, heads.count, dtype=torch.float64, device=heads.W_Q.device)
-    for rows in circuit_rows(heads):
-        M = rows.flatten(1)
+    n_heads, d = heads.W_Q.shape[1:3]
+    keys = heads.W_K.double().flatten(0, 1).mT  # (layers kv_heads, d_head, d)
+    kernel = torch.zeros(heads.count, heads.count, dtype=torch.float64, device=keys.device)
+    for rows in heads.W_Q.split(max(1, BLOCK // (heads.count * d)), dim=2):
+        queries = rows.double().reshape(len(keys), n_heads // heads.W_K.shape[1] * rows.shape[2], -1)
+        M = (queries @ keys).view(heads.count, -1)
         kernel.addmm_(M, M.T)
     return kernel
 

@@ -21,7 +21,6 @@ from permeation.frame.engine import Engine, ModelRun
 from permeation.frame.journal import Journal
 from permeation.frame.tables import write_json
 from permeation.models.load import load_folded
-from permeation.perplexity.fast import prepare_for_scoring
 from permeation.perplexity.ratio import Baseline
 from permeation.weights.inject import GramInjection, injected
 
@@ -101,9 +100,7 @@ class Scorer(ModelRun):
         fold_norm: bool = True,
     ) -> Scorer:
         """The checkpoint in the folder `model`, against what the stage `baseline` wrote."""
-        untouched = Baseline.read(baseline)
-        read = partial(_read, model, fold_norm, device, dtype, untouched.windows.tokens.shape[1])
-        return cls(read, untouched, tolerance, batch_size)
+        return cls(partial(_read, model, fold_norm, device, dtype), Baseline.read(baseline), tolerance, batch_size)
 
     def __call__(self, task: tuple[Change, int | None]) -> dict[str, Any]:
         """The model's NLL per window with the change in place, and the change's facts, as the journal keeps them."""
@@ -116,8 +113,8 @@ class Scorer(ModelRun):
         return {"nll": nll.tolist(), "facts": dict(change.facts)}
 
 
-def _read(model: Path, fold_norm: bool, device: torch.device, dtype: str, context: int) -> Any:
-    return prepare_for_scoring(load_folded(model, fold_norm, device), dtype, context)
+def _read(model: Path, fold_norm: bool, device: torch.device, dtype: str) -> Any:
+    return load_folded(model, fold_norm, device).to(getattr(torch, dtype))
 
 
 def measure(jobs: Iterable[Job], scorer: Scorer, journal: Journal, engine: Engine) -> Iterator[Measured]:

@@ -7,27 +7,14 @@ from typing import Any
 import torch
 
 from permeation.frame.seeds import named_seed
-from permeation.weights.forms import circuit_kernel, gram_kernel, score_kernel, written_kernel
+from permeation.weights.forms import FORMS, circuit_kernel, gram_kernel, score_kernel, written_kernel
 from permeation.weights.heads import Heads, writing_heads
 from permeation.weights.moments import Moments
 from permeation.weights.pca import KernelPca, fit_pca
-from permeation.weights.random_heads import (
-    random_gram_kernel,
-    random_heads,
-    random_score_kernel,
-    unit_norm,
-    with_norms,
-)
+from permeation.weights.random_heads import random_gram_kernel, random_heads, random_score_kernel, with_norms
 
 SHARES = (0.50, 0.80, 0.90, 0.95, 0.99)
-# Kinds of heads: the key in the metrics, and the words in the tables.
-KINDS = {
-    "own": "as they are",
-    "unit": "unit norm",
-    "null": "random frames",
-    "unit_null": "random frames, unit norm",
-}
-
+KINDS = {"own": "as they are", "null": "random frames"}  # of heads: the key in the metrics, and the words in the tables
 
 Fits = dict[str, dict[str, KernelPca]]  # by form (permeation.weights.forms, and `unfolded`) and kind of heads
 
@@ -43,27 +30,28 @@ def fit_spectra(heads: Heads, unfolded: Heads, moments: Moments, center: bool, s
     def generator(form: str) -> torch.Generator:
         return torch.Generator().manual_seed(named_seed(seed, f"random heads, {form}"))
 
+    random_writes = random_heads(writes, generator("written"))
     kernels = {
         "gram": (gram_kernel(heads), random_gram_kernel(heads, generator("gram"))),
         "unfolded": (gram_kernel(unfolded), random_gram_kernel(unfolded, generator("unfolded"))),
         "circuit": (circuit_kernel(heads), circuit_kernel(random_heads(heads, generator("circuit")))),
-        "written": (circuit_kernel(writes), circuit_kernel(random_heads(writes, generator("written")))),
+        "written": (circuit_kernel(writes), circuit_kernel(random_writes)),
     }
-    own, null = (written_kernel(each, moments) for each in (writes, random_heads(writes, generator("written"))))
+    own, null = (written_kernel(each, moments) for each in (writes, random_writes))
     kernels["written_score"] = own, with_norms(null, own)
     for form, mean_key in (("score", True), ("score_centred", False)):
         own = score_kernel(heads, moments, mean_key)
         kernels[form] = own, random_score_kernel(heads, moments, own, generator(form), mean_key)
-    fits = {}
-    for form, (own, null) in kernels.items():
-        of_kinds = (own, unit_norm(own), null, unit_norm(null))
-        fits[form] = {kind: fit_pca(kernel, center) for kind, kernel in zip(KINDS, of_kinds, strict=True)}
-    return fits
+    return {
+        form: {kind: fit_pca(kernel, center) for kind, kernel in zip(KINDS, pair, strict=True)}
+        for form, pair in kernels.items()
+    }
 
 
 def spectra_summary(fits: Fits) -> dict[str, Any]:
-    """components_for_variance and explained_variance_ratio, the gram form's at the top, the others' by form;
-    components_for_variance of the other kinds of heads, by kind and form.
+    """components_for_variance and explained_variance_ratio, the gram form's at the top, the others' by form.
+
+    null: components_for_variance of random heads, by form.
     """
     found: dict[str, Any] = {}
     for form, kinds in fits.items():
@@ -73,9 +61,7 @@ def spectra_summary(fits: Fits) -> dict[str, Any]:
             "explained_variance_ratio": {str(i): share for i, share in first},
         }
         found |= own if form == "gram" else {form: own}
-    for kind in list(KINDS)[1:]:
-        found[kind] = {form: kinds[kind].share_table(SHARES) for form, kinds in fits.items()}
-    return found
+    return found | {"null": {form: kinds["null"].share_table(SHARES) for form, kinds in fits.items()}}
 
 
 def spectra_rows(fits: Fits) -> list[dict[str, Any]]:
@@ -85,4 +71,13 @@ def spectra_rows(fits: Fits) -> list[dict[str, Any]]:
         for form, kinds in fits.items()
         for kind, pca in kinds.items()
         for i, share in enumerate(pca.explained_variance_ratio.cumsum(0).tolist(), start=1)
+    ]
+
+
+def head_rows(fits: Fits, per_layer: int) -> list[dict[str, Any]]:
+    """Each head's layer, and its coefficient on the first component, in each form of W_QK."""
+    return [
+        {"form": form, "layer": i // per_layer, "head": i % per_layer, "component_1": x}
+        for form in FORMS
+        for i, x in enumerate(fits[form]["own"].coefficients[:, 0].tolist())
     ]
