@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -42,18 +43,11 @@ def main(stage: Stage) -> None:
 
     scored = "".join(tokenizer.batch_decode(measured.tokens[:, 1:]))
     found = asdict(baseline.perplexity)
-    summary = {
-        "perplexity": found.pop("value"),
-        **found,
-        "nats_per_byte": float(nll.sum()) / len(scored.encode()),
-        "dtype": asked.dtype,
-        "bos": text.bos is not None,
-    }
-    facts = {
-        "sha256": hashlib.sha256(corpus.text.encode()).hexdigest(),
-        "characters": len(corpus.text),
-        "articles": len(corpus.articles),
-    }
+    per_byte = float(nll.sum()) / len(scored.encode())
+    summary = {"perplexity": found.pop("value"), **found, "nats_per_byte": per_byte}
+    summary |= {"dtype": asked.dtype, "bos": text.bos is not None}
+    facts: dict[str, Any] = {"sha256": hashlib.sha256(corpus.text.encode()).hexdigest()}
+    facts |= {"characters": len(corpus.text), "articles": len(corpus.articles)}
     with stage.output("moments") as out:
         moments.write(out)
         if written is not None:

@@ -6,7 +6,7 @@ from permeation.frame.errors import PermeationError
 from permeation.frame.progress import each
 from permeation.frame.tables import write_results
 from permeation.stage import Stage
-from permeation.weights.cluster import between_clusters, k_means
+from permeation.weights.cluster import between_clusters, k_means, sharing
 from permeation.weights.forms import LOOKED_AND_WRITTEN
 from permeation.weights.heads import Heads
 from permeation.weights.inject import GramInjection
@@ -27,11 +27,11 @@ def main(stage: Stage) -> None:
 
     jobs = []
     for k in asked.k:
-        mixing = partial(groups[k].mixing, asked.share) if k in groups else None
+        mixing = partial(sharing, groups[k]) if k in groups else None
         for replaced, first in REPLACED.items():
             jobs.append(mixing_job({"k": k, "replaced": replaced}, injection, mixing, range(first, n_layers)))
     scorer = Scorer.load(model, baseline, stage.device, scoring.dtype, scoring.tolerance, scoring.batch_size)
-    journal = stage.journal(model, baseline, weights, components, settings=(scoring, config.seed, asked.share, kept))
+    journal = stage.journal(model, baseline, weights, components, settings=(scoring, config.seed, kept))
     with stage.engine() as engine:
         measured = list(each(measure(jobs, scorer, journal, engine), "k clusters", len(jobs)))
 
@@ -46,7 +46,7 @@ def main(stage: Stage) -> None:
         "clustered_null": {form: clustered(f"{form}_null") for form in LOOKED_AND_WRITTEN},
     }
     plots = {"clusters": [row for row in rows if row["ratio"] is not None]}
-    labels = enumerate(groups[wanted[-1]].labels.tolist())
+    labels = enumerate(groups[wanted[-1]].tolist())
     plots["groups"] = [{"layer": i // per_layer, "head": i % per_layer, "group": group} for i, group in labels]
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)

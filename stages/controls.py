@@ -9,15 +9,7 @@ from permeation.stage import Stage
 def main(stage: Stage) -> None:
     """Write data/controls/: summary.json, plots/nulls.json, plots/controls.json, plots/decoding.json."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
-    found = run_controls(
-        activations,
-        layer_index(config.sigma.direction_layer, activations.at_word.shape[1]),
-        config.response.field,
-        config.g.exclude_final,
-        config.nulls.draws,
-        config.nulls.permutations,
-        config.bootstrap.resamples,
-        config.decode.threshold,
-        config.seed,
-    )
-    stage.write(*found)
+    layer = layer_index(config.sigma.direction_layer, activations.at_word.shape[1])
+    g = config.response.field, config.g.exclude_final
+    chance = config.nulls.draws, config.nulls.permutations, config.bootstrap.resamples
+    stage.write(*run_controls(activations, layer, *g, *chance, config.decode.threshold, config.seed))

@@ -11,11 +11,6 @@ def main(stage: Stage) -> None:
     """Write data/fit_g/: summary.json, plots/g.json, plots/response.json."""
     activations, config = Activations.read(stage.input("extract_activations")), stage.config
     words = word_residuals(activations, layer_index(config.sigma.direction_layer, activations.at_word.shape[1]))
-    found, tables = fit_shape(
-        words,
-        "rank" if activations.labelled else config.response.field,
-        config.g.exclude_final,
-        config.bootstrap.resamples,
-        config.seed,
-    )
+    field = "rank" if activations.labelled else config.response.field
+    found, tables = fit_shape(words, field, config.g.exclude_final, config.bootstrap.resamples, config.seed)
     stage.write({"g": found}, tables)

@@ -30,20 +30,18 @@ Rows = list[dict[str, Any]]
 def main(stage: Stage) -> None:
     """Write data/heads/: summary.json, plots/head_roles.json (a row a series and head), plots/compressed.json."""
     activations = Activations.read(stage.input("extract_activations"))
-    tokenizer = load_tokenizer(stage.input("model"))
-    texts = [prompt.text for prompt in activations.prompts]
-    sequences = tokenize(tokenizer, texts, stage.config.activations.prepend_bos)
+    texts, prepend_bos = [prompt.text for prompt in activations.prompts], stage.config.activations.prepend_bos
+    sequences = tokenize(load_tokenizer(stage.input("model")), texts, prepend_bos)
     roles, role_rows = find_heads(stage, activations, sequences)
     compressed, compressed_rows = keep_sense(stage, activations, sequences)
-    rows = {"head_roles": role_rows, "compressed": compressed_rows}
-    stage.write({"head_roles": roles, "compressed": compressed}, rows)
+    summary = {"head_roles": roles, "compressed": compressed}
+    stage.write(summary, {"head_roles": role_rows, "compressed": compressed_rows})
 
 
 def find_heads(stage: Stage, activations: Activations, sequences: list[list[int]]) -> tuple[dict[str, Any], Rows]:
     """Which heads bring the sense, beside what the weight axis knows of them."""
     config, settings, pca = stage.config, stage.config.heads, stage.input("pca")
-    model = load_model(stage.input("model"), stage.device)
-    least = config.intervene.clean_auc
+    model, least = load_model(stage.input("model"), stage.device), config.intervene.clean_auc
     measured = measure_roles(model, activations, sequences, settings.pairs, least, config.seed)
     found = FoundHeads.of(measured, config.bootstrap.resamples, settings.permutations, config.seed)
     beside = found.beside({form: KernelPca.read(pca, form) for form in ("gram", "score")})

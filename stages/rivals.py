@@ -16,13 +16,11 @@ from permeation.weights.replace import Change, Job, Measured, Scorer, measure, w
 
 def main(stage: Stage) -> None:
     """Write data/rivals/: rows.json and nll.npy by method and size, summary.json, plots/pareto.json."""
-    config = stage.config
+    config, asked = stage.config, stage.config.perplexity
     inputs = {name: stage.input(name) for name in ("model", "baseline", "extract_wqk", "moments")}
     problem = Problem.read(inputs["extract_wqk"], inputs["moments"], config.seed, config.rivals.whole)
-    original = original_parameters(problem.heads)
-    asked = config.perplexity
-    measuring = (stage.device, asked.dtype, asked.tolerance, asked.batch_size)
-    scorer = Scorer.load(inputs["model"], inputs["baseline"], *measuring)
+    original, scoring = original_parameters(problem.heads), (asked.dtype, asked.tolerance, asked.batch_size)
+    scorer = Scorer.load(inputs["model"], inputs["baseline"], stage.device, *scoring)
     journal = stage.journal(*inputs.values(), settings=(asked, config.seed))
 
     def change(rival: Rival, size: int) -> Change:
@@ -33,20 +31,17 @@ def main(stage: Stage) -> None:
         def measured(method: str) -> list[Measured]:
             """The rows of one method; its rival is gone before the next one is fitted."""
 
-            def of(sizes: list[int]) -> list[Measured]:
-                bits = {size: rival.stored_bits(size) / original for size in sizes}
-                jobs = [
-                    Job({"method": method, "size": size}, partial(change, rival, size), {"bits": bits[size]})
-                    for size in sizes
-                ]
-                return list(measure(jobs, scorer, journal, engine))
+            def job(size: int) -> Job:
+                bits = {"bits": rival.stored_bits(size) / original}
+                return Job({"method": method, "size": size}, partial(change, rival, size), bits)
 
             try:
                 rival = METHODS[method].fit(problem)
             except PermeationError as refusal:
                 refused = Job({"method": method, "size": None}, None, {"bits": None, "note": str(refusal)})
                 return list(measure([refused], scorer, journal, engine))
-            return measure_method(rival, [bits * original for bits in config.rivals.bits], of)
+            budgets = [bits * original for bits in config.rivals.bits]
+            return measure_method(rival, budgets, lambda sizes: list(measure(map(job, sizes), scorer, journal, engine)))
 
         methods = config.rivals.methods
         runs = [each for method in progress.each(methods, "rivals", len(methods)) for each in measured(method)]
@@ -57,5 +52,4 @@ def main(stage: Stage) -> None:
         write_measured(out, runs, scorer.baseline)
         sizes = {"original_bits": BITS_PER_NUMBER * original, "share_of_model": original / model["n_parameters"]}
         points = pareto(rows, own_file, untouched.tokens, untouched.windows)
-        found = {**summary(rows), "own_file_bits": own_file, **sizes}
-        write_results(out, {"rivals": found}, {"pareto": points})
+        write_results(out, {"rivals": summary(rows) | {"own_file_bits": own_file} | sizes}, {"pareto": points})

@@ -57,7 +57,7 @@ def config() -> Config:
         reconstruct=replace(shipped.reconstruct, components=(1, 8, 13, "90%", "all")),
         cluster=replace(shipped.cluster, k=(2, 12, 13)),
         intervene=replace(shipped.intervene, clean_auc=0.3),  # no word is too hard for a model that was never trained
-        heads=replace(shipped.heads, pairs=2, permutations=20, windows=2, context=12),
+        heads=replace(shipped.heads, pairs=2, permutations=20),
         compressed=replace(shipped.compressed, methods=1, layers=1),
     )
 

@@ -116,7 +116,6 @@ class Config(Section):
 
     class Cluster(Section):
         k: Annotated[tuple[Count, ...], SOME, RISING]
-        share: Literal["centroid", "medoid"]
         components: Count | Literal["all"]
 
     class Rivals(Section):

@@ -46,7 +46,7 @@ class Written:
 def methods(config: settings.Config) -> dict[str, Method]:
     """All that `apply` knows: the rivals, and what the stages reconstruct and cluster do, by their parameters."""
     seen = None if config.cluster.components == "all" else config.cluster.components
-    clusters = {"kind": "clusters", "share": config.cluster.share, "components": seen}
+    clusters = {"kind": "clusters", "components": seen}
     center = {"center": config.pca.center}
     return {**METHODS, "pca": Method(GRAM, center), "clusters": Method(GRAM, clusters | center)}
 

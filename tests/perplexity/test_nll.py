@@ -1,17 +1,25 @@
 """Summed NLL."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from permeation.frame.device import total_memory
 from permeation.frame.errors import PermeationError
 from permeation.models.families import Readout
 from permeation.models.load import load_model
+from permeation.models.tokenizer import load_tokenizer
 from permeation.perplexity import nll as nll_module
 from permeation.perplexity.nll import VOCABULARY_TILE, nats_per_byte, token_nll, window_nll, windows_per_batch
+from permeation.perplexity.windows import Text
+from tests.conftest import PROJECT
 from tests.support import tiny
 
 
@@ -67,3 +75,27 @@ def test_a_batch_is_what_the_threads_ask_for_and_the_memory_allows(monkeypatch: 
     memory = 4 * 1500 * position  # a quarter of it holds 1500 positions
     assert windows_per_batch("auto", 512, network) == 2
     assert total_memory(torch.device("cpu")) > 2**28
+
+
+def test_the_command_prints_one_json_object_last(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder, text = shutil.copytree(checkpoints["gpt2"], tmp_path / "with_bos"), PROJECT / "data" / "words.yaml"
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    bos = tokenizer.bos_token_id
+    front = TemplateProcessing(single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)])
+    tokenizer.backend_tokenizer.post_processor = front
+    tokenizer.save_pretrained(folder)
+    command = [sys.executable, "-m", "permeation.perplexity", "--model", str(folder), "--text", str(text)]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+
+    found = json.loads(run("--context", "16", "--max-tokens", "64").stdout.splitlines()[-1])
+    chosen = Text.tokenize(tokenizer, text.read_text(), bos=bos).spread(16, 64).tokens
+    assert (chosen[:, 0] == bos).all()
+    expected = sum(model(window[None], labels=window[None]).loss.item() for window in chosen) / 4
+    assert found["perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
+    assert found["nll"] == pytest.approx(60 * expected, rel=1e-5)
+    assert (found["bos"], found["tokens"], found["windows"], found["dtype"]) == (bos, 60, 4, "float32")
+    refused = run("--context", "1")
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == "perplexity: --context is 1; this model accepts 2 to 64"

@@ -62,9 +62,9 @@ def test_revisions_that_share_words(permeation: Call, project: Path) -> None:
     assert found["headlines"]["first"]["g.rank.p_correlation_mean"] == 0.002
     of_g = [row for row in found["curves"] if row["of"] == "g"]
     assert [row["word"] for row in of_g] == [*WORDS, "mean"]
-    assert all(row["rmse"] > 0.05 and row["correlation"] < 0.999 for row in of_g)
+    assert all(row["correlation"] < 0.999 for row in of_g)
     same = [row for row in found["curves"] if row["of"] == SIGMA]
-    assert all(row["rmse"] == 0 and row["correlation"] == pytest.approx(1) for row in same)
+    assert all(row["correlation"] == pytest.approx(1) for row in same)
     said = permeation("compare", "first", "workspace")
     assert f"first against workspace: correlation of the mean g {of_g[-1]['correlation']:.3g} [" in said
     for figure in ("own.auc 0.9 [0.8, 0.95]", "onset.value 0.5 [0.3, 0.6]", "perplexity.ratio.1 300 [300, 300]"):

@@ -12,10 +12,10 @@ from permeation.frame.errors import PermeationError
 from permeation.models.fold import fold_norms
 from permeation.rivals import blocks
 from permeation.rivals.base import Problem, original_parameters, size_within, sizes_near
-from permeation.rivals.low_rank import LayerSubspace, SharedSubspace, low_rank_parameters
+from permeation.rivals.low_rank import LayerSubspace, low_rank_parameters
 from permeation.rivals.mixing import GramMixing
 from permeation.rivals.quantised import Integers
-from permeation.rivals.registry import LONG, METHODS, Method
+from permeation.rivals.registry import LONG, METHODS
 from permeation.rivals.rounded import RoundedFactors
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import injected
@@ -28,11 +28,6 @@ WINDOWS = torch.randint(2, 90, (6, 16), generator=torch.Generator().manual_seed(
 LOSSY = {"gguf_q8_0": 0.5} | {name: 0.5 for name in LONG if name.startswith("int")}
 LOSSY |= {name: 4.0 for name in LONG if name.startswith(("gguf_q4", "gguf_q5"))}  # their only size is 4 or 5 bits
 LOSSY |= {name: 2.0 for name in LONG if name.endswith("bit")}
-SUBSPACES = {
-    "layer": Method("low_rank:LayerSubspace"),
-    "pairs of layers": Method("low_rank:SharedSubspace", {"layers": 2}),
-    "model": Method("low_rank:SharedSubspace"),
-}
 BIASED = 3 * (4 + 4) * 8  # b_Q and b_K of the small GPT-2 and GPT-NeoX
 
 Posed = dict[str, tuple[Any, Problem]]
@@ -79,23 +74,16 @@ def test_full_size_gives_the_model_back_and_storage_never_falls(problems: Posed,
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-@pytest.mark.parametrize("of", SUBSPACES)
-def test_rounded_factors_are_stored_as_counted(problems: Posed, of: str, family: str) -> None:
+def test_rounded_factors_are_stored_as_counted(problems: Posed, family: str) -> None:
     network, problem = problems[family]
-    fine, coarse = (RoundedFactors.fit(problem, SUBSPACES[of], bits) for bits in (16, 4))
+    fine, coarse = (RoundedFactors.fit(problem, bits) for bits in (16, 4))
     errors = [error_of_logits(network, rounded.apply(rounded.largest)) for rounded in (fine, coarse)]
     assert errors[0] < 0.1
     assert errors[1] > 20 * errors[0]
-    rival = coarse.rival
-    half = rival.largest // 2
-    P, B_T = (torch.cat(parts) for parts in zip(*rival.factors(half), strict=True))
-    if isinstance(rival, SharedSubspace):  # a group's P is stored once
-        P = P[:: rival.step]
-    columns = [int((factor != 0).any(dim=1).sum()) for factor in (P, B_T)]
-    numbers = sum(count * factor.shape[1] for count, factor in zip(columns, (P, B_T), strict=True))
-    assert rival.factor_sizes(half) == (numbers, sum(columns))
-    biases = 0 if problem.heads.b_Q is None else BIASED
-    assert coarse.stored_bits(half) == 4 * numbers + 16 * (sum(columns) + biases)
+    half, biases = coarse.largest // 2, 0 if problem.heads.b_Q is None else BIASED
+    factors = [codes for layer in coarse.stored(half) for codes in (layer.P, layer.B) if codes is not None]
+    numbers, columns = sum(codes.q.numel() for codes in factors), sum(codes.scale.numel() for codes in factors)
+    assert coarse.stored_bits(half) == 4 * numbers + 16 * (columns + biases)
 
 
 def test_a_matrix_of_rank_r_is_held_by_as_many_numbers_as_are_counted() -> None:
@@ -119,7 +107,6 @@ def test_storage_is_counted_by_the_formulas(problems: Posed) -> None:
     keys, columns = 3 * 2 * 32 * 8, 3 * 6 * 8
     numbers = {
         ("pca_gram", 2): keys + 12 * (32 - 8) * 8 + 3 * 64 + 12 * 2,
-        ("pca_gram_first_kept", 2): keys + 12 * (32 - 8) * 8 + 3 * 64 + 8 * 2 + 4 * 64,
         ("random_components", 2): keys + 12 * (32 - 8) * 8 + 3 * 64 + 12 * 2,
         ("matrix_atoms", 2): 2 * (6 * 32 * 8 + 2 * 3),
         ("layer_subspace_random", 20): 3 * (20 * (32 + 48 - 20) + 12),
@@ -136,12 +123,9 @@ def test_storage_is_counted_by_the_formulas(problems: Posed) -> None:
         ("gguf_q8_0", 8): weights // 32 * 8 * (32 + 2),
         ("int3_residual", 5): 3 * weights + 16 * (columns + 3 * 32) + 3 * (8 * 5 * (32 + 48) + 16 * 2 * 5),
         ("layer_subspace_score_6bit", 5): 3 * (6 * 5 * (32 + 48) + 16 * 2 * 5),
-        ("subspace_of_2_score_6bit", 5): 6 * 5 * (2 * 32 + 3 * 48) + 16 * 5 * (2 + 3),
     }
     for (name, size), count in bits.items():
         assert METHODS[name].fit(llama).stored_bits(size) == count, name
-    shared = SharedSubspace.fit(llama, layers=2)
-    assert shared.stored_parameters(20) == 2 * (20 * 12 + 12) + 3 * 20 * 48
     # Biases are kept and counted.
     assert METHODS["int_column"].fit(gpt2).stored_bits(4) == 4 * 3 * 8 * 32 * 8 + 16 * (3 * 8 * 8 + BIASED)
 
@@ -154,9 +138,9 @@ def test_break_even_points(problems: Posed) -> None:
         gram = GramMixing.fit(problem)
         assert size_within(gram, budget) == int((n - 1) * e * e / (e * e + n))
         assert size_within(gram, gram.stored_bits(0) - 1) is None
-        for full in (LayerSubspace.fit(problem), SharedSubspace.fit(problem)):
-            assert size_within(full, budget) == full.largest
-            assert full.stored_bits(full.largest) == budget
+        full = LayerSubspace.fit(problem)
+        assert size_within(full, budget) == full.largest
+        assert full.stored_bits(full.largest) == budget
 
 
 def test_the_sizes_nearest_to_a_budget_are_taken() -> None:
@@ -189,9 +173,9 @@ def test_a_planted_subspace_is_found(problems: Posed) -> None:
     P = torch.randn(32, 5, dtype=torch.float64, generator=generator)
     W_Q, W_K = (P @ torch.randn(3, heads, 5, 8, dtype=torch.float64, generator=generator) for heads in (4, 2))
     problem = replace(problem, heads=Heads(W_Q, W_K))
-    for rival in (SharedSubspace.fit(problem), LayerSubspace.fit(problem)):
-        torch.testing.assert_close(rival.apply(5).W_Q, W_Q)
-        assert not torch.allclose(rival.apply(4).W_Q, W_Q, atol=1e-2)
+    rival = LayerSubspace.fit(problem)
+    torch.testing.assert_close(rival.apply(5).W_Q, W_Q)
+    assert not torch.allclose(rival.apply(4).W_Q, W_Q, atol=1e-2)
 
 
 def test_no_component_leaves_the_mean_head_and_random_ones_less_than_their_own(problems: Posed) -> None:

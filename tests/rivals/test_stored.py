@@ -21,8 +21,6 @@ SIZES = {
     "int_g64_offset_awq": 3,
     "int3_residual": 9,
     "layer_subspace_score_6bit": 50,
-    "subspace_of_2_score_6bit": 50,
-    "model_subspace_score_6bit": 60,
 }
 
 

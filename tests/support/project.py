@@ -90,8 +90,6 @@ def create(root: Path) -> Path:
         "permutations: 2000": "permutations: 9",
         "tokens: 8192": "tokens: 128",
         "max_tokens: 16384": "max_tokens: 128",
-        "windows: 8": "windows: 2",
-        "context: 128": "context: 12",
         '    - 16\n    - 32\n    - 64\n    - "50%"\n    - "80%"\n': "",
         "    - 16\n    - 32\n": "",
         "    - 3\n    - 4\n    - 6\n": "    - 8\n",

@@ -13,7 +13,7 @@ from torch import Tensor
 from permeation.frame.errors import PermeationError
 from permeation.models.fold import fold_norms
 from permeation.models.load import load_bridge, load_folded
-from permeation.weights.cluster import between_clusters, k_means
+from permeation.weights.cluster import between_clusters, k_means, sharing
 from permeation.weights.forms import circuit_kernel, gram_kernel
 from permeation.weights.heads import Heads, gram_form, read_heads
 from permeation.weights.inject import GramInjection, injected
@@ -134,11 +134,11 @@ def test_injection_changes_the_logits_and_is_undone_however_it_ends(family: str)
     before = network.requires_grad_()(TOKENS).logits
     injection = GramInjection.fit(read_heads(network))
     pca = fit_pca(gram_kernel(injection.heads), center=True)
-    with pytest.raises(KeyboardInterrupt), injected(network, injection.mixed(pca.mixing(1))):
+    with pytest.raises(KeyboardInterrupt), injected(network, W_Q=injection.mixed(pca.mixing(1))):
         assert not torch.allclose(network(TOKENS).logits, before, atol=1e-2)
         raise KeyboardInterrupt
     assert torch.equal(network(TOKENS).logits, before)
-    with injected(network, injection.mixed(pca.mixing(pca.count))):
+    with injected(network, W_Q=injection.mixed(pca.mixing(pca.count))):
         torch.testing.assert_close(network(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
 
 
@@ -168,28 +168,23 @@ def test_a_bridge_sees_the_injected_heads(checkpoint: Path) -> None:
             for head, weight in enumerate(new):
                 block.attn.W_Q[head] = weight
         theirs = bridge(TOKENS, return_type="logits").log_softmax(-1)
-    with injected(plain, W_Q):
+    with injected(plain, W_Q=W_Q):
         torch.testing.assert_close(plain(TOKENS).logits.log_softmax(-1), theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_clusters_share_the_mean_or_the_nearest_member() -> None:
+def test_clusters_share_their_mean() -> None:
     heads = random_heads()
     pca = fit_pca(gram_kernel(heads), center=True)
-    clusters = k_means(pca.coefficients.numpy(), 3, seed=0)
+    labels = k_means(pca.coefficients.numpy(), 3, seed=0)
     M = gram_form(heads).flatten(1)
-    centroids, medoids = clusters.mixing("centroid") @ M, clusters.mixing("medoid") @ M
     for label in range(3):
-        members = torch.from_numpy(np.flatnonzero(clusters.labels == label))
-        mean = M[members].mean(dim=0)
-        nearest = members[torch.linalg.vector_norm(M[members] - mean, dim=1).argmin()]
-        for i in members:
-            torch.testing.assert_close(centroids[i], mean)
-            torch.testing.assert_close(medoids[i], M[nearest])
+        members = M[labels == label]
+        torch.testing.assert_close((sharing(labels) @ M)[labels == label], members.mean(dim=0).expand_as(members))
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_heads_that_are_alike_are_one_cluster() -> None:
-    assert k_means(np.ones((5, 2)), 3, seed=0).labels.tolist() == [0] * 5
+    assert k_means(np.ones((5, 2)), 3, seed=0).tolist() == [0] * 5
 
 
 def test_the_variance_between_clusters_is_what_their_means_hold() -> None:
@@ -202,9 +197,7 @@ def test_the_variance_between_clusters_is_what_their_means_hold() -> None:
 
 def test_as_many_clusters_as_heads_change_nothing() -> None:
     pca = fit_pca(gram_kernel(random_heads()), center=True)
-    clusters = k_means(pca.coefficients.numpy(), pca.count, seed=0)
-    for share in ("centroid", "medoid"):
-        assert torch.equal(clusters.mixing(share), torch.eye(pca.count, dtype=torch.float64))
+    assert torch.equal(sharing(k_means(pca.coefficients.numpy(), pca.count, seed=0)), torch.eye(pca.count).double())
 
 
 def test_real_gpt2_needs_the_published_number_of_components_in_gram_form(gpt2_heads: Heads) -> None:
@@ -217,5 +210,5 @@ def test_signs_of_components_and_numbers_of_clusters_are_not_left_to_chance() ->
     pca = fit_pca(gram_kernel(random_heads()), center=True)
     largest = pca.vectors.gather(0, pca.vectors.abs().argmax(0, keepdim=True))
     assert (largest > 0).all()
-    labels = k_means(pca.coefficients.numpy(), 4, seed=0).labels
+    labels = k_means(pca.coefficients.numpy(), 4, seed=0)
     assert list(dict.fromkeys(labels.tolist())) == [0, 1, 2, 3]

@@ -8,8 +8,6 @@ LABELS = {
     "another_word": "another word's direction",
     "random": "control: random direction",
     "next_token": "the next token",
-    "one_later": "one token later",
-    "sigma": "σ at the last layer",
     # controls
     "before": "at the token before it",
     "predicted": "predicted from the direction prompts",

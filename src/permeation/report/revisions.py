@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from permeation.meaning.likeness import compare_curves, compare_means, on_grid
+from permeation.meaning.likeness import compare_means, correlation, on_grid
 from permeation.report.axes import AXES, MEANING, flat, headlines
 from permeation.report.draw import groups
 from permeation.report.results import Results
@@ -59,9 +59,10 @@ def _compare(first: Curves, second: Curves, seed: int) -> Records:
     x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in sides)
     if not shared:
         mean = y.mean(axis=0)
-        return [{"word": w, "alone": True} | compare_curves(own, mean) for w, own in zip(sides[0], x, strict=True)]
+        pairs = zip(sides[0], correlation(x, mean[None]).tolist(), strict=True)
+        return [{"word": word, "alone": True, "correlation": r} for word, r in pairs]
     mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
-    rows = [{"word": word} | compare_curves(*pair) for word, *pair in zip(shared, x, y, strict=True)]
+    rows = [{"word": w, "correlation": r} for w, r in zip(shared, correlation(x, y).tolist(), strict=True)]
     return [*rows, {"word": "mean"} | mean]
 
 
@@ -110,5 +111,5 @@ def _cell(figures: Mapping[str, Any], key: str) -> str:
 def _alike(row: Mapping[str, Any]) -> str:
     """How alike two runs' mean curves are, or one run's word and the other's mean."""
     what = f"the mean {row['of']}" if row["word"] == "mean" else f"{row['word']}'s {row['of']} with the other's mean"
-    r, rmse = (interval(*(row.get(f"{name}{end}") for end in ENDS)) for name in ("correlation", "rmse"))
-    return f"{row['first']} against {row['second']}: correlation of {what} {r}, RMSE {rmse}"
+    r = interval(*(row.get(f"correlation{end}") for end in ENDS))
+    return f"{row['first']} against {row['second']}: correlation of {what} {r}"

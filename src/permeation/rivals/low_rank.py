@@ -6,9 +6,8 @@ alone, so it is exact for rotary models too: positions act on W̃ᵀ x, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Literal
 
 import torch
@@ -20,33 +19,8 @@ from permeation.weights.heads import Heads, gathered
 from permeation.weights.moments import triangular_root
 
 
-class Subspace(Numbers):
-    """For rivals that are a product P B in each layer."""
-
-    heads: Heads  # the untouched weights
-    step: int  # neighbouring layers that have one P
-    smallest = 1  # dimensions
-
-    @property
-    def largest(self) -> int:
-        """Full rank."""
-        raise NotImplementedError
-
-    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """P and Bᵀ of one layer after the other."""
-        raise NotImplementedError
-
-    def factor_sizes(self, size: int) -> tuple[int, int]:
-        """How many numbers all factors have, and how many columns."""
-        raise NotImplementedError
-
-    def apply(self, size: int) -> Heads:
-        """The products of the factors."""
-        return from_layer_matrices((P @ B_T.mT for P, B_T in self.factors(size)), self.heads)
-
-
 @dataclass(frozen=True)
-class LayerSubspace(Subspace):
+class LayerSubspace(Numbers):
     """Every layer reads through an r-dimensional subspace of its own; r is the size.
 
     By the SVD of S^½ W: of all matrices of rank r, P B has the least E ‖(W − P B)ᵀ x‖² (Eckart and Young). Stored:
@@ -60,7 +34,7 @@ class LayerSubspace(Subspace):
     heads: Heads
     P: Float[Tensor, "layers d_model rank"]
     B: Float[Tensor, "layers rank columns"]
-    step = 1
+    smallest = 1
 
     @classmethod
     def fit(cls, problem: Problem, metric: Literal["score", "random"] = "score") -> LayerSubspace:
@@ -85,73 +59,10 @@ class LayerSubspace(Subspace):
         layers, d_model, _ = self.P.shape
         return layers * low_rank_parameters(d_model, self.B.shape[2], size) + bias_parameters(self.heads)
 
-    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first columns of P and Bᵀ of each layer."""
-        for P, B in zip(self.P.split(1), self.B.split(1), strict=True):
-            yield P[:, :, :size], B[:, :size].mT
-
-    def factor_sizes(self, size: int) -> tuple[int, int]:
-        """layers r (d_model + m) numbers in layers 2 r columns."""
-        ranks = size * len(self.P)
-        return ranks * (self.P.shape[1] + self.B.shape[2]), 2 * ranks
-
-
-@dataclass(frozen=True)
-class SharedSubspace(Subspace):
-    """Neighbouring layers read through one r-dimensional subspace (basis sharing, Wang et al. 2024).
-
-    P of a group of layers has the leading left singular vectors of their S̄^½ W side by side, mapped back by S̄^−½,
-    with S̄ the mean of S over the group: one subspace needs one metric. Given P, each layer's B = (Pᵀ S P)⁻¹ Pᵀ S W is
-    the least-squares fit in that layer's own metric. Stored: groups [r (d_model − r) + min(r, d_model − r)] for the Ps
-    (r rows of a basis can be made the identity) and layers r m for the Bs, + biases.
-
-    Attributes:
-        problem: the moments. heads: the untouched weights. step: layers in a group.
-        P: all d_model directions of each group, the leading first.
-    """
-
-    problem: Problem
-    heads: Heads
-    step: int
-    P: Float[Tensor, "groups d_model d_model"]
-
-    @classmethod
-    def fit(cls, problem: Problem, layers: int | None = None) -> SharedSubspace:
-        """One eigendecomposition of Σ S̄^½ W Wᵀ S̄^½ for each group of so many `layers`; None: for the whole model."""
-        count = len(problem.heads.W_Q)
-        P, step = [], layers or count
-        for first in range(0, count, step):
-            group = problem.part(slice(first, first + step))
-            S = reduce(torch.add, (layer.moments.shrunk for layer in group.layers())) / len(group.heads.W_Q)
-            F = triangular_root(S)
-            white = (F @ layer_matrices(layer.heads) for layer in group.layers())
-            vectors = torch.linalg.eigh(reduce(torch.add, (each @ each.mT for each in white))).eigenvectors
-            P.append(unwhitened(F, vectors.flip(2)))
-        return cls(problem, problem.heads, step, torch.cat(P))
-
-    @property
-    def largest(self) -> int:
-        """d_model."""
-        return self.P.shape[1]
-
-    def stored_parameters(self, size: int) -> int:
-        groups, d_model, _ = self.P.shape
-        frame = size * (d_model - size) + min(size, d_model - size)
-        weights = (self.heads.W_Q.numel() + self.heads.W_K.numel()) // d_model * size
-        return groups * frame + weights + bias_parameters(self.heads)
-
-    def factors(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """P and Bᵀ of each layer."""
-        for i, layer in enumerate(self.problem.layers()):
-            P = self.P[i // self.step, None, :, :size]
-            projected = P.mT @ layer.moments.shrunk
-            yield P, torch.linalg.solve(projected @ P, projected @ layer_matrices(layer.heads)).mT
-
-    def factor_sizes(self, size: int) -> tuple[int, int]:
-        """groups r d_model + layers r m numbers, in (groups + layers) r columns."""
-        groups, layers = len(self.P), len(self.heads.W_Q)
-        numbers = self.P.numel() + self.heads.W_Q.numel() + self.heads.W_K.numel()  # at full rank
-        return size * numbers // self.P.shape[1], size * (groups + layers)
+    def apply(self, size: int) -> Heads:
+        """The products of the factors."""
+        factors = zip(self.P.split(1), self.B.split(1), strict=True)
+        return from_layer_matrices((P[:, :, :size] @ B[:, :size] for P, B in factors), self.heads)
 
 
 def layer_matrices(heads: Heads) -> Float[Tensor, "layers d_model columns"]:

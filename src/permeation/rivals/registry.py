@@ -32,12 +32,8 @@ class Method:
         return resolve_name(f"permeation.rivals.{self.place}").fit(problem, **self.options)
 
 
-def _rounded(of: Method, bits: int) -> Method:
-    return Method("rounded:RoundedFactors", {"of": of, "bits": bits})
-
-
 GRAM = "mixing:GramMixing"
-LAYER, SHARED = "low_rank:LayerSubspace", "low_rank:SharedSubspace"
+LAYER = "low_rank:LayerSubspace"
 INTEGERS, RESIDUAL = "quantised:Integers", "residual:IntegersAndResidual"
 BLOCKS = "blocks:Blocks"
 GROUPS = {"group": 64, "offset": True}
@@ -64,13 +60,10 @@ METHODS: dict[str, Method] = {
     # Integers and a low rank.
     "int3_residual": Method(RESIDUAL, {"bits": 3, "rows": True, "clip": True}),
     # Low rank.
-    "layer_subspace_score_6bit": _rounded(Method(LAYER), 6),
-    "subspace_of_2_score_6bit": _rounded(Method(SHARED, {"layers": 2}), 6),
-    "model_subspace_score_6bit": _rounded(Method(SHARED), 6),
+    "layer_subspace_score_6bit": Method("rounded:RoundedFactors", {"bits": 6}),
     # Layers that share, heads that share.
     "matrix_atoms": Method("atoms:MatrixAtoms"),
     "pca_gram": Method(GRAM),
-    "pca_gram_first_kept": Method(GRAM, {"first_kept": True}),
     # Controls.
     "layer_subspace_random": Method(LAYER, {"metric": "random"}),
     "random_components": Method(GRAM, {"kind": "random"}),

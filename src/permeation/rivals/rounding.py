@@ -15,7 +15,6 @@ from torch import Tensor
 
 SCALE_BITS = 16  # a scale, and an offset, as bfloat16
 CLIPPED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)  # of the range, that `clip` tries
-BLOCK = 64  # rows that GPTQ finishes before it corrects the rows behind them
 
 
 @dataclass(frozen=True)
@@ -130,27 +129,21 @@ def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: 
     """W rounded for a small E ‖(W − Ŵ)ᵀ x‖², with H = E x xᵀ (Frantar, Ashkboos, Hoefler and Alistarh 2023).
 
     Row after row is rounded to its grid. The rows still to come make up for its error, in the proportion of the
-    Cholesky factor of H⁻¹. A group's scales are taken from its rows as they stand when it begins. In a grid of whole
-    columns the rows go by falling H_ii (act_order), which needs no storage there.
+    Cholesky factor of H⁻¹. A group's scales are taken from its rows as they stand when it begins.
     """
-    whole = grid.group is None
-    order = H.diagonal().argsort(descending=True) if whole else torch.arange(len(W))
-    U = torch.linalg.cholesky(torch.linalg.inv(H[order][:, order]), upper=True)
-    left, q, groups = W[order], torch.empty_like(W), []
-    levels = grid.levels(W, bits)
-    for rows in torch.arange(len(W)).split(grid.group or BLOCK):
+    U = torch.linalg.cholesky(torch.linalg.inv(H), upper=True)
+    left, groups = W.clone(), []
+    for rows in torch.arange(len(W)).split(grid.group or len(W)):
         first, end = int(rows[0]), int(rows[-1]) + 1
-        if not whole:
-            levels = grid.levels(left[first:end], bits)
-        off = torch.empty_like(left[first:end])
+        levels = grid.levels(left[first:end], bits)
+        q, off = torch.empty_like(left[first:end]), torch.empty_like(left[first:end])
         for i in range(first, end):
-            nearest = levels.nearest(left[i : i + 1])
-            off[i - first] = (left[i] - levels.values(nearest)[0]) / U[i, i]
+            q[i - first] = levels.nearest(left[i : i + 1])[0]
+            off[i - first] = (left[i] - levels.values(q[i - first])[0]) / U[i, i]
             left[i + 1 : end] -= torch.outer(U[i, i + 1 : end], off[i - first])
-            q[order[i]] = nearest[0]
         left[end:] -= U[first:end, end:].T @ off
-        groups.append((levels, q[first:end]))
-    return grid.codes([(levels, q)] if whole else groups, bits)
+        groups.append((levels, q))
+    return grid.codes(groups, bits)
 
 
 def stored_scale(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -85,14 +85,11 @@ def write_packed(rival: Stored, size: int, seed: int, file: Path) -> None:
         each = [codes for layer in layers if (codes := getattr(layer, name)) is not None]
         if not each:
             continue
-        own = {id(codes): codes for codes in each}  # layers may share one
-        places = [list(own).index(id(codes)) for codes in each]
-        kept = ("bits", "zero", "group")
-        said[name] = {"of": places, "rows": len(each[0].q)} | {key: getattr(each[0], key) for key in kept}
-        tensors[f"{name}.q"] = torch.stack([_pack(codes.q, codes.bits) for codes in own.values()])
+        said[name] = {"rows": len(each[0].q)} | {key: getattr(each[0], key) for key in ("bits", "zero", "group")}
+        tensors[f"{name}.q"] = torch.stack([_pack(codes.q, codes.bits) for codes in each])
         for part in ("scale", "offset"):
             if getattr(each[0], part) is not None:
-                tensors[f"{name}.{part}"] = torch.stack([getattr(c, part) for c in own.values()]).bfloat16()
+                tensors[f"{name}.{part}"] = torch.stack([getattr(codes, part) for codes in each]).bfloat16()
     save_file(tensors, file, metadata={"stored": json.dumps(said)})
 
 
@@ -108,9 +105,9 @@ def read_packed(file: Path | str) -> Heads:
         if name not in said:
             return None
         facts = dict(said[name])
-        j, rows = facts.pop("of")[i], facts.pop("rows")
-        packed, scale = tensors[f"{name}.q"][j], tensors[f"{name}.scale"][j]
-        offset = tensors[f"{name}.offset"][j] if f"{name}.offset" in tensors else None
+        rows = facts.pop("rows")
+        packed, scale = tensors[f"{name}.q"][i], tensors[f"{name}.scale"][i]
+        offset = tensors[f"{name}.offset"][i] if f"{name}.offset" in tensors else None
         return Codes(_unpack(packed, facts["bits"])[: rows * scale.shape[1]].view(rows, -1), scale, offset, **facts)
 
     def layer(i: int) -> Layer:

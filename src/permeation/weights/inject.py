@@ -75,25 +75,18 @@ class GramInjection:
 
 
 @contextmanager
-def injected(
-    model: Any,
-    W_Q: Float[Tensor, "layers heads d_model d_head"] | None = None,
-    W_K: Float[Tensor, "layers kv_heads d_model d_head"] | None = None,
-    b_Q: Float[Tensor, "layers heads d_head"] | None = None,
-    b_K: Float[Tensor, "layers kv_heads d_head"] | None = None,
-    W_V: Float[Tensor, "layers kv_heads d_model d_head"] | None = None,
-    W_O: Float[Tensor, "layers heads d_head d_model"] | None = None,
-    b_V: Float[Tensor, "layers kv_heads d_head"] | None = None,
-) -> Iterator[None]:
-    """The model with these weights in place of its own inside the block; its own come back however it ends."""
-    given = {"W_Q": W_Q, "W_K": W_K, "b_Q": b_Q, "b_K": b_K, "W_V": W_V, "b_V": b_V}
+def injected(model: Any, W_Q: Tensor | None = None, **others: Tensor) -> Iterator[None]:
+    """The model with these weights in place of its own inside the block; its own come back however it ends.
+
+    others: W_K, b_Q, b_K, W_V, W_O, b_V; all have the shapes of `Heads`.
+    """
+    weights = others if W_Q is None else {"W_Q": W_Q} | others
+    layers = enumerate(zip(attention_views(model), attention_outputs(model), strict=True))
     views = [
-        (getattr(layer, name).detach(), new[i])
-        for i, layer in enumerate(attention_views(model))
-        for name, new in given.items()
-        if new is not None
+        (getattr(output if name == "W_O" else views, name).detach(), new[i])
+        for i, (views, output) in layers
+        for name, new in weights.items()
     ]
-    views += [] if W_O is None else zip((layer.W_O for layer in attention_outputs(model)), W_O, strict=True)
     own = [view.clone() for view, _ in views]
     try:
         for view, new in views:
