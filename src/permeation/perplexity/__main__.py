@@ -28,7 +28,8 @@ from permeation.perplexity.windows import Text, bos_of
 def score(folder: Path, text: Path, context: int, max_tokens: int | None, dtype: str, device: str) -> dict[str, Any]:
     """What the command prints."""
     model = load_model(folder, find_device(device)).to(getattr(torch, dtype))
-    if not 2 <= context <= (longest := longest_context(model.config)):
+    longest = longest_context(model.config)
+    if not 2 <= context <= longest:
         raise PermeationError(f"--context is {context}; this model accepts 2 to {longest}")
     tokenizer = load_tokenizer(folder)
     read = Text.tokenize(tokenizer, fetch_corpus(str(text)).text, bos=bos_of(tokenizer, "auto"))

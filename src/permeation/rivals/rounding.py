@@ -138,8 +138,8 @@ def gptq(W: Float[Tensor, "rows columns"], H: Float[Tensor, "rows rows"], grid: 
         levels = grid.levels(left[first:end], bits)
         q, off = torch.empty_like(left[first:end]), torch.empty_like(left[first:end])
         for i in range(first, end):
-            q[i - first] = levels.nearest(left[i : i + 1])[0]
-            off[i - first] = (left[i] - levels.values(q[i - first])[0]) / U[i, i]
+            nearest = levels.nearest(left[i : i + 1])
+            q[i - first], off[i - first] = nearest[0], (left[i] - levels.values(nearest)[0]) / U[i, i]
             left[i + 1 : end] -= torch.outer(U[i, i + 1 : end], off[i - first])
         left[end:] -= U[first:end, end:].T @ off
         groups.append((levels, q))
