@@ -154,7 +154,7 @@ def test_bits_are_the_size_whose_storage_is_nearest(project: Path, tmp_path: Pat
 def test_all_of_attention_is_written_and_scored(project: Path, whole_project: Path, tmp_path: Path) -> None:
     with pytest.raises(PermeationError, match="this method mixes the heads' W_QK; V and O are stored by"):
         apply("pca", tmp_path / "out", size=2, project=whole_project)
-    written = apply("int3_residual", tmp_path / "out", size=30, project=whole_project)
+    written = apply("int3_residual", tmp_path / "out", size=32, project=whole_project)
     assert written.ratio.value == pytest.approx(1, abs=0.02)
     model, own = load_folded(tmp_path / "out", True), load_folded(project / "data" / "model", True)
     for new, old in zip(attention_views(model), attention_views(own), strict=True):
