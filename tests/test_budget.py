@@ -1,6 +1,6 @@
 """The project does not grow: who adds something makes room first.
 
-The goal is smaller: 9,900 lines in src, 650 in stages, 7,450 in tests. Whoever takes something out lowers the numbers.
+Whoever takes something out lowers the numbers.
 """
 
 from pathlib import Path
@@ -10,13 +10,13 @@ import pytest
 from tests.support.project import PROJECT
 
 LINES = {
-    10485: ("src/**/*.py",),
-    715: ("stages/*.py", "stages/run"),
+    9900: ("src/**/*.py",),
+    650: ("stages/*.py", "stages/run"),
     250: ("tools/*.*", "bench/*.py"),
-    7800: ("tests/**/*.py",),
-    435: ("dvc.yaml", "*/dvc.yaml"),
+    7450: ("tests/**/*.py",),
+    450: ("dvc.yaml", "*/dvc.yaml"),
 }
-WORDS = {10950: ("README.md", "docs/*.md"), 700: ("README.md",), 350: ("CONTRIBUTING.md",)}
+WORDS = {10900: ("README.md", "docs/*.md"), 700: ("README.md",), 350: ("CONTRIBUTING.md",)}
 
 
 def texts(patterns: tuple[str, ...]) -> list[str]:

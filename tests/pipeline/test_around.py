@@ -1,15 +1,12 @@
 """What stands around the package: locks, Makefile, shell scripts. Nothing starts tools/slurm.sbatch here."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.conftest import PROJECT
 
@@ -55,20 +52,3 @@ def test_an_audit_fails_on_a_finding_and_says_what_was_not_looked_up(
     done = run("make", "-o", ".venv/ready", f"BIN={tmp_path}", "audit")
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
-
-
-def locked(name: str) -> list[str]:
-    """The lines of a lock. That they hold all that the project asks for: pip check."""
-    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]
-
-
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-ray.lock"])
-def test_every_line_is_one_exact_version(name: str) -> None:
-    assert [line for line in locked(name) if not re.fullmatch(r"[\w.-]+==[\w.+]+", line)] == []
-
-
-def test_the_packages_that_run_are_those_of_the_lock() -> None:
-    asked = {each.name: each.specifier for each in map(Requirement, locked("requirements.lock"))}
-    installed = {name: metadata.version(name) for name in asked}
-    assert {k: v for k, v in installed.items() if not asked[k].contains(v, prereleases=True)} == {}

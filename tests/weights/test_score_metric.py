@@ -115,14 +115,6 @@ def test_a_rotation_that_leaves_the_model_leaves_circuit_and_score_form_but_not_
     assert not torch.allclose(gram_form(same), gram_form(heads), atol=1e-2)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
-def test_rotary_positions_allow_no_other_rotation(family: str) -> None:
-    network, heads, _ = folded(family)
-    before = network(WINDOWS).logits  # type: ignore[operator]
-    with injected(network, **turned(heads, None).tensors()):
-        assert not torch.allclose(network(WINDOWS).logits, before, atol=1e-2)  # type: ignore[operator]
-
-
 def test_written_kernel_is_how_much_heads_write_of_their_input(family: str) -> None:
     """‖S^½ W_OV‖²_F = E ‖W_OVᵀ x‖², with S as it is, not shrunk."""
     network, _, moments = folded(family)
