@@ -122,6 +122,7 @@ def readme(written: Written, name: str, corpus: str, command: str, heads: Heads)
     """What was done, in Markdown."""
     ratio, original = written.ratio, original_parameters(heads)
     which = "W_Q and W_K" if heads.W_V is None else "W_Q, W_K, W_V and W_O"
+    setting = "" if heads.W_V is None else ", with `rivals.matrices: [q, k, v, o]`"
     interval = f"{ratio.low:.4f} to {ratio.high:.4f}" if math.isfinite(ratio.high) else "none"
     return f"""# {name}, with {which} compressed
 
@@ -130,7 +131,7 @@ def readme(written: Written, name: str, corpus: str, command: str, heads: Heads)
   {corpus} ({ratio.windows} windows), scored from this folder
 - storage of {which}, and their biases: {written.stored} bits, {written.bits:.3f} for each of {original} numbers, in
   place of {BITS_PER_NUMBER}. All other weights are as they were.
-- command: `{command}`
+- command: `{command}`{setting}
 
 `model.safetensors` holds the weights as they are read back, in float32: it is no smaller than the original.
 `AutoModelForCausalLM.from_pretrained` loads this folder. `{PACKED}`, where it is here, holds what was counted;

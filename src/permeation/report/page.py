@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from permeation.frame.tables import parse_yaml
 from permeation.report.axes import flat
 from permeation.report.draw import save
 from permeation.report.figures import FIGURES, draw_claims
@@ -27,13 +28,14 @@ def write_page(results: Results, project: Path) -> Path:
     if figure := draw_claims(checked_claims(project, results).values()):
         save(figure, drawn := io.BytesIO())
         images["claims"] = image(drawn.getvalue(), "metrics/claims.json")
-    parameters, committed = flat(results.parameters), flat(Place("HEAD", project, "HEAD").parameters() or {})
+    parameters, committed = flat(results.parameters), Place("HEAD", project, "HEAD").read("params.yaml")
+    usual = flat(parse_yaml(committed, "params.yaml")) if committed else {}  # keys may have come or gone since
     run, now = results.run, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
     content = environment.get_template("report.html.jinja").render(
         results=results,
-        varied={key: value for key, value in parameters.items() if committed.get(key, value) != value},
+        varied={key: value for key, value in parameters.items() if usual.get(key, value) != value},
         sections=sections(project, results),
         images=images,
         captions={name: figure["caption"] for name, figure in FIGURES.items()},

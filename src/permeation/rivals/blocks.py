@@ -47,12 +47,12 @@ class Blocks:
     def fit(cls, problem: Problem, kind: str, rows: bool = False) -> Blocks:
         """Nothing to fit; raises PermeationError without the package, and where d_model is not whole blocks."""
         if kind == "NF4":
+            if find_spec("bitsandbytes") is None:
+                raise PermeationError("nf4 needs the package bitsandbytes, which is not installed")
             block, taken, rounded = NF4_BLOCK, NF4_BLOCK // 2 + 4, _nf4
         else:
             block, taken = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
             rounded = partial(_gguf, gguf.GGMLQuantizationType[kind])
-        if kind == "NF4" and find_spec("bitsandbytes") is None:
-            raise PermeationError("nf4 needs the package bitsandbytes, which is not installed")
         if (d_model := problem.heads.W_Q.shape[2]) % block:
             raise PermeationError(f"{kind} has blocks of {block}, and d_model is {d_model}")
         size = int(kind.strip("QNF")[0])
