@@ -60,7 +60,7 @@ def test_weights_that_are_injected_are_felt_and_the_own_ones_are_not() -> None:
         prompts.append(Prompt("one", f"{role} {label} {rank} one", role, label, rank))
         sequences.append([1, 20 if label.endswith("A") else 40, 60 + rank, 50 + len(prompts) % 3, 7])
     empty = np.zeros((len(prompts), tiny.LAYERS + 1, tiny.WIDTH), np.float32)
-    asked = (Activations(tuple(prompts), empty, empty), sequences, [1, 3], tiny.LAYERS, 0)
+    asked = (Activations(tuple(prompts), empty, empty), sequences, ["one"], [1, 3], tiny.LAYERS, 0)
     untouched = measure_sense(model, *asked)
     own = read_heads(model)
     with torch.no_grad(), injected(model, W_Q=own.W_Q, W_K=own.W_K):

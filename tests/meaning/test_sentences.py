@@ -147,8 +147,8 @@ def test_published_formats_become_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_a_sentence_is_read_at_four_places(prepend_bos: bool) -> None:
     tokenizer = tiny.byte_tokenizer()
-    texts = "On that day the Überbanks were closed.", "They all met at the bank"
-    prompts = [Prompt("w", texts[0], "direction", "A", 0, 16), Prompt("bank", texts[1], "direction", "B", 0, 20)]
+    texts = "On that day the Überbanks were closed.", "They all met at the ice-bank"
+    prompts = [Prompt("w", texts[0], "direction", "A", 0, 16), Prompt("ice-bank", texts[1], "direction", "B", 0, 20)]
     sequences = tokenize_prompts(tokenizer, prompts, prepend_bos, 64)
     (at, before, later, end), last = sentence_places(tokenizer, prompts, sequences)
     assert tokenizer.decode(sequences[0][before + 1 : at + 1]).strip() == "Überbanks"

@@ -17,6 +17,6 @@ def test_a_rival_makes_only_rivals_and_the_reports_stale(finished_project: Path,
     (room / "mine.py").write_text((room / "atoms.py").read_text("utf-8").replace("MatrixAtoms", "Mine"), "utf-8")
     methods = "METHODS: dict[str, Method] = {\n"
     rewrite(room / "registry.py", {methods: methods + ENTRY})
-    rewrite(project / "params.yaml", {"    - mean\n": "    - mean\n    - mine\n"})
+    rewrite(project / "params.yaml", {"    - pca_gram\n": "    - pca_gram\n    - mine\n"})
     assert set(stages_run(call(project, "dvc", "repro"))) - REPORTS == {"rivals"}
     assert '"method": "mine"' in (project / "plots" / "weights" / "pareto.json").read_text(encoding="utf-8")

@@ -167,6 +167,7 @@ def test_clusters_share_their_mean() -> None:
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_heads_that_are_alike_are_one_cluster() -> None:
     assert k_means(np.ones((5, 2)), 3, seed=0).tolist() == [0] * 5
+    assert between_clusters(fit_pca(torch.ones(5, 5).double(), True), 3, seed=0) == 0
 
 
 def test_the_variance_between_clusters_is_what_their_means_hold() -> None:

@@ -6,7 +6,7 @@ Compression and meaning)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from operator import itemgetter
@@ -35,7 +35,7 @@ COLUMNS = ("method", "size", "ratio", "low", "high")
 KEPT = itemgetter("kept")
 PROMPTS = 32  # that are read at once
 
-Sense = Mapping[str, Float[np.ndarray, "words"]]  # by measure, in the order of `direction_pairs`
+Sense = Mapping[str, Float[np.ndarray, "words"]]  # by measure
 Row = Mapping[str, Any]
 
 
@@ -61,11 +61,12 @@ def measure_sense(
     model: Any,
     activations: Activations,
     sequences: Sequence[Sequence[int]],
+    words: Collection[str],
     layers: Sequence[int],
     direction_layer: int,
     seed: int,
 ) -> Sense:
-    """What the model, as it is now, makes of each word that has matched pairs.
+    """What the model, as it is now, makes of these words.
 
     activations: the prompts; their residual streams are read anew. layers: at which R is measured.
     """
@@ -77,7 +78,7 @@ def measure_sense(
     shifting = Shifting(lambda: model, sequences, own, seed, ("one_direction",))
     R = [shifting(layer) for layer in layers]
     found = []
-    for word, (prompts, pairs) in shifting.clean.words.items():
+    for word, (prompts, pairs) in ((each, shifting.clean.words[each]) for each in words):
         auc = leave_pair_out(pairs.stream, pairs.stream, 1, named_generator(seed, f"compressed {word}")).auc
         a, b = np.split(shifting.clean.T[prompts], 2)
         response = np.mean([of[word] for of in R])

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from permeation.frame.device import fast_products
+from permeation.frame.errors import PermeationError
 from permeation.meaning.intervene import lean, response_to_shift
 from permeation.meaning.measure_uses import Shifting, Uses
 from permeation.meaning.residuals import residuals_at
@@ -115,7 +116,7 @@ def fit_to_text(model: Any, text: Text) -> tuple[TunedLens, list[float]]:
     """The lens from the first half of a text, and the share of φ(L)'s variance it explains in the second, by layer.
 
     The penalties are chosen on a quarter of the first half's windows. A window's first token, whose stream is many
-    times as long as others in most models, is left out.
+    times as long as others in most models, is left out. Raises PermeationError for a text that is too short.
     """
     context = min(CONTEXT, longest_context(model.config))
     halves = (Text(half, half[:0], text.bos) for half in text.tokens.chunk(2))
@@ -125,6 +126,7 @@ def fit_to_text(model: Any, text: Text) -> tuple[TunedLens, list[float]]:
         streams = residuals_at(model, windows.tolist(), [range(1, context)] * len(windows), BATCH)
         return sums(each.reshape(-1, *each.shape[2:]) for _, each in streams)
 
-    held_out = len(fitted) // 4
+    if (held_out := len(fitted) // 4) == 0:
+        raise PermeationError(f"the text has {len(text.tokens)} tokens; a tuned lens needs at least {8 * context}")
     lens, new = TunedLens.fit(read(fitted[held_out:]), read(fitted[:held_out])), read(measured)
     return lens, [explained(new, layer, M) for layer, M in enumerate(lens.maps)]

@@ -149,7 +149,8 @@ def sentence_places(
     found = []
     for prompt, spans, ids in zip(prompts, offsets, sequences, strict=True):
         start, front = prompt.start or 0, len(ids) - len(spans)
-        end = start + len(re.match(r"\w*", prompt.text[start:])[0])  # type: ignore[index]  # an empty match is one
+        end = start + len(prompt.word) * prompt.text[start:].casefold().startswith(prompt.word.casefold())
+        end += len(re.match(r"\w*", prompt.text[end:])[0])  # type: ignore[index]  # an empty match is one
         blank = len(prompt.text[:start].rstrip())  # a token of blanks in front of the word is part of it
         first = next(i for i, (_, to) in enumerate(spans) if to > blank)
         last = max(i for i, (of, to) in enumerate(spans) if of < end and to > start)

@@ -36,10 +36,6 @@ class Problem:
         written = Moments.read(moments, "written") if whole else None
         return cls(Heads.read(weights, whole=whole), Moments.read(moments), seed, written)
 
-    def part(self, layers: slice) -> Problem:
-        """The problem of some layers."""
-        return replace(self, heads=self.heads.part(layers), moments=self.moments.part(layers))
-
     def layers(self) -> Iterator[Problem]:
         """The problem of one layer after the other, its heads in float64: one layer's at a time exist in that."""
         for heads, moments in zip(self.heads.layers(), self.moments.layers(), strict=True):

@@ -34,4 +34,4 @@ def sharing(labels: Int[np.ndarray, "n"]) -> Float[Tensor, "n n"]:
 def between_clusters(pca: KernelPca, k: int, seed: int) -> float:
     """The share of the heads' variance that lies between k clusters: ‖R C‖² / ‖C‖², with C the coefficients."""
     C = pca.coefficients
-    return float((sharing(k_means(C.numpy(), k, seed)) @ C).square().sum() / C.square().sum())
+    return float((sharing(k_means(C.numpy(), k, seed)) @ C).square().sum() / C.square().sum().clamp(min=1e-300))

@@ -44,7 +44,7 @@ def written_kernel(heads: Heads, moments: Moments) -> Float[Tensor, "n n"]:
 
     ‖S^½ W_OV‖²_F = E ‖W_OVᵀ x‖²: how much a head writes of its input.
     """
-    return circuit_kernel(Heads(heads.W_Q, each_layer(moments.shrunk_root, heads.W_K.double())))
+    return circuit_kernel(Heads(heads.W_Q, each_layer(moments.shrunk_root.to(heads.W_K.device), heads.W_K.double())))
 
 
 def whitened(heads: Heads, moments: Moments, mean_key: bool = True) -> Heads:
