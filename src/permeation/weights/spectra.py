@@ -1,4 +1,4 @@
-"""The spectra of the heads' W_QK in every form, beside those of random heads."""
+"""The spectra of the heads' W_QK in every form, beside those of random heads (formula: permeation.weights.pca)."""
 
 from __future__ import annotations
 
