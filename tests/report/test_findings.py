@@ -78,7 +78,7 @@ def test_a_high_auc_with_a_large_p_is_open_and_explained(metrics: Metrics) -> No
         (
             "one_curve",
             {},
-            r"No: every word has a curve of its own: halves .* \(h = rank, p = 0\.0005\); .* 3 in 75 %.*",
+            r"No: the words' curves differ: halves .* \(h = rank, p = 0\.0005\); .* 3 in 75 %.*",
         ),
         (
             "one_curve",

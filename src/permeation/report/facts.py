@@ -52,7 +52,7 @@ def one_curve(metrics: Metrics) -> Found:
     """The test of the halves; how much of σ's variance a negative share would explain is said in words."""
     p, r2 = look_up(metrics, "g.reliability.p"), look_up(metrics, "g.final.decomposition_r2")
     differ = bool(p and p < LEVEL)
-    said = "every word has a curve of its own" if differ else "the words' curves are not told apart"
+    said = "the words' curves differ" if differ else "the words' curves are not told apart"
     name = "worse" if r2 is not None and r2 < 0 else "r2"
     return False if differ else None, {"said": said, name: r2}, ()
 
