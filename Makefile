@@ -25,7 +25,6 @@ repro: .venv/ready  ## run the whole pipeline (what is up to date is not run aga
 	$(BIN)/permeation summary
 
 meaning: .venv/ready  ## the meaning axis alone, with words of your own: make meaning WORDS=mine.yaml
-	$(if $(WORDS),@test -f "$(WORDS)" || { echo "WORDS is $(WORDS); accepted: a file as data/words.yaml or a table of sentences" >&2; exit 1; })
 	$(BIN)/dvc exp run $(MINE) report_meaning
 	$(BIN)/permeation summary
 

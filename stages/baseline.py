@@ -42,10 +42,8 @@ def main(stage: Stage) -> None:
     baseline = Baseline(measured, nll)
 
     scored = "".join(tokenizer.batch_decode(measured.tokens[:, 1:]))
-    found = asdict(baseline.perplexity)
-    per_byte = float(nll.sum()) / len(scored.encode())
-    summary = {"perplexity": found.pop("value"), **found, "nats_per_byte": per_byte}
-    summary |= {"dtype": asked.dtype, "bos": text.bos is not None}
+    found = asdict(baseline.perplexity) | {"nats_per_byte": float(nll.sum()) / len(scored.encode())}
+    summary = {"perplexity": found.pop("value"), **found, "dtype": asked.dtype, "bos": text.bos is not None}
     facts: dict[str, Any] = {"sha256": hashlib.sha256(corpus.text.encode()).hexdigest()}
     facts |= {"characters": len(corpus.text), "articles": len(corpus.articles)}
     with stage.output("moments") as out:

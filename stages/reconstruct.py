@@ -69,6 +69,5 @@ def main(stage: Stage) -> None:
     }
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)
-        known = [row for row in by_count if row["ratio"] is not None]
-        plots = {"perplexity": known, "layers": by_layer, "bands": by_band}
-        write_results(folder, {"perplexity": summary}, plots)
+        plots = {"perplexity": [row for row in by_count if row["ratio"] is not None]}
+        write_results(folder, {"perplexity": summary}, plots | {"layers": by_layer, "bands": by_band})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from permeation.frame.device import DEVICES, find_device
 from permeation.frame.engine import Engine, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
-from permeation.frame.tables import read_json, whole_folder, write_results
+from permeation.frame.tables import read_json, whole_folder, write_json, write_results
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class Stage:
         path = self.root / "data" / ".journal" / f"{self.name}.jsonl"
         return Journal(path, fingerprint(code, inputs, settings))
 
+    def note(self, seconds: float) -> None:
+        """Keep how long the stage took, for the page: in no output, which stay the same from run to run."""
+        path = self.root / "data" / ".journal" / "seconds.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = read_json(path) if path.is_file() else {}
+        write_json(new := path.with_suffix(".new"), known | {self.name: round(seconds, 1)})
+        new.replace(path)  # whole, whatever is killed
+
     def place(self, name: str) -> str:
         """A model, a text or a words file as it can be opened from here.
 
@@ -112,8 +121,11 @@ def run(program: ModuleType) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:  # as of a run in the background
             signal.signal(number, _leave)
+    started = time.monotonic()
     try:
-        program.main(Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis))
+        stage = Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis)
+        program.main(stage)
+        stage.note(time.monotonic() - started)
     except (PermeationError, OSError) as error:  # of a read-only folder the system's own words name the file
         sys.exit(f"{name}: {error}")
     sys.exit(0)

@@ -25,14 +25,11 @@ def test_data_of_another_model_is_refused(config: Config, tmp_path: Path) -> Non
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:
     """Run a stage whose `main` is this, under params.yaml as it is shipped."""
-    lines = [
-        "import sys",
-        "import time",
-        "from permeation.stage import run",
-        "def main(stage):",
-        *(f"    {line}" for line in body),
-    ]
-    (folder / "toy.py").write_text("\n".join([*lines, "run(sys.modules['__main__'])"]))
+    head, lines = (
+        ["import sys, time", "from permeation.stage import run", "def main(stage):"],
+        map("    {}".format, body),
+    )
+    (folder / "toy.py").write_text("\n".join([*head, *lines, "run(sys.modules['__main__'])"]))
     command = [sys.executable, str(folder / "toy.py"), "--output-dir", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
 
@@ -52,6 +49,11 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, body: str, said: s
     assert str(tmp_path) in printed
     assert printed.count("\n") == 1
     assert not (tmp_path / "data").is_dir() or list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_stage_notes_how_long_it_took(tmp_path: Path) -> None:
+    start(tmp_path, "time.sleep(0.2)").communicate(timeout=20)
+    assert 0.2 <= json.loads((tmp_path / "data" / ".journal" / "seconds.json").read_text())["toy"] < 20
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -29,13 +29,6 @@ def test_the_shell_scripts_have_no_findings() -> None:
     assert done.stdout + done.stderr == ""
 
 
-def test_make_meaning_names_a_file_that_is_not_there() -> None:
-    done = run("make", "-o", ".venv/ready", "meaning", "WORDS=no such.yaml")
-    assert done.returncode != 0
-    accepted = "a file as data/words.yaml or a table of sentences"
-    assert done.stderr.startswith(f"WORDS is no such.yaml; accepted: {accepted}\n")
-
-
 @pytest.mark.parametrize(
     ("pip_audit", "code", "said"),
     [

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.support.project import ON_DEMAND, REPORTS, STAGES, call, duplicate, results, rewrite, stages_run
+from tests.support.project import ON_DEMAND, REPORTS, STAGES, WHOLE_FILE, call, duplicate, results, rewrite, stages_run
 
 pytestmark = pytest.mark.end_to_end
 
@@ -40,7 +40,7 @@ def test_a_second_run_does_nothing(project: Path) -> None:
 def test_one_parameter_runs_what_depends_on_it_and_nothing_else(project: Path) -> None:
     before = results(project)
     output = call(project, "dvc", "exp", "run", "-n", "fewer", "-S", "reconstruct.components=[1,5,all]")
-    assert set(stages_run(output)) - REPORTS == {"reconstruct"}
+    assert set(stages_run(output)) - WHOLE_FILE == {"reconstruct"}
     ratios = json.loads((project / "metrics" / "perplexity.json").read_text())["ratio"]
     assert list(ratios) == ["1", "5", "all"]
     assert "ratio.5" in call(project, "dvc", "metrics", "diff")
@@ -70,7 +70,8 @@ def test_going_to_another_model_and_back_recomputes_nothing(project: Path, finis
     [
         ("model=no/such", "fetch_model: no/such: the hub cannot be reached"),
         ("cluster.k=[99]", "cluster: cluster.k is [99]; this model has 12 heads"),
-        ("+resposne.field=rank", "params.yaml: unknown key resposne"),
+        ("+resposne.field=rank", "check: params.yaml: unknown key resposne"),
+        ("words=none.yaml", "check: words is none.yaml, which is not there; accepted: a file as data/words.yaml"),
     ],
 )
 def test_an_error_in_a_parameter_stops_the_run_in_one_line(project: Path, setting: str, said: str) -> None:
@@ -86,7 +87,7 @@ def test_one_axis_runs_and_is_shown_without_the_other(project: Path) -> None:
     words = (project / "data" / "words.yaml").read_text()
     (project / "eigene wörter.yaml").write_text(words[: words.index("\ncrane:")])
     output = call(project, "make", "meaning", "WORDS=eigene wörter.yaml")
-    meaning = {"extract_activations", "compute_sigma", "fit_g", "controls", "intervene", "report_meaning"}
+    meaning = {"check", "extract_activations", "compute_sigma", "fit_g", "controls", "intervene", "report_meaning"}
     assert set(stages_run(output)) == meaning
     assert re.search(r"sigma.n_words +9 +2 ", call(project, "dvc", "metrics", "diff"))
     said = call(project, "permeation", "summary")
@@ -100,7 +101,7 @@ def test_experiments_in_temporary_copies_find_environment_and_files(project: Pat
     """A model in the project's folder that git does not know, as a relative path: at once, and from the queue."""
     shutil.copytree(finished_project.parent / "gpt2", project / "data" / "mine")
     output = call(project, "dvc", "exp", "run", "--temp", "-S", "model=data/mine", "extract_wqk")
-    assert stages_run(output) == ["fetch_model", "extract_wqk"]
+    assert stages_run(output) == ["check", "fetch_model", "extract_wqk"]
     queued = call(project, "dvc", "exp", "run", "--queue", "-S", "model=data/mine,data/none", "fetch_model")
     assert queued.count("Queued experiment") == 2
     call(project, "dvc", "queue", "start")
@@ -132,7 +133,7 @@ def test_a_clone_shows_metrics_and_plots_and_pulls_the_rest(finished_project: Pa
 def test_what_is_run_on_demand_is_left_out_of_a_plain_run(finished_project: Path, tmp_path: Path) -> None:
     project = duplicate(finished_project, tmp_path)
     rewrite(project / "params.yaml", {"clean_auc: 0.9": "clean_auc: 0.51"})
-    assert set(stages_run(call(project, "dvc", "repro"))) - REPORTS == {"intervene"}
+    assert set(stages_run(call(project, "dvc", "repro"))) - WHOLE_FILE == {"intervene"}
     assert not (project / "metrics" / "heads.json").exists()
     assert set(stages_run(call(project, "make", "heads"))) == set(ON_DEMAND)
     assert yaml.safe_load((project / "heads" / "dvc.lock").read_text())["stages"].keys() == set(ON_DEMAND)

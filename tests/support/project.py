@@ -24,6 +24,7 @@ def stages_of(file: str) -> dict[str, Any]:
 STAGES: list[str] = list(stages_of("dvc.yaml"))
 ON_DEMAND: list[str] = list(stages_of("heads/dvc.yaml"))
 REPORTS = {"report_meaning", "report_weights", "claims"}
+WHOLE_FILE = {"check", *REPORTS}  # run when any setting changes
 # The script of each stage and its arguments, as the files call them.
 PROGRAMS: dict[str, list[str]] = {
     name: stage["cmd"].split()[1:]

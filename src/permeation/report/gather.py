@@ -1,4 +1,4 @@
-"""Write what git keeps of an axis, its metrics files and plots/<axis>/, from what its stages wrote."""
+"""Write what git keeps, metrics/ and plots/: of an axis from what its stages wrote, of the claims from both axes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 from permeation.frame.tables import read_json, read_yaml, whole_folder, write_json, write_rows
 from permeation.report.axes import AXES, Axis, headlines
+from permeation.report.claims import read_claims
 from permeation.report.draw import save
-from permeation.report.figures import draw
-from permeation.report.results import differing
+from permeation.report.figures import draw, draw_claims
+from permeation.report.results import Results, differing
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc")
 # Significant digits of a published number: processors agree on four, and on three where single tokens decide.
@@ -44,7 +45,7 @@ def parameters_behind(names: Iterable[str], project: Path) -> set[str]:
     todo, keys = [*names], {"quick"}  # a quick run says so
     while todo:
         stage = stages[todo.pop()]
-        keys |= {key.partition(".")[0] for key in stage.get("params", ())}
+        keys |= {key.partition(".")[0] for key in stage.get("params", ()) if isinstance(key, str)}  # check: the file
         todo += [writers[dep] for dep in stage["deps"] if dep in writers]
     return keys
 
@@ -81,6 +82,16 @@ def write_axis(
     (root / "metrics").mkdir(exist_ok=True)
     for name, content in files.items():
         write_json(root / "metrics" / f"{name}.json", content)
+
+
+def write_claims(results: Results, root: Path, project: Path) -> None:
+    """Write root/metrics/claims.json and root/plots/claims/ from the results of both axes."""
+    default = {name: results.metrics[name] for axis in AXES.values() if not axis.on_demand for name in axis.files}
+    claims = read_claims(project, default, results.run["model"]["name"])
+    write_json(root / "metrics" / "claims.json", {name: claim.record() for name, claim in claims.items()})
+    with whole_folder(root / "plots" / "claims") as folder:
+        if figure := draw_claims(claims.values()):
+            save(figure, folder / "claims.png")
 
 
 def remove_outdated(root: Path, parameters: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from permeation.frame.tables import parse_yaml
-from permeation.report.axes import flat
+from permeation.report.axes import AXES, flat
 from permeation.report.draw import save
 from permeation.report.figures import FIGURES, draw_claims
 from permeation.report.findings import checked_claims, sections
@@ -41,6 +41,7 @@ def write_page(results: Results, project: Path) -> Path:
         captions={name: figure["caption"] for name, figure in FIGURES.items()},
         facts={
             "Where and when": {"device": run["device"], "page written": now, "code": commit(project)},
+            "Seconds by stage, as last run here": seconds(results),
             "Model": run["model"],
             "Text": run.get("corpus", {}),
             "Parameters": parameters,
@@ -55,6 +56,13 @@ def write_page(results: Results, project: Path) -> Path:
 def image(png: bytes, table: str) -> dict[str, Any]:
     """A figure as the page has it."""
     return {"data": base64.b64encode(png).decode(), "width": round(SCALE * int.from_bytes(png[16:20])), "table": table}
+
+
+def seconds(results: Results) -> dict[str, float]:
+    """How long the stages behind what is shown took, and all of them; empty where others ran them."""
+    found = results.place.json("data/.journal/seconds.json") or {}
+    taken = {stage: found[stage] for axis in results.runs for stage in AXES[axis].stages if stage in found}
+    return taken and taken | {"all": round(sum(taken.values()))}
 
 
 def commit(project: Path) -> str:

@@ -1,1 +1,0 @@
-"""One short script per DVC stage: read inputs, call the package, write outputs."""
