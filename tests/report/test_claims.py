@@ -95,7 +95,7 @@ def test_a_figure_of_other_models_is_not_judged() -> None:
 def test_the_shipped_claims_are_in_two_groups() -> None:
     metrics = {"g": {"reliability": {"p": 0.0005}, "alpha": 0.9}, "sigma": {"collapse_variance": 1.2}}
     general, special = sections(read_claims(PROJECT, metrics, "small").values())
-    said = "No: of 10 claims that are meant for all models: fails 1, holds 1, not measured 8."
+    said = "No: of 10 claims that are meant for all models: fails 1; holds 1; not measured 8."
     assert general.findings[0].startswith(said)
     assert [row[-1] for row in general.table[1:4]] == ["fails", "holds", "not measured"]
     assert special.findings[0].startswith("Open: ")

@@ -120,7 +120,7 @@ def _answer(claims: Collection[Claim], of: str) -> str:
     """Yes where all hold, No where one fails, and how many have each verdict."""
     counts = Counter(str(claim.verdict) for claim in claims)
     word = "No" if counts["fails"] else "Yes" if {*counts} == {"holds"} else "Open"
-    verdicts = ", ".join(f"{label(verdict)} {count}" for verdict, count in counts.items())
+    verdicts = "; ".join(f"{label(verdict)} {count}" for verdict, count in counts.items())
     return f"{word}: of {len(claims)} {of}: {verdicts}."
 
 

@@ -45,7 +45,8 @@ def carried_by_word(metrics: Metrics) -> Found:
     at, before = metrics["g"]["auc_at_word"], metrics["g"]["auc_before"]
     rows = [("at the word", *map(number, at.values())), ("at the token before it", *map(number, before.values()))]
     first, *_ = at
-    return at[first] > before[first], {}, [("AUC, graded prompts, at layer", *at), *rows]
+    here = {"layer": first, "word": at[first], "before": before[first]}
+    return at[first] > before[first], here, [("AUC, graded prompts, at layer", *at), *rows]
 
 
 def one_curve(metrics: Metrics) -> Found:
@@ -147,14 +148,17 @@ def models_rebuilt(metrics: Metrics) -> Found:
     """How many groups keep the perplexity with any number of components."""
     groups = _parts(metrics["universal"], "ratio")
     kept = sum(max(each["high"] for each in part["ratio"]["mean_and_K"].values()) <= KEPT for part in groups.values())
+    curves = dict.fromkeys(curve for part in groups.values() for curve in part["ratio"])
     rows = [
-        (f"{label(name)}: {curve.replace('_', ' ')}, K = {K}", measured(ratio))
+        (f"{label(name)}, K = {K}", *(number(ratios.get(K, {}).get("value")) for ratios in part["ratio"].values()))
         for name, part in groups.items()
-        for curve, ratios in part["ratio"].items()
-        for K, ratio in ratios.items()
+        for K in dict.fromkeys(K for ratios in part["ratio"].values() for K in ratios)
     ]
-    here = {"groups": len(groups), "kept": kept}
-    return kept == len(groups), here, [("models and what replaces one", "perplexity ratio"), *rows]
+    return (
+        kept == len(groups),
+        {"groups": len(groups), "kept": kept},
+        [("perplexity ratio", *map(label, curves)), *rows],
+    )
 
 
 def _parts(metrics: Metrics, key: str) -> dict[str, Metrics]:
