@@ -1,6 +1,5 @@
 """Run every prompt through the model and keep the residual stream at the word and beside it, layer by layer."""
 
-from pathlib import Path
 from typing import Any
 
 from permeation.frame import progress
@@ -15,7 +14,7 @@ from permeation.stage import Stage
 
 def main(stage: Stage) -> None:
     """Write data/extract_activations/: the prompts and their residual stream, per layer; the senses' names."""
-    config, source, path = stage.config.activations, stage.input("model"), Path(stage.place(stage.config.words))
+    config, source, path = stage.config.activations, stage.input("model"), stage.words()
     words, left_out = read_prompts(path)
     prompts = [prompt for entry in words for prompt in entry.prompts]
     tokenizer, sizes, model = load_tokenizer(source), read_json(source / "model.json"), load_model(source, stage.device)

@@ -57,15 +57,16 @@ def main(stage: Stage) -> None:
     by_layer = [row for row in rows if "layer" in row]
     by_band = [row for row in rows if "variance" in row]
     of_bands = ratio_tables([row | {"band": f"{row['first']}-{row['last']}"} for row in by_band], "band")
+    of_bands_kept = of_bands.pop("first_layer_kept")
     found, bare = ratio_tables(by_count, "asked"), ratio_tables(by_count, "asked", UNFOLDED)
     summary = {
         "components": {name: count for name, count in counts.items() if count is not None},
         **found,
-        "first_layer_kept": found["first_layer_kept"] | {"band_ratio": of_bands["first_layer_kept"]["ratio"]},
+        "first_layer_kept": found["first_layer_kept"] | {f"band_{key}": each for key, each in of_bands_kept.items()},
         "unfolded": {name: bare[name] for name in ("ratio", "ratio_low", "ratio_high")},
         "layer_components": half,
         "layer_ratio": {str(row["layer"]): row["ratio"] for row in by_layer},
-        "band_ratio": of_bands["ratio"],
+        **{f"band_{key}": each for key, each in of_bands.items()},
     }
     with stage.output() as folder:
         write_measured(folder, measured, scorer.baseline)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
@@ -90,6 +90,15 @@ class Stage:
         origin = next((up.parents[1] for up in self.project.resolve().parents if up.match(".dvc/tmp")), None)
         return str(origin / name) if origin is not None and (origin / name).exists() else name
 
+    def words(self) -> Path:
+        """The words file; raises PermeationError where it is not there."""
+        path = Path(self.place(name := self.config.words))
+        if not path.is_file():
+            raise PermeationError(
+                f"words is {name}, which is not there; accepted: a file as data/words.yaml or a table"
+            )
+        return path
+
     @cached_property
     def device(self) -> torch.device:
         """The device named in the parameters; raises PermeationError where this machine lacks it."""
@@ -101,13 +110,17 @@ class Stage:
         return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
 
 
-def run(program: ModuleType) -> NoReturn:
+def run(module: str) -> NoReturn:
     """Run a stage's program: parse the command line, report errors in one line, exit.
 
-    program: has `main`, and where it takes an argument ARGUMENTS, one of which becomes part of the stage's name.
+    module: has `main`, and where it takes an argument ARGUMENTS, one of which becomes part of the stage's name.
 
     Exit codes: 0 done, 1 an error that the message explains, 130 or 143 interrupted.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a run in the background
+            signal.signal(number, _leave)
+    program = import_module(module)
     name = Path(str(program.__file__)).stem
     parser = argparse.ArgumentParser(prog=f"stages/run {name}", description=program.__doc__)
     parser.add_argument("--model", help="instead of params.yaml's model")
@@ -118,9 +131,6 @@ def run(program: ModuleType) -> NoReturn:
     overrides = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
     root, axis = overrides.pop("output_dir").resolve(), overrides.pop("axis", "")
     name = f"{name}_{axis}" if axis else name
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as of a run in the background
-            signal.signal(number, _leave)
     started = time.monotonic()
     try:
         stage = Stage(name, settings.load(Path("params.yaml"), **overrides), Path.cwd(), root, axis)

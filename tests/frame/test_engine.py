@@ -136,7 +136,7 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
         "def main(stage):\n"
         "    with engine_of('ray', 1, None, 'cpu') as engine:\n"
         "        for _ in engine.map(time.sleep, [0, 600]): print('begun', flush=True)\n"
-        "run(__import__('sys').modules['__main__'])\n"
+        "run('__main__')\n"
     )
     command = [sys.executable, str(tmp_path / "long.py"), "--output-dir", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)

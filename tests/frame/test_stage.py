@@ -29,7 +29,7 @@ def start(folder: Path, *body: str) -> subprocess.Popen[str]:
         ["import sys, time", "from permeation.stage import run", "def main(stage):"],
         map("    {}".format, body),
     )
-    (folder / "toy.py").write_text("\n".join([*head, *lines, "run(sys.modules['__main__'])"]))
+    (folder / "toy.py").write_text("\n".join([*head, *lines, "run('__main__')"]))
     command = [sys.executable, str(folder / "toy.py"), "--output-dir", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
 
