@@ -37,9 +37,8 @@ def test_sigma_of_own_residuals() -> None:
     names: dict[str, Any] = {"model": tiny.model("gpt2"), "tokenizer": tiny.tokenizer()}
     exec(example("README.md"), names)
     assert names["sigma"].shape == (1, tiny.LAYERS)
-    along = permeation.order_parameter(
-        names["river"], permeation.contrast(names["river"][:, -1], names["money"][:, -1])
-    )
+    river, money = names["river"], names["money"]
+    along = permeation.order_parameter(river, permeation.contrast(river[:, -1], money[:, -1]))
     assert along[:, -1].mean() > 0
 
 

@@ -21,7 +21,7 @@ from permeation.frame.device import DEVICES, find_device
 from permeation.frame.engine import Engine, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
-from permeation.frame.tables import read_json, whole_folder, write_json, write_results
+from permeation.frame.tables import read_json, whole_folder, write_results
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,9 @@ class Stage:
 
     def note(self, seconds: float) -> None:
         """Keep how long the stage took, for the page: in no output, which stay the same from run to run."""
-        path = self.root / "data" / ".journal" / "seconds.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known = read_json(path) if path.is_file() else {}
-        write_json(new := path.with_suffix(".new"), known | {self.name: round(seconds, 1)})
-        new.replace(path)  # whole, whatever is killed
+        folder = self.root / "data" / ".journal"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{self.name}.seconds").write_text(f"{seconds:.1f}\n", encoding="utf-8")
 
     def place(self, name: str) -> str:
         """A model, a text or a words file as it can be opened from here.
@@ -92,12 +90,9 @@ class Stage:
 
     def words(self) -> Path:
         """The words file; raises PermeationError where it is not there."""
-        path = Path(self.place(name := self.config.words))
-        if not path.is_file():
-            raise PermeationError(
-                f"words is {name}, which is not there; accepted: a file as data/words.yaml or a table"
-            )
-        return path
+        if (path := Path(self.place(name := self.config.words))).is_file():
+            return path
+        raise PermeationError(f"words is {name}, which is not there; accepted: a file as data/words.yaml")
 
     @cached_property
     def device(self) -> torch.device:

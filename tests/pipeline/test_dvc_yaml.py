@@ -114,11 +114,8 @@ def test_a_stage_depends_on_the_parameters_it_uses(name: str) -> None:
         value = PARAMS
         for part in key.split("."):
             value = value[part]
-    used = set(
-        re.findall(
-            r"\b(?:config\.|stage\.(?=words))(\w+)", (PROJECT / "stages" / f"{name}.py").read_text(encoding="utf-8")
-        )
-    )
+    script = (PROJECT / "stages" / f"{name}.py").read_text(encoding="utf-8")
+    used = set(re.findall(r"\b(?:config\.|stage\.(?=words))(\w+)", script))
     assert used & PARAMS.keys() - WITHOUT_EFFECT == {key.split(".")[0] for key in listed}
 
 

@@ -62,14 +62,14 @@ def test_a_scale_keeps_the_order_and_reaches_infinity() -> None:
 
 def test_the_page_is_whole_and_asks_no_network(run: Path) -> None:
     (run / "data" / ".journal").mkdir(parents=True)
-    write_json(run / "data" / ".journal" / "seconds.json", {"claims": 1, "pca": 1.6})
+    (run / "data" / ".journal" / "pca.seconds").write_text("1.6\n")
     content = write_page(Results.read(Place("run", run), PARAMETERS), PROJECT).read_text()
     page = ElementTree.fromstring(re.sub(r"(<(?:meta|link|img)\b[^>]*)>", r"\1/>", content))
     addresses = [each.attrib[name] for each in page.iter() for name in ("src", "href") if name in each.attrib]
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert "<script" not in content
     assert content.count("data:image/png") == len(TABLES) + 1  # and the claims
-    assert re.search(r"device</th><td>cpu.*\n.*\d{4}-\d\d-\d\d \d\d:\d\d UTC.*\n.*commit [0-9a-f]+", content)
+    assert re.search(r"device</th><td>cpu.*\n.*\d{4}-\d\d-\d\d \d\d:\d\d UTC.*\n.*commit</th><td>[0-9a-f]+", content)
     assert re.search(r"pca</th><td>1\.6</td></tr>\n.*all</th><td>2", content)
     assert "The parameters are those of the committed" in content
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from permeation.frame.tables import write_json, write_rows
 from permeation.report.axes import AXES
+from permeation.report.sections import ENDS
 
 Rows = list[dict[str, Any]]
 
@@ -160,8 +161,9 @@ def sample_metrics() -> dict[str, Any]:
         "pca": {"n_heads": 24, "components_for_variance": shares, "explained_variance_ratio": {"1": 0.4}}
         | {"circuit": {"components_for_variance": shares}, "null": {"gram": shares}},
         "perplexity": table
-        | {"layer_components": 12, "layer_ratio": {"0": 1.4, "1": 1.01}, "band_ratio": bands}
-        | {"first_layer_kept": table["first_layer_kept"] | {"band_ratio": bands}},
+        | {"layer_components": 12, "layer_ratio": {"0": 1.4, "1": 1.01}}
+        | {f"band_ratio{end}": bands for end in ENDS}
+        | {"first_layer_kept": table["first_layer_kept"] | {f"band_ratio{end}": bands for end in ENDS}},
         "clusters": table,
         "rivals": {"best": "int", "best_bits": 4.1234, "best_bits_low": 4.0, "best_bits_high": 4.3}
         | {f"bits_at_1_05{end}": {"int": 4.1234, "svd": None} for end in ("", "_low", "_high")}

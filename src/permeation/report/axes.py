@@ -41,7 +41,7 @@ class Axis:
 
 _MEANING = """
     sigma.n_words sigma.order_tau decode.gradient_own.auc decode.gradient_own.decoded_depth
-    g.reliability.within g.reliability.between g.reliability.p g.peak_depth
+    g.reliability.within g.reliability.between g.reliability.p g.peak_depth g.alpha
     g.rank.word_correlation_mean g.rank.null_correlation_mean g.rank.p_correlation_mean
     intervene.onset.value intervene.control_max
 """

@@ -1,10 +1,7 @@
 """The table of claims: what was published, what this run found, what the null model gives, and a verdict by one rule.
 
-The rule. A claim holds where all of the found figure's 95 % interval lies in what the claim accepts, or the figure
-itself where it has no interval. It fails where none of it does. Where the two overlap they are not told apart. A claim
-that holds for the null model's figure, too, says nothing (`null_too`).
-
-A bootstrap adds its noise to the data's, so that an interval may miss its estimate; it is taken to reach it.
+The rule is RULE. A claim that holds for the null model's figure, too, says nothing (`null_too`). A bootstrap adds its
+noise to the data's, so that an interval may miss its estimate; it is taken to reach it.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from permeation.report.sections import Metrics, Section, interval, look_up, numb
 
 RULE = (
     "A claim holds where the 95 % interval of what was found, or the figure where it has none, lies in what the claim "
-    "accepts; it fails where they are apart. An overlap is not told apart."
+    "accepts; it fails where they are apart. An overlap is not told apart. A range fails with either of its ends."
 )
 ACCEPTED: Mapping[str, Callable[[Any], tuple[float, float]]] = {  # from which figure to which a claim holds
     "about": lambda x: (0.9 * x, 1.1 * x),
@@ -43,7 +40,7 @@ class Claim:
         words, published: the claim, and its figure as text.
         general: meant for all models; otherwise the figure of some.
         found: the figure; of a mapping the smallest and the largest; empty where it was not measured.
-        null: the null model's figure.
+        null: the null model's, likewise.
         accepted: between which figures the claim holds.
         verdict: None for a figure of other models.
     """
@@ -52,29 +49,27 @@ class Claim:
     published: str
     general: bool
     found: Sequence[Figure]
-    null: Figure | None
+    null: Sequence[Figure]
     accepted: tuple[float, float]
     verdict: str | None
 
     def record(self) -> dict[str, Any]:
         """The claim as metrics/claims.json has it; found is a list where it is the smallest and the largest."""
-        values = [value for value, _, _ in self.found]
+        values, null = ([value for value, _, _ in figures] for figures in (self.found, self.null))
         ends = [(low, high) for _, low, high in self.found if low < high]
         return {
             "published": self.published,
             "found": values[0] if len(values) == 1 else values or None,
             "low": min((low for low, _ in ends), default=None),
             "high": max((high for _, high in ends), default=None),
-            "null": self.null[0] if self.null else None,
+            "null": null[0] if len(null) == 1 else null or None,
             "verdict": self.verdict,
         }
 
     def row(self) -> tuple[str, str, str]:
         """What was found, with its interval; the null model's figure; the verdict."""
-        texts = [number(value) for value, _, _ in self.found]
-        if len(texts) == 1 and self.found[0][1] < self.found[0][2]:
-            texts = [interval(*self.found[0])]
-        return " to ".join(texts) or "–", number(self.null[0] if self.null else None), label(self.verdict or "–")
+        found, null = (" to ".join(number(value) for value, _, _ in each) or "–" for each in (self.found, self.null))
+        return interval(*self.found[0]) if len(self.found) == 1 else found, null, label(self.verdict or "–")
 
 
 def read_claims(project: Path, metrics: Metrics, model: str) -> dict[str, Claim]:
@@ -95,7 +90,7 @@ def check(claim: Mapping[str, Any], metrics: Metrics, model: str) -> Claim:
         verdict = "null_too"
     judged = general or model.rpartition("/")[2] in claim["model"].split(", ")
     texts = claim["claim"], claim["published"]
-    return Claim(*texts, general, found, null[0] if null else None, accepted, verdict if judged else None)
+    return Claim(*texts, general, found, null, accepted, verdict if judged else None)
 
 
 def sections(claims: Collection[Claim]) -> tuple[Section, Section]:

@@ -186,7 +186,7 @@ def forest(claims: Sequence[Claim]) -> Figure:
     """A line for each claim on a scale of its own: what it accepts, what was found, the null model."""
     figure, axis = plt.subplots(figsize=(7, 0.36 * len(claims) + 0.9))
     for y, claim in enumerate(claims):
-        null = claim.null[:1] if claim.null else ()
+        null = [value for value, _, _ in claim.null]
         scale = _scale([*(x for each in claim.found for x in each), *null, *claim.accepted])
         axis.plot([scale(x) for x in claim.accepted], [y, y], color=GREEN, alpha=0.45, linewidth=7, label="accepted")
         for value, low, high in ([scale(x) for x in each] for each in claim.found):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from permeation.report.labels import label
 from permeation.report.sections import ENDS, LEVEL, Metrics, Table, interval, look_up, measured, number
@@ -96,12 +97,16 @@ shared_heads = partial(_cheapest, "clusters", "k")
 
 
 def large_variance(metrics: Metrics) -> Found:
-    """The bands of most and of least variance, and what dropping each costs."""
-    bands, kept = (part["band_ratio"] for part in (metrics["perplexity"], metrics["perplexity"]["first_layer_kept"]))
-    first, *_, last = bands
-    here = {"first": first, "most": bands[first], "most_kept": kept[first]}
-    here |= {"last": last, "least": bands[last], "least_kept": kept[last]}
-    return bands[first] > bands[last], here | {"layers": len(metrics["perplexity"]["layer_ratio"])}, ()
+    """What dropping the band of most variance costs, and of least; Open where the intervals overlap."""
+    part = metrics["perplexity"]
+    first, *_, last = part["band_ratio"]
+    here: dict[str, Any] = {"first": first, "last": last, "layers": len(part["layer_ratio"])}
+    for name, of in (("", part), ("_kept", part["first_layer_kept"])):
+        for band, key in ((first, f"most{name}"), (last, f"least{name}")):
+            here |= {f"{key}{end}": look_up(of, f"band_ratio{end}.{band}") for end in ENDS}
+    most, least = ([here[f"{key}{end}"] or 0 for end in ENDS[1:]] for key in ("most", "least"))  # older runs have none
+    apart = most[0] > least[1] or most[1] < least[0]
+    return here["most"] > here["least"] if apart else None, here, ()
 
 
 def few_bits(metrics: Metrics) -> Found:

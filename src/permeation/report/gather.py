@@ -22,12 +22,6 @@ DIGITS, FEW_DIGITS, DECIMALS = 4, 3, 6
 FEW = ("bits_at_1_05", "best_bits")
 
 
-def versions() -> dict[str, str]:
-    """Python as 3.11, and the packages that results depend on without a build's label (+cpu, +cu128)."""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"python": python} | {name: version(name).partition("+")[0] for name in PACKAGES}
-
-
 def rounded(value: Any, digits: int = DIGITS) -> Any:
     """JSON with its floats as they are published; what is below 1e-6 is 0."""
     if isinstance(value, float):
@@ -70,7 +64,9 @@ def write_axis(
     if "perplexity" in known:
         run["corpus"] = read_json(inputs("baseline") / "corpus.json")
     run["parameters"] = {key: parameters[key] for key in ("quick", *parameters) if key in known}
-    files |= {axis.name: headlines(axis, files), axis.run: run | {"device": device, "versions": versions()}}
+    run |= {"device": device, "versions": {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}}
+    run["versions"] |= {name: version(name).partition("+")[0] for name in PACKAGES}  # without +cpu, +cu128
+    files |= {axis.name: headlines(axis, files), axis.run: run}
     with whole_folder(root / "plots" / axis.name) as folder:
         for table in (path for stage in axis.stages for path in sorted((inputs(stage) / "plots").glob("*.json"))):
             write_rows(folder / table.name, rows := rounded(read_json(table)))

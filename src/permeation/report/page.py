@@ -27,12 +27,14 @@ def write_page(results: Results, project: Path) -> Path:
     images = {path.stem: image(path.read_bytes(), f"plots/{path.parent.name}/{path.stem}.json") for path in pictures}
     if figure := draw_claims(checked_claims(project, results).values()):
         save(figure, drawn := io.BytesIO())
-        images["claims"] = image(drawn.getvalue(), "metrics/claims.json")
+        images["claims"] = image(drawn.getvalue(), "metrics/*.json")
     parameters, committed = flat(results.parameters), Place("HEAD", project, "HEAD").read("params.yaml")
     usual = flat(parse_yaml(committed, "params.yaml")) if committed else {}  # keys may have come or gone since
     run, now = results.run, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
+    code = git(project, "rev-parse", "--short", "HEAD") or "outside git"
+    code += " with changes" * bool(git(project, "status", "--porcelain"))
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **blocks)
     content = environment.get_template("report.html.jinja").render(
         results=results,
         varied={key: value for key, value in parameters.items() if usual.get(key, value) != value},
@@ -40,7 +42,7 @@ def write_page(results: Results, project: Path) -> Path:
         images=images,
         captions={name: figure["caption"] for name, figure in FIGURES.items()},
         facts={
-            "Where and when": {"device": run["device"], "page written": now, "code": commit(project)},
+            "Where and when": {"device": run["device"], "page written": now, "commit": code},
             "Seconds by stage, as last run here": seconds(results),
             "Model": run["model"],
             "Text": run.get("corpus", {}),
@@ -60,13 +62,7 @@ def image(png: bytes, table: str) -> dict[str, Any]:
 
 def seconds(results: Results) -> dict[str, float]:
     """How long the stages behind what is shown took, and all of them; empty where others ran them."""
-    found = results.place.json("data/.journal/seconds.json") or {}
-    taken = {stage: found[stage] for axis in results.runs for stage in AXES[axis].stages if stage in found}
+    found = {path.stem: path for path in (results.place.folder / "data" / ".journal").glob("*.seconds")}
+    stages = (stage for axis in results.runs for stage in AXES[axis].stages if stage in found)
+    taken = {stage: float(found[stage].read_text(encoding="utf-8")) for stage in stages}
     return taken and taken | {"all": round(sum(taken.values()))}
-
-
-def commit(project: Path) -> str:
-    """The commit that is checked out, in words."""
-    if (found := git(project, "rev-parse", "--short", "HEAD")) is None:
-        return "outside git"
-    return f"commit {found}{' with changes' if git(project, 'status', '--porcelain') else ''}"

@@ -40,30 +40,33 @@ def curves_of(results: Results) -> dict[str, Curves]:
 
 
 def compare_all(found: Sequence[Results], seed: int) -> Records:
-    """How alike the curves of every two runs are: a record for each word that both have, and one for the mean.
+    """How alike the curves of every two runs are: a record for each word, and one for the mean of those that both have.
 
-    Where they share none, each word of the run with fewer words is compared with the mean of the other run's (`alone`).
+    Where a run has words that the other lacks, they alone are compared, with the mean of the other run's (`alone`).
     """
     return [
         {"of": of, "first": first, "second": second} | row
         for (first, its), (second, others) in combinations([(each.place.name, curves_of(each)) for each in found], 2)
         for of in its
         if its[of] and others[of]
-        for row in _compare(its[of], others[of], seed)
+        for row in _compare(its[of], others[of], seed=seed)
     ]
 
 
-def _compare(first: Curves, second: Curves, seed: int) -> Records:
-    shared = [word for word in first if word in second]
-    sides = (first, second) if shared else sorted((first, second), key=len)
-    x, y = (on_grid(np.stack([curves[word] for word in shared or curves]), GRID_POINTS) for curves in sides)
-    if not shared:
-        mean = y.mean(axis=0)
-        pairs = zip(sides[0], correlation(x, mean[None]).tolist(), strict=True)
-        return [{"word": word, "alone": True, "correlation": r} for word, r in pairs]
-    mean = compare_means(x, y, RESAMPLES, np.random.default_rng(seed))
-    rows = [{"word": w, "correlation": r} for w, r in zip(shared, correlation(x, y).tolist(), strict=True)]
-    return [*rows, {"word": "mean"} | mean]
+def _compare(*runs: Curves, seed: int) -> Records:
+    first, second = (dict(zip(run, on_grid(np.stack([*run.values()]), GRID_POINTS), strict=True)) for run in runs)
+    shared, rows = [word for word in first if word in second], Records()
+    own = [(a, b, [word for word in a if word not in b]) for a, b in ((first, second), (second, first))]
+    if alone := [each for each in own if each[2]]:
+        mine, others, new = min(alone, key=lambda each: len(each[2]))
+        r = correlation(np.stack([mine[word] for word in new]), np.mean([*others.values()], axis=0)[None])
+        rows = [{"word": word, "alone": True, "correlation": each} for word, each in zip(new, r.tolist(), strict=True)]
+    if shared:
+        x, y = (np.stack([curves[word] for word in shared]) for curves in (first, second))
+        pairs = zip(shared, correlation(x, y).tolist(), strict=True)
+        rows = rows or [{"word": word, "correlation": r} for word, r in pairs]
+        rows.append({"word": "mean"} | compare_means(x, y, RESAMPLES, np.random.default_rng(seed)))
+    return rows
 
 
 def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
@@ -78,6 +81,7 @@ def curve_rows(found: Sequence[Results], comparisons: Records) -> Records:
         panel = f"{each['word']}: {each['of']}, r = {number(each['correlation'])}"
         for name, curves in ((name, curves[each["of"]]) for name, curves in runs if curves[each["of"]]):
             drawn = np.stack([curves[each["word"]]] if each["word"] in curves else [*curves.values()])
+            name += f", mean of {len(drawn)} words" * (len(drawn) > 1)
             lines = np.linspace(0, 1, drawn.shape[1]), drawn.mean(axis=0), drawn.min(axis=0), drawn.max(axis=0)
             keys = {"panel": panel, "revision": name}
             rows += [keys | dict(zip(("depth", "value", "low", "high"), at, strict=True)) for at in np.stack(lines).T]
@@ -88,8 +92,11 @@ def table(found: Sequence[Results], comparisons: Records) -> str:
     """Headline figures with intervals, a line each and a column a run; how alike curves are; what is not compared."""
     figures = [flat(each.metrics) for each in found]
     rows = [(key, *(_cell(each, key) for each in figures)) for key in dict.fromkeys(chain(*map(headlines_of, found)))]
+    settings = [flat(each.parameters) for each in found]
+    differing = (key for key in dict.fromkeys(chain(*settings)) if len({str(each.get(key)) for each in settings}) > 1)
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
+        [f"{key}: {' | '.join(str(each.get(key, '–')) for each in settings)}" for key in differing],
         columns([("", *(each.place.name for each in found)), *rows]),
         [_alike(row) for row in comparisons if row["word"] == "mean" or "alone" in row],
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
