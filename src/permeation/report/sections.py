@@ -78,7 +78,7 @@ def number(value: float | int | None) -> str:
 
 def interval(value: float | int | None, low: float | int | None, high: float | int | None) -> str:
     """A number with its 95 % interval, where it has one that is more than a point."""
-    return number(value) + ("" if low is None or low == high else f" [{number(low)}, {number(high)}]")
+    return number(value) + ("" if None in (low, high) or low == high else f" [{number(low)}, {number(high)}]")
 
 
 def measured(figures: Metrics) -> str:
