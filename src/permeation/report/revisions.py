@@ -93,10 +93,10 @@ def table(found: Sequence[Results], comparisons: Records) -> str:
     figures = [flat(each.metrics) for each in found]
     rows = [(key, *(_cell(each, key) for each in figures)) for key in dict.fromkeys(chain(*map(headlines_of, found)))]
     settings = [flat(each.parameters) for each in found]
-    differing = (key for key in dict.fromkeys(chain(*settings)) if len({str(each.get(key)) for each in settings}) > 1)
+    shared = [key for key in settings[0] if all(key in each for each in settings)]
     parts = [
         [f"{each.place.name}: {each.about}" for each in found],
-        [f"{key}: {' | '.join(str(each.get(key, '–')) for each in settings)}" for key in differing],
+        [f"{key}: {' | '.join(values)}" for key in shared if len({*(values := [str(s[key]) for s in settings])}) > 1],
         columns([("", *(each.place.name for each in found)), *rows]),
         [_alike(row) for row in comparisons if row["word"] == "mean" or "alone" in row],
         [f"{each.place.name}: {said}" for each in found for said in each.refused.values()],
