@@ -12,6 +12,7 @@ from permeation.rivals.registry import LONG
 from tests.conftest import PROJECT
 
 SHIPPED = PROJECT / "params.yaml"
+RISING = "it should be a list in rising order (numbers before shares before all)"
 
 
 def with_key(key: str, value: Any) -> settings.Config:
@@ -51,11 +52,12 @@ def test_the_long_list_of_rivals_is_a_name_for_all() -> None:
         ("perplexity.tolerance", float("nan"), "perplexity.tolerance is nan; it should be a finite number"),
         ("reconstruct.components", [], "reconstruct.components is []; it should have at least 1 item"),
         ("reconstruct.components", [0, 1], "reconstruct.components has 0"),
-        ("reconstruct.components", [2, 1], "is [2, 1]; it should be a list in rising order (numbers before shares"),
+        ("reconstruct.components", [2, 1], f"is [2, 1]; {RISING}"),
         ("reconstruct.components", ["all", 1], "reconstruct.components is ['all', 1]"),
         ("reconstruct.components", ["90%", 5], "reconstruct.components is ['90%', 5]"),
         ("reconstruct.components", ["100%"], "reconstruct.components has '100%'"),
         ("reconstruct.components", ["0%", "50%"], "reconstruct.components has '0%'"),
+        ("reconstruct.components", ["0.0%"], "reconstruct.components has '0.0%'"),
         ("rivals.methods", ["pca_gram", "pca_gram"], "it should be 'long', or be a list that names each once"),
         ("rivals.methods", "int_column", "rivals.methods is 'int_column'; it should be 'long', or be a list"),
         ("rivals.methods", ["none"], "rivals.methods has 'none'; it should be one of int_column, "),

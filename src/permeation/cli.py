@@ -34,6 +34,8 @@ def main() -> None:
     new.add_argument("--output", metavar="DIR", type=Path, required=True, help="a new or an empty folder")
     new.add_argument("--packed", action="store_true", help="also what is stored, as one file")
     arguments = parser.parse_args()
+    if hasattr(sys.stdout, "reconfigure"):  # pragma: no branch (tests catch what is printed)
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no σ shows a question mark for it
     run = {"summary": _summary, "page": _page, "compare": _compare, "apply": _apply}
     try:
         sys.stdout.write(run[arguments.command](arguments))

@@ -25,11 +25,9 @@ def test_data_of_another_model_is_refused(config: Config, tmp_path: Path) -> Non
 
 def start(folder: Path, *body: str) -> subprocess.Popen[str]:
     """Run a stage whose `main` is this, under params.yaml as it is shipped."""
-    head, lines = (
-        ["import sys, time", "from permeation.stage import run", "def main(stage):"],
-        map("    {}".format, body),
-    )
-    (folder / "toy.py").write_text("\n".join([*head, *lines, "run('__main__')"]))
+    head = "import sys, time\nfrom permeation.stage import run\ndef main(stage):\n"
+    lines = "".join(f"    {line}\n" for line in body)
+    (folder / "toy.py").write_text(f"{head}{lines}run('__main__')\n")
     command = [sys.executable, str(folder / "toy.py"), "--output-dir", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
 

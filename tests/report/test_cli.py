@@ -67,7 +67,7 @@ def test_revisions_that_share_words(permeation: Call, project: Path) -> None:
     assert all(row["correlation"] == pytest.approx(1) for row in same)
     said = permeation("compare", "first", "workspace")
     assert f"first against workspace: correlation of the mean g {of_g[-1]['correlation']:.3g} [" in said
-    for figure in ("own.auc 0.9 [0.8, 0.95]", "onset.value 0.5 [0.3, 0.6]", "perplexity.ratio.1 300 "):
+    for figure in ("own.auc 0.9 [0.8, 0.95]", "onset.value 0.5 [0.3, 0.6]", "perplexity.ratio.1 300 300"):
         assert figure in " ".join(said.split())
     assert (project / "compare.png").read_bytes().startswith(b"\x89PNG")
 
@@ -85,6 +85,7 @@ def test_an_own_word_is_held_against_the_others(permeation: Call, project: Path,
     assert all(row["correlation"] > 0.99 for row in rows)
     said = permeation("compare", "workspace", "first")
     assert "workspace against first: correlation of rock's g with the other's mean" in said
+    assert "compare.png" in said
 
 
 @pytest.mark.parametrize(

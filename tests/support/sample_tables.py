@@ -130,7 +130,7 @@ def sample_metrics() -> dict[str, Any]:
     ratios = {"1": 300.0, "8": 1.02, "99%": 3.0, "all": 1.0}
     table: dict[str, Any] = {"ratio": ratios, "ratio_low": ratios, "ratio_high": ratios}
     table["first_layer_kept"] = {name: dict.fromkeys(ratios, 1.5) for name in table}
-    bands = {"1-6": 40.0, "7-12": 1.2}
+    bands = {f"band_ratio{end}": {"1-6": 40.0, "7-12": 1.2} for end in ENDS}
     chance = {"value": 0.12, "null": 0.0, "null_low": -0.1, "null_high": 0.1, "p": 0.03}
     beside = chance | {"low": 0.02, "high": 0.22, "within_layers": chance}
     kept = {"method": "int8 8", "kept": 0.97, "low": 0.96, "high": 1.01, "ratio": 1.02}
@@ -161,9 +161,8 @@ def sample_metrics() -> dict[str, Any]:
         "pca": {"n_heads": 24, "components_for_variance": shares, "explained_variance_ratio": {"1": 0.4}}
         | {"circuit": {"components_for_variance": shares}, "null": {"gram": shares}},
         "perplexity": table
-        | {"layer_components": 12, "layer_ratio": {"0": 1.4, "1": 1.01}}
-        | {f"band_ratio{end}": bands for end in ENDS}
-        | {"first_layer_kept": table["first_layer_kept"] | {f"band_ratio{end}": bands for end in ENDS}},
+        | {"layer_components": 12, "layer_ratio": {"0": 1.4, "1": 1.01}, **bands}
+        | {"first_layer_kept": table["first_layer_kept"] | bands},
         "clusters": table,
         "rivals": {"best": "int", "best_bits": 4.1234, "best_bits_low": 4.0, "best_bits_high": 4.3}
         | {f"bits_at_1_05{end}": {"int": 4.1234, "svd": None} for end in ("", "_low", "_high")}
