@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
-
-import torch
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from permeation import settings
-from permeation.frame.device import DEVICES, find_device
-from permeation.frame.engine import Engine, engine_of
 from permeation.frame.errors import PermeationError
 from permeation.frame.journal import Journal, fingerprint
 from permeation.frame.tables import read_json, whole_folder, write_results
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and not every stage needs it
+    import torch
+
+    from permeation.frame.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,14 @@ class Stage:
     @cached_property
     def device(self) -> torch.device:
         """The device named in the parameters; raises PermeationError where this machine lacks it."""
+        from permeation.frame.device import find_device
+
         return find_device(self.config.device)
 
     def engine(self) -> AbstractContextManager[Engine]:
         """What measures the stage's tasks, within a `with` block."""
+        from permeation.frame.engine import engine_of
+
         asked = self.config.engine
         return engine_of(asked.kind, asked.workers, asked.address, self.device.type)
 
@@ -119,7 +124,7 @@ def run(module: str) -> NoReturn:
     name = Path(str(program.__file__)).stem
     parser = argparse.ArgumentParser(prog=f"stages/run {name}", description=program.__doc__)
     parser.add_argument("--model", help="instead of params.yaml's model")
-    parser.add_argument("--device", help=f"instead of params.yaml's device: {' | '.join(DEVICES)}")
+    parser.add_argument("--device", help="instead of params.yaml's device")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
     if hasattr(program, "ARGUMENTS"):
         parser.add_argument("axis", choices=program.ARGUMENTS)

@@ -127,7 +127,8 @@ def test_what_weakens_a_list_is_counted_and_repeated_prompts_are_held_out() -> N
         Prompt("three", third[1].text, "direction", "A", 5),
         Prompt("three", "direction B 5 three", "direction", "B", 5),
     ]
-    prompts = [*word_prompts("one"), *word_prompts("two", direction=2, gradient=2), *third, *repeated]
+    of_both = [Prompt("one", "one and two", "direction", "B", 8), Prompt("two", "one and two", "gradient", "A", 2)]
+    prompts = [*word_prompts("one"), *word_prompts("two", direction=2, gradient=2), *of_both, *third, *repeated]
     assert weaknesses(prompts) == {"few_direction_prompts": 2, "without_gradient": 1, "repeated_prompts": 2}
     assert weaknesses(TWO) == dict.fromkeys(weaknesses(TWO), 0)
     assert graded_words(prompts) == ["one", "two"]

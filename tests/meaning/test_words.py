@@ -93,7 +93,7 @@ def test_a_broken_file_names_the_word_and_the_prompt(tmp_path: Path, change: Any
 def test_all_faults_are_named_at_once_and_a_missing_file_too(tmp_path: Path) -> None:
     def change(entries: Any) -> None:
         entries["rock"]["senses"]["A"] = 1
-        entries["bank"] = {**entries["rock"], "gradient": []}
+        entries["bank"] = {**entries["rock"], "gradient": [], "gradients": 1}
         set_prompt("We like shamrock")(entries)
 
     with pytest.raises(PermeationError) as error:
@@ -102,6 +102,7 @@ def test_all_faults_are_named_at_once_and_a_missing_file_too(tmp_path: Path) -> 
     for fault in (
         "rock.senses.A is 1",
         "rock.gradient.B[4]: the prompt",
+        "bank: found conditions, direction, gradient, gradients, senses; accepted: senses",
         "bank.gradient: found nothing; accepted: A, B",
         "bank.direction",
     ):

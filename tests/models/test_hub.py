@@ -81,7 +81,7 @@ def test_before_a_download_it_is_said_what_the_model_will_take(told: dict[str, o
     """Of a download that fails, too; in MB of the files that are read, and by the hub's count of parameters."""
     (said,) = (line for line in str(told["said"]).splitlines() if line.startswith("some/short: "))
     assert said.startswith("some/short: 1 MB to download unless they are in the hub's cache; a run takes about ")
-    assert said.endswith(" 4.0 GB of disk, 6.0 GB of memory and 26 minutes on two cores")
+    assert said.endswith(" 4.0 GB of disk, 6.0 GB of memory and 40 minutes on two cores")
 
 
 def test_a_revision_is_resolved_to_its_commit(told: dict[str, object], repositories: dict[str, Repository]) -> None:

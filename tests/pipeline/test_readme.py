@@ -96,6 +96,7 @@ def commands() -> list[str]:
 # What takes minutes or a network is looked at only. All else runs as it stands.
 INSTEAD = {
     "make setup": "make -n setup",
+    "make quick": "make -n quick",
     "make test": "make -n test",
     "dvc exp run -S model=gpt2-medium": "dvc exp run -S model=../gpt2",
 }

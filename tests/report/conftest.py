@@ -39,8 +39,8 @@ def results(reported: Path) -> Results:
 
 @pytest.fixture
 def metrics(results: Results) -> Callable[..., dict[str, Any]]:
-    """The run's metrics, with the figures of some files replaced, key by key."""
-    return lambda **changed: replaced(results.metrics, changed)
+    """The run's metrics and parameters, with the figures of some files replaced, key by key."""
+    return lambda **changed: replaced({**results.metrics, "parameters": results.parameters}, changed)
 
 
 def replaced(part: Any, changed: dict[str, Any]) -> dict[str, Any]:

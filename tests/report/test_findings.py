@@ -42,10 +42,11 @@ def test_the_text_fits_a_terminal_and_says_what_markdown_says(results: Results) 
 def test_an_axis_without_results_is_left_out_and_said(run: Path) -> None:
     for name in ("weights_run", "heads_run"):
         (run / "metrics" / f"{name}.json").unlink()
-    results = Results.read(Place("run", run), PARAMETERS)
-    said = findings.summary(PROJECT, results)
+    read = (Results.read(Place("run", run), parameters) for parameters in (PARAMETERS, None))
+    said, elsewhere = (findings.summary(PROJECT, each) for each in read)
     assert "No results of weights" in said
     assert "dvc repro report_weights" in said
+    assert "dvc repro report" not in elsewhere
     assert "heads/dvc.yaml" not in said  # on demand
     assert "DO THE HEADS SHARE A SMALL SUBSPACE?" not in said
 
@@ -60,7 +61,8 @@ def test_figures_stand_beside_the_null_model_of_their_h(metrics: Metrics) -> Non
 
 
 def test_a_share_below_0_is_said_in_words(metrics: Metrics) -> None:
-    said = " ".join(answered("one_curve", metrics(g={"final": {"decomposition_r2": -0.17}})).findings)
+    changed = {"g": {"rank": {"decomposition_r2": -0.17}}, "parameters": {"response": {"field": "rank"}}}
+    said = " ".join(answered("one_curve", metrics(**changed)).findings)
     assert "(R² = -0.17): it explains nothing" in said
     assert "explains -17" not in said
 
@@ -75,18 +77,15 @@ def test_a_high_auc_with_a_large_p_is_open_and_explained(metrics: Metrics) -> No
 @pytest.mark.parametrize(
     ("key", "changed", "answer"),
     [
-        (
-            "one_curve",
-            {},
-            r"No: the words' curves differ: halves .* \(h = rank, p = 0\.0005\); .* 3 in 75 %.*",
-        ),
+        ("one_curve", {}, r"No: the words' curves differ: halves .* \(h = rank, p = 0\.0005\); .* 3 in 75 %.*"),
         (
             "one_curve",
             {"g": {"reliability": {"p": 0.3}}},
             r"Open: the words' curves are not told apart: halves .* \(h = rank, p = 0\.3\); .*",
         ),
         ("one_curve", {"g": {"reliability": None}}, r"Open: a word needs another one to be compared with\."),
-        ("sense_used", {}, r"Yes: .* in the next token from depth 0\.5 \[0\.3, 0\.6\] on .*"),
+        ("contexts_pull", {"sigma": {"n_words": 1}}, r"Yes: .* \(of one word, so without an interval; chance .*"),
+        ("sense_used", {}, r"Yes: .* in the next token from depth 0\.5 \[0\.3, 0\.6\] on \(median of 2 words\)\."),
         ("sense_used", {"intervene": {"onset": {"value": None}}}, "No: .*"),
         ("few_components", {}, "Yes: of 3 choices .*"),
         ("few_components", {"perplexity": {"ratio": dict.fromkeys(("1", "8", "99%"))}}, "Open: .*"),

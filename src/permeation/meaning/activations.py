@@ -81,10 +81,10 @@ def write_activations(
 
 
 def repeats(prompts: Sequence[Prompt]) -> Bool[np.ndarray, "prompts"]:
-    """Which prompts repeat another one, in whatever role; of these a direction prompt is the one that stays."""
+    """Which prompts repeat another one of their word, in whatever role; a direction prompt is the one that stays."""
     order = sorted(range(len(prompts)), key=lambda i: prompts[i].role != "direction")
-    first = {prompts[i].text: i for i in reversed(order)}
-    return np.array([first[prompt.text] != i for i, prompt in enumerate(prompts)])
+    first = {(prompts[i].word, prompts[i].text): i for i in reversed(order)}
+    return np.array([first[prompt.word, prompt.text] != i for i, prompt in enumerate(prompts)])
 
 
 def direction_pairs(prompts: Sequence[Prompt]) -> dict[str, list[tuple[int, int]]]:
@@ -109,10 +109,9 @@ def weaknesses(prompts: Sequence[Prompt]) -> dict[str, int]:
     senses, which have no g. repeated_prompts: prompts that serve elsewhere or earlier too.
     """
     words = list(dict.fromkeys(prompt.word for prompt in prompts))
+    fewest = [min(len(select(prompts, word, "direction", sense)) for sense in SENSES) for word in words]
     return {
-        "few_direction_prompts": sum(
-            min(len(select(prompts, word, "direction", sense)) for sense in SENSES) < MANY for word in words
-        ),
+        "few_direction_prompts": sum(each < MANY for each in fewest),
         "without_gradient": len(words) - len(graded_words(prompts)),
         "repeated_prompts": int(repeats(prompts).sum()),
     }

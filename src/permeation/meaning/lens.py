@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from permeation.frame import progress
 from permeation.frame.device import fast_products
 from permeation.frame.errors import PermeationError
 from permeation.meaning.intervene import lean, response_to_shift
@@ -128,5 +129,7 @@ def fit_to_text(model: Any, text: Text) -> tuple[TunedLens, list[float]]:
 
     if (held_out := len(fitted) // 4) == 0:
         raise PermeationError(f"the text has {len(text.tokens)} tokens; a tuned lens needs at least {8 * context}")
-    lens, new = TunedLens.fit(read(fitted[held_out:]), read(fitted[:held_out])), read(measured)
+    parts = fitted[held_out:], fitted[:held_out], measured
+    learned, other, new = map(read, progress.each(parts, "tuned lens", len(parts)))
+    lens = TunedLens.fit(learned, other)
     return lens, [explained(new, layer, M) for layer, M in enumerate(lens.maps)]

@@ -105,13 +105,13 @@ def _word(word: Any, entry: Any, faults: list[str]) -> Word:
 
 
 def _mapping(where: str, value: Any, keys: tuple[str, ...], faults: list[str], left_out: str = "") -> Any:
-    """The mapping, or an empty one where it has not exactly these keys."""
-    if isinstance(value, Mapping) and set(keys) - {left_out} <= set(value) <= set(keys):
-        return value
-    found = ", ".join(map(str, value)) if isinstance(value, Mapping) else _said(value)
-    free = f"; {left_out} may be left out" if left_out else ""
-    faults.append(f"{where}: found {found}; accepted: {', '.join(keys)}, each with what belongs to it{free}")
-    return {}
+    """The mapping, or an empty one in its place; a key that is missing or unknown is a fault."""
+    found = value if isinstance(value, Mapping) else {}
+    if not set(keys) - {left_out} <= set(found) <= set(keys):
+        said = ", ".join(map(str, found)) or _said(value)
+        free = f"; {left_out} may be left out" if left_out else ""
+        faults.append(f"{where}: found {said}; accepted: {', '.join(keys)}, each with what belongs to it{free}")
+    return found
 
 
 def _fault(word: str, text: Any) -> str | None:

@@ -16,7 +16,7 @@ PATTERNS = [*WEIGHTS, "*.json", "*.model", "*.tiktoken", "vocab.txt", "merges.tx
 CHARACTERS = 5_000_000  # of a dataset that is streamed: a million tokens, more than the shipped settings read
 PATIENCE = 5.0  # seconds for the hub's first answer; its client itself tries for most of a minute
 # Minutes on two cores, GB of memory and GB of disk of a run with the shipped settings, for 135 million parameters.
-PER_135_MILLION = (13, 3, 2)
+PER_135_MILLION = (20, 3, 2)
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 
 

@@ -36,6 +36,7 @@ def contexts_pull(metrics: Metrics) -> Found:
     strange = prompts / text if prompts and text and prompts > STRANGE * text else None
     weak = {name: count or None for name, count in sigma.items() if isinstance(count, int)}
     here = weak | auc | {"tested": tested, "p": p, "few": p if p >= LEVEL else None, "strange": strange}
+    here["over"] = _over("mean over", sigma["n_words"])
     words = sigma["words"].items()
     rows = [(word, number(each["separation"]), number(g["f_max"].get(word))) for word, each in words]
     return p < LEVEL or None, here, [("word", "σ(strong A) − σ(strong B)", "f_max"), *rows]
@@ -51,20 +52,21 @@ def carried_by_word(metrics: Metrics) -> Found:
 
 
 def one_curve(metrics: Metrics) -> Found:
-    """The test of the halves; how much of σ's variance a negative share would explain is said in words."""
-    p, r2 = look_up(metrics, "g.reliability.p"), look_up(metrics, "g.final.decomposition_r2")
+    """The test of the halves; of the run's h, what the product explains, in words where the share is negative."""
+    own = look_up(metrics, f"g.{look_up(metrics, 'parameters.response.field')}") or {}
+    p, r2 = look_up(metrics, "g.reliability.p"), own.get("decomposition_r2")
     differ = bool(p and p < LEVEL)
     said = "the words' curves differ" if differ else "the words' curves are not told apart"
     name = "worse" if r2 is not None and r2 < 0 else "r2"
-    return False if differ else None, {"said": said, name: r2}, ()
+    return False if differ else None, {"said": said, "own": own, name: r2}, ()
 
 
 def sense_used(metrics: Metrics) -> Found:
     """Where the effect of a shift begins; None of a run without a word whose senses differ in the next token."""
     if (onset := metrics["intervene"].get("onset")) is None:
         return None, {}, ()
-    used = onset["value"] is not None
-    return used, {"onset": f"from depth {measured(onset)} on" if used else "at no layer"}, ()
+    used, over = onset["value"] is not None, _over("median of", metrics["intervene"]["words"])
+    return used, {"onset": f"from depth {measured(onset)} on" if used else "at no layer", "over": over}, ()
 
 
 def shared_subspace(metrics: Metrics) -> Found:
@@ -154,16 +156,17 @@ def models_rebuilt(metrics: Metrics) -> Found:
     groups = _parts(metrics["universal"], "ratio")
     kept = sum(max(each["high"] for each in part["ratio"]["mean_and_K"].values()) <= KEPT for part in groups.values())
     curves = dict.fromkeys(curve for part in groups.values() for curve in part["ratio"])
-    rows = [
+    rows = [("perplexity ratio", *map(label, curves))]
+    rows += [
         (f"{label(name)}, K = {K}", *(number(ratios.get(K, {}).get("value")) for ratios in part["ratio"].values()))
         for name, part in groups.items()
         for K in dict.fromkeys(K for ratios in part["ratio"].values() for K in ratios)
     ]
-    return (
-        kept == len(groups),
-        {"groups": len(groups), "kept": kept},
-        [("perplexity ratio", *map(label, curves)), *rows],
-    )
+    return kept == len(groups), {"groups": len(groups), "kept": kept}, rows
+
+
+def _over(statistic: str, words: int) -> str:
+    return f"{statistic} {words} words" if words > 1 else "of one word, so without an interval"
 
 
 def _parts(metrics: Metrics, key: str) -> dict[str, Metrics]:

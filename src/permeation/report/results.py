@@ -109,13 +109,13 @@ class Results:
 
         parameters: the params.yaml that the results have to be of; None for a folder without one.
         """
-        found = cls(place)
+        found, here = cls(place), parameters is not None and place.commit is None
         for name, axis in AXES.items():
             run = place.json(f"metrics/{axis.run}.json")
             if run is None and not axis.on_demand:
-                found.refused[name] = f"No results of {name} (metrics/{axis.run}.json). {axis.remedy}"
+                found.refused[name] = f"No results of {name} (metrics/{axis.run}.json).{here * f' {axis.remedy}'}"
             elif run is not None and parameters and (other := differing(run["parameters"], parameters)):
-                why = f"params.yaml has another {', '.join(other)}. Run: {axis.remedy}"
+                why = f"params.yaml has another {', '.join(other)}.{here * f' Run: {axis.remedy}'}"
                 found.refused[name] = f"The results of {name} are not shown: {why}"
             elif run is not None:
                 found.runs[name] = run

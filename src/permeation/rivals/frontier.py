@@ -9,6 +9,7 @@ docs/weights.md, The frontier.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from permeation.perplexity.ratio import KEPT_RATIO
@@ -18,6 +19,7 @@ from permeation.weights.replace import Measured
 CLOSE = 0.1  # bits a number
 STEPS = 4  # of a wide gap, a sixteenth is left: the intervals of the ratios there are wider than that
 
+SIZE = itemgetter("size")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -34,18 +36,14 @@ def measure_method(
 
 def next_size(rows: Rows, smallest: int) -> int | None:
     """The size to measure next; None where no measured size is enough, or the smallest that is enough is known."""
-    enough = min((row for row in rows if row["ratio"] <= KEPT_RATIO), key=_size, default=None)
+    enough = min((row for row in rows if row["ratio"] <= KEPT_RATIO), key=SIZE, default=None)
     if enough is None or enough["size"] == smallest:
         return None
-    short = max((row for row in rows if row["size"] < enough["size"]), key=_size, default=None)
+    short = max((row for row in rows if row["size"] < enough["size"]), key=SIZE, default=None)
     if short is None:
         return smallest
     neighbours = enough["size"] - short["size"] == 1
     return None if neighbours or enough["bits"] - short["bits"] <= CLOSE else (short["size"] + enough["size"]) // 2
-
-
-def _size(row: Mapping[str, Any]) -> int:
-    return row["size"]
 
 
 def bits_needed(rows: Rows) -> dict[str, float | None]:

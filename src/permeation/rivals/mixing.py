@@ -55,14 +55,11 @@ class GramMixing(Numbers):
         components: int | None = None,
     ) -> GramMixing:
         """Factorise W_K, eigendecompose the kernel; components: that k-means sees, as in params.yaml."""
-        injection, pca = GramInjection.fit(problem.heads), fit_pca(gram_kernel(problem.heads), center)
-        form, n = problem.heads.W_Q.shape[3] ** 2, pca.count
+        injection, form, n = GramInjection.fit(problem.heads), problem.heads.W_Q.shape[3] ** 2, problem.heads.count
+        pca = _random_components(n, problem.seed) if kind == "random" else fit_pca(gram_kernel(problem.heads), center)
         if kind == "clusters":
-            points = pca.coefficients[:, :components].numpy()
-            mixing = partial(_shared, points, problem.seed)
+            mixing = partial(_shared, pca.coefficients[:, :components].numpy(), problem.seed)
             return cls(injection, mixing, lambda k: k * form + n, 1, n)
-        if kind == "random":
-            pca = _random_components(n, problem.seed)
         return cls(injection, pca.mixing, lambda K: (K + center) * form + n * K, 0 if center else 1, n - center)
 
     def stored_parameters(self, size: int) -> int:
