@@ -93,7 +93,8 @@ class Stage:
         """The words file; raises PermeationError where it is not there."""
         if (path := Path(self.place(name := self.config.words))).is_file():
             return path
-        raise PermeationError(f"words is {name}, which is not there; accepted: a file as data/words.yaml")
+        accepted = "a file as data/words.yaml, or a table of sentences"
+        raise PermeationError(f"words is {name}, which is not there; accepted: {accepted}")
 
     @cached_property
     def device(self) -> torch.device:

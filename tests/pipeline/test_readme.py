@@ -98,7 +98,7 @@ INSTEAD = {
     "make setup": "make -n setup",
     "make quick": "make -n quick",
     "make test": "make -n test",
-    "dvc exp run -S model=gpt2-medium": "dvc exp run -S model=../gpt2",
+    "dvc exp run -S model=gpt2-medium": "dvc exp run -S model=../gpt2 fetch_model",
 }
 
 
