@@ -93,8 +93,7 @@ class Stage:
         """The words file; raises PermeationError where it is not there."""
         if (path := Path(self.place(name := self.config.words))).is_file():
             return path
-        accepted = "a file as data/words.yaml, or a table of sentences"
-        raise PermeationError(f"words is {name}, which is not there; accepted: {accepted}")
+        raise PermeationError(f"words is {name}, which is not there; accepted: a words file, or a table of sentences")
 
     @cached_property
     def device(self) -> torch.device:

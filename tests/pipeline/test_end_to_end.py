@@ -71,7 +71,7 @@ def test_going_to_another_model_and_back_recomputes_nothing(project: Path, finis
         ("model=no/such", "fetch_model: no/such: the hub cannot be reached"),
         ("cluster.k=[99]", "cluster: cluster.k is [99]; this model has 12 heads"),
         ("+resposne.field=rank", "check: params.yaml: unknown key resposne"),
-        ("words=none.yaml", "check: words is none.yaml, which is not there; accepted: a file as data/words.yaml"),
+        ("words=none.yaml", "check: words is none.yaml, which is not there; accepted: a words file, or a table"),
     ],
 )
 def test_an_error_in_a_parameter_stops_the_run_in_one_line(project: Path, setting: str, said: str) -> None:

@@ -15,6 +15,7 @@ LABELS = {
     "rank": "h = rank (place in the gradient)",
     # forms of W_QK
     "gram": "gram form",
+    "unfolded": "gram form, norm not folded",
     "circuit": "circuit form",
     "score": "score form",
     "score_centred": "score form, mean key out",
