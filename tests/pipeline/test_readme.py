@@ -72,7 +72,7 @@ NUMBERS = (
     "two halves of a word's prompts agrees by {g.reliability.within:.3f}",
     "halves of two words by {g.reliability.between:.3f}",
     "tells the senses apart from {decode.direction_own.decoded_depth:.0%}",
-    "90 % of the variance of W_QK take {pca.components_for_variance.90:d} of {pca.n_heads:d} components",
+    "take {pca.components_for_variance.90:d} of {pca.n_heads:d} components, at random {pca.null.gram.90:d}",
     "The model uses {intervene.plateau.value:.2f} of it early",
     "the best method needs {rivals.best_bits:.1f} a number, rounding {rivals.bits_at_1_05.int_g64_offset_rows:.2f}",
 )
