@@ -124,7 +124,7 @@ def run(module: str) -> NoReturn:
     name = Path(str(program.__file__)).stem
     parser = argparse.ArgumentParser(prog=f"stages/run {name}", description=program.__doc__)
     parser.add_argument("--model", help="instead of params.yaml's model")
-    parser.add_argument("--device", help="instead of params.yaml's device")
+    parser.add_argument("--device", help="instead of params.yaml's device: auto | cpu | cuda | mps")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, default=Path(), help="holds data/; default: here")
     if hasattr(program, "ARGUMENTS"):
         parser.add_argument("axis", choices=program.ARGUMENTS)

@@ -1,7 +1,6 @@
 """A run under DVC that is interrupted goes on where it was, to the results of an undisturbed run, byte for byte."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -83,13 +82,12 @@ def test_an_interrupted_stage_measures_only_what_is_missing(
     assert len(entries(journal)) == len(entries(undisturbed))
 
 
-def test_a_lock_that_a_kill_cut_off_or_of_another_machine_goes(finished_project: Path, project: Path) -> None:
-    """As docs/troubleshooting.md says. DVC writes dvc.lock and its own rwlock in place."""
-    own = (project / "dvc.lock").read_text()
-    others = re.sub(r"(path: data/(?:pca|baseline|rivals)\n.*\n +md5: )\w{8}", r"\g<1>00000000", own)
-    for broken in (own[:-100], others):
-        (project / "dvc.lock").write_text(broken)
-        (project / ".dvc" / "tmp" / "rwlock").write_text("")
-        call(project, "sh", "-c", "rm -f .dvc/tmp/rwlock dvc.lock")
-        assert set(stages_run(call(project, "dvc", "repro"))) <= REPORTS
-        assert results(project) == results(finished_project)
+def test_a_lock_that_a_kill_cut_off_goes_as_the_page_says(finished_project: Path, project: Path) -> None:
+    """docs/troubleshooting.md: DVC writes dvc.lock and its own rwlock in place; without a lock it asks its run cache."""
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text()[:-100])
+    (project / ".dvc" / "tmp" / "rwlock").write_text("")
+    assert stages_run(call(project, "dvc", "repro", check=False)) == []
+    call(project, "sh", "-c", "rm -f .dvc/tmp/rwlock dvc.lock")
+    assert set(stages_run(call(project, "dvc", "repro"))) <= REPORTS
+    assert results(project) == results(finished_project)
