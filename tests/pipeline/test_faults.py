@@ -83,7 +83,7 @@ def test_an_interrupted_stage_measures_only_what_is_missing(
 
 
 def test_a_lock_that_a_kill_cut_off_goes_as_the_page_says(finished_project: Path, project: Path) -> None:
-    """docs/troubleshooting.md: DVC writes dvc.lock and its own rwlock in place; without a lock it asks the run cache."""
+    """docs/troubleshooting.md: DVC writes dvc.lock and its rwlock in place, and without a lock asks its run cache."""
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text()[:-100])
     (project / ".dvc" / "tmp" / "rwlock").write_text("")
