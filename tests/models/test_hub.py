@@ -1,7 +1,6 @@
 """The hub's client against a stand-in on the loopback: found, gated, private or missing, down, cut short."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,9 +124,8 @@ def test_a_hub_that_is_not_there_is_soon_said_so_and_its_cache_still_serves(
         pass
     again = root / "again"
     again.mkdir()
-    start = time.monotonic()
     done = program(root / "home", endpoint, "-c", FETCH, str(again), "some/model", "some/other", "hub:some/else::x:y")
-    assert time.monotonic() - start < 30  # most of it for the imports
+    assert "Retrying" not in done.stderr  # the client itself tries for most of a minute
     found = dict(json.loads(line) for line in done.stdout.splitlines())
     assert found["some/model"][2] == repositories["some/model"].commit("main")
     for name in ("some/other", "hub:some/else::x:y"):

@@ -30,7 +30,9 @@ def forget(project: Path, stage: str) -> Path:
     for out in lock["stages"].pop(stage)["outs"]:
         shutil.rmtree(project / out["path"])
     (project / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
-    shutil.rmtree(project / ".dvc" / "cache" / "runs")
+    for runs in list((project / ".dvc" / "cache" / "runs").glob("*/*")):
+        if any(f"path: data/{stage}\n" in run.read_text() for run in runs.iterdir()):
+            shutil.rmtree(runs)  # its own, and those of what reads it
     journal = project / "data" / ".journal" / f"{stage}.jsonl"
     journal.unlink(missing_ok=True)
     return journal
