@@ -16,8 +16,8 @@ from permeation.meaning.laws import best_law, power_exponent
 from permeation.meaning.rows import by_layer
 
 ROUNDING = 1e-6  # of a cosine of float32 residuals
-# The figures that the metrics have an interval of.
 OF_PRODUCT = ("decomposition_r2", "decomposition_r2_drift_out")
+# The figures that the metrics have an interval of.
 INTERVALS = ("word_correlation_mean", "peak_depth", "final_drop", "alpha", *OF_PRODUCT)
 
 

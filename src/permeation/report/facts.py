@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from permeation.report.labels import label
 from permeation.report.sections import ENDS, LEVEL, Metrics, Table, interval, look_up, measured, number
@@ -102,13 +101,15 @@ def large_variance(metrics: Metrics) -> Found:
     """What dropping the band of most variance costs, and of least; Open where the intervals overlap."""
     part = metrics["perplexity"]
     first, *_, last = part["band_ratio"]
-    here: dict[str, Any] = {"first": first, "last": last, "layers": len(part["layer_ratio"])}
-    for name, of in (("", part), ("_kept", part["first_layer_kept"])):
-        for band, key in ((first, f"most{name}"), (last, f"least{name}")):
-            here |= {f"{key}{end}": look_up(of, f"band_ratio{end}.{band}") for end in ENDS}
-    most, least = ([here[f"{key}{end}"] or 0 for end in ENDS[1:]] for key in ("most", "least"))  # older runs have none
-    apart = most[0] > least[1] or most[1] < least[0]
-    return here["most"] > here["least"] if apart else None, here, ()
+
+    def cost(of: Metrics, name: str, band: str) -> dict[str, float]:
+        return {f"{name}{end}": of[f"band_ratio{end}"][band] for end in ENDS}
+
+    cut, kept = cost(part, "most", first) | cost(part, "least", last), part["first_layer_kept"]
+    apart = cut["most_low"] > cut["least_high"] or cut["most_high"] < cut["least_low"]
+    here = cut | cost(kept, "most_kept", first) | cost(kept, "least_kept", last)
+    here |= {"first": first, "last": last, "layers": len(part["layer_ratio"])}
+    return cut["most"] > cut["least"] if apart else None, here, ()
 
 
 def few_bits(metrics: Metrics) -> Found:

@@ -111,11 +111,11 @@ class Results:
         """
         found, here = cls(place), parameters is not None and place.commit is None
         for name, axis in AXES.items():
-            run = place.json(f"metrics/{axis.run}.json")
+            run, remedy = place.json(f"metrics/{axis.run}.json"), f" Run: {axis.remedy}" if here else ""
             if run is None and not axis.on_demand:
-                found.refused[name] = f"No results of {name} (metrics/{axis.run}.json).{here * f' {axis.remedy}'}"
+                found.refused[name] = f"No results of {name} (metrics/{axis.run}.json).{remedy}"
             elif run is not None and parameters and (other := differing(run["parameters"], parameters)):
-                why = f"params.yaml has another {', '.join(other)}.{here * f' Run: {axis.remedy}'}"
+                why = f"params.yaml has another {', '.join(other)}.{remedy}"
                 found.refused[name] = f"The results of {name} are not shown: {why}"
             elif run is not None:
                 found.runs[name] = run

@@ -18,7 +18,7 @@ class MatrixAtoms(Numbers):
 
     The dictionary of MASA (arXiv 2508.04581), which trains it; here it is the best without training, by the SVD of the
     layers' flattened matrices: Ŵ = C Cᵀ W with C the leading eigenvectors of the kernel ⟨W_l, W_m⟩. Stored: S of L
-    layers' numbers, 2 S L coefficients, and the biases; at S = L the model is back.
+    layers' numbers, S L coefficients for each of the two, and the biases; at S = L the model is back.
 
     Attributes:
         heads: the untouched weights. vectors: of W_Q's and of W_K's kernel, the leading first.
@@ -37,9 +37,8 @@ class MatrixAtoms(Numbers):
         return cls(problem.heads, (Q, K), len(Q))
 
     def stored_parameters(self, size: int) -> int:
-        layers = len(self.heads.W_Q)
-        weights = (self.heads.W_Q.numel() + self.heads.W_K.numel()) // layers
-        return size * (weights + 2 * layers) + bias_parameters(self.heads)
+        layers, sides = len(self.heads.W_Q), (self.heads.W_Q, self.heads.W_K)
+        return size * sum(W.numel() // layers + layers for W in sides if W.numel()) + bias_parameters(self.heads)
 
     def apply(self, size: int) -> Heads:
         """Every layer's mixture of the first atoms."""

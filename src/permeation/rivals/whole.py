@@ -17,8 +17,8 @@ class WholeAttention:
     """W_Q, W_K and W_V side by side as one rival stores them, and W_O as another of the same method does.
 
     W_V reads what W_Q and W_K read, in their metric E x xᵀ. W_O, as (heads d_head, d_model), reads z, the heads'
-    outputs side by side. Its metric is E z zᵀ: E ‖(W_O − Ŵ_O)ᵀ z‖² is how much of what the heads write is lost. Neither
-    is rotated by positions. The size is that of both, or W_O's largest. The bias of W_O stays and does not count.
+    outputs side by side. Its metric is E z zᵀ: E ‖(W_O − Ŵ_O)ᵀ z‖² is what is lost of what the heads write. Neither is
+    rotated by positions. The size is that of both, or W_O's largest. A bias of W_O, or of keys or values alone, stays.
 
     Attributes:
         reading, writing: the two rivals. heads: the untouched weights, all of them.
