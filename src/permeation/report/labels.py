@@ -9,6 +9,7 @@ LABELS = {
     "random": "control: random direction",
     "next_token": "the next token",
     # controls
+    "at_word": "at the word",
     "before": "at the token before it",
     "predicted": "predicted from the direction prompts",
     "final": "h = final (σ at the last layer)",
@@ -35,12 +36,11 @@ LABELS = {
     "separation": "separation of σ",
     "gap": "what follows",
     "response": "R, one direction",
-    # models together
+    # models together, and a verdict
     "scratch": "from scratch",
     "scratch_aligned": "from scratch, aligned",
     "adapters": "adapters (LoRA)",
     "shuffled": "adapters, shuffled targets",
-    # verdicts
     "null_too": "holds, null too",
 }
 
