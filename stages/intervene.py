@@ -43,7 +43,7 @@ def main(stage: Stage) -> None:
     summary = uses.summary(config.bootstrap.resamples, config.seed)
     for name, each in seen.items():
         found = each.summary(config.bootstrap.resamples, config.seed)
-        summary[name] = {key: found[key] for key in ("onset", "response") if key in found}
+        summary[name] = {key: found[key] for key in ("onset", "response", "control_max") if key in found}
     summary["prompts_nats_per_byte"] = nats_per_byte(shifting.model, *own)
     rows = [row for each in (uses, *seen.values()) for row in each.rows()]
     rows += [row | {"word": "mean"} for row in curve("tuned_lens", "explained_variance", explained)]

@@ -129,7 +129,7 @@ def test_bad_input_ends_in_one_line(
 
     said = {
         "int_nothing --bits 4 --output empty": "method is 'int_nothing'; accepted: int_column, ",
-        "int_rows --bits 17 --output empty": "bits is 17; the weights have 16 a number; accepted: less",
+        "int_rows --bits 17 --output empty": "bits is 17; accepted: from 0 to less than 16, the weights' own",
         "int_rows --size 9 --output empty": "size is 9; int_rows has 2 to 8 on this model",
         "pca --size 12 --output empty": "size is 12; pca has 0 to 11 on this model",
         "int_rows --bits 4 --output full": "full is not an empty folder",

@@ -108,7 +108,7 @@ def check(method: str, bits: float, known: Mapping[str, Method]) -> None:
     if method not in known:
         raise PermeationError(f"method is {method!r}; accepted: {', '.join(known)}")
     if not 0 <= bits < BITS_PER_NUMBER:
-        raise PermeationError(f"bits is {bits:g}; the weights have {BITS_PER_NUMBER} a number; accepted: less")
+        raise PermeationError(f"bits is {bits:g}; accepted: from 0 to less than {BITS_PER_NUMBER}, the weights' own")
 
 
 def score(folder: Path, stage: Stage) -> Estimate:

@@ -121,4 +121,4 @@ def test_the_lens_of_the_stage_is_made_of_the_corpus_alone(
         assert sorted(windows[:, 1:].tolist()) == sorted(each.tolist() for each in half)
     assert not any(prompt.text in text for word in read_words(tmp_path / "rock.yaml") for prompt in word.prompts)
     assert [row["value"] for row in rows if row["series"] == "explained_variance"][-1] == pytest.approx(1)
-    assert set(found["logit_lens"]) == set(found["tuned_lens"]) == {"onset", "response"}
+    assert set(found["logit_lens"]) == set(found["tuned_lens"]) == {"onset", "response", "control_max"}

@@ -102,10 +102,11 @@ def test_what_cannot_be_read_is_said_in_one_line(permeation: Call, arguments: tu
     assert "\n" not in str(left.value)
 
 
-def test_parameters_that_are_not_accepted_are_named(permeation: Call, project: Path) -> None:
-    with (project / "params.yaml").open("a") as file:
+@pytest.mark.parametrize(("name", "why"), [("params.yaml", ": unknown key colour"), ("metrics/g.json", " is no JSON")])
+def test_a_file_that_is_not_accepted_is_named(permeation: Call, project: Path, name: str, why: str) -> None:
+    with (project / name).open("a") as file:
         file.write("colour: red\n")
-    with pytest.raises(SystemExit, match=r"workspace: params\.yaml: unknown key colour"):
+    with pytest.raises(SystemExit, match=f"workspace: {name}{why}"):
         permeation("summary")
 
 

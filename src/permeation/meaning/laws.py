@@ -23,11 +23,7 @@ class Law:
 
 # The published candidates for the universal curve g; power is that of each word's f, too.
 LAWS = {
-    "power": Law(
-        lambda x, a, alpha: a * x**alpha,
-        {"a": (0, 10), "alpha": (0.01, 50)},
-        ((1, 1), (1, 3), (1, 8)),
-    ),
+    "power": Law(lambda x, a, alpha: a * x**alpha, {"a": (0, 10), "alpha": (0.01, 50)}, ((1, 1), (1, 3), (1, 8))),
     "exponential": Law(
         lambda x, a, b: a * np.expm1(b * x) / np.expm1(b),
         {"a": (0, 10), "b": (0.01, 50)},

@@ -117,10 +117,10 @@ class Uses:
     def summary(self, resamples: int, seed: int) -> dict[str, Any]:
         """The headline figures; without words their number and names only.
 
-        onset: the first depth with R ≥ ¼, and above every control. second_rise: with R ≥ ¾. Both are medians over
+        onset: the first depth with R ≥ ¼ and ≥ control_max. second_rise: with R ≥ ¾. Both are medians over
         words; a word that never gets there counts as beyond the last layer; null where the median is such.
         plateau: mean R between them. All with the middle 95 % of resampled words. response: mean R of one direction.
-        control_max: the largest |mean R| of a control.
+        control_max: the largest |mean R| of a control over layers.
         """
         found: dict[str, Any] = {"words": len(self.words), "unmeasurable_words": list(self.others)}
         if not self.words:

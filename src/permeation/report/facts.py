@@ -69,7 +69,7 @@ def sense_used(metrics: Metrics) -> Found:
 
 
 def shared_subspace(metrics: Metrics) -> Found:
-    """Components for each share of the variance; each form beside heads of the same sizes in random directions."""
+    """Whether 90 % of the variance take few components, fewer than half of random heads'; the counts of each form."""
     pca = metrics["pca"]
     of_gram = pca["components_for_variance"]
     rows: list[tuple[str, ...]] = [("components for", *(f"{share} %" for share in of_gram))]
@@ -77,7 +77,7 @@ def shared_subspace(metrics: Metrics) -> Found:
         rows.append((label(name), *map(number, part["components_for_variance"].values())))
         if null := pca["null"].get(name):
             rows.append((f"{label(name)}, at random", *map(number, null.values())))
-    return of_gram["90"] <= SMALL < pca["n_heads"], {}, rows
+    return of_gram["90"] <= SMALL and 2 * of_gram["90"] < pca["null"]["gram"]["90"], {}, rows
 
 
 def _cheapest(file: str, name: str, metrics: Metrics) -> Found:

@@ -59,7 +59,10 @@ class Place:
 
     def json(self, path: str) -> Any:
         """A JSON file; None where there is none."""
-        return None if (content := self.read(path)) is None else json.loads(content)
+        try:
+            return None if (content := self.read(path)) is None else json.loads(content)
+        except ValueError as error:
+            raise PermeationError(f"{self.name}: {path} is no JSON: {error}; git checkout mends it") from error
 
     def parameters(self) -> dict[str, Any] | None:
         """The checked params.yaml; None where there is none."""
@@ -122,7 +125,7 @@ class Results:
                 files = ((file, place.json(f"metrics/{file}.json")) for file in axis.files)
                 found.metrics.update((file, content) for file, content in files if content is not None)
         if not found.runs:
-            raise PermeationError(f"{place.name}: {' '.join(found.refused.values())}")
+            raise PermeationError(f"{place.name}: {'; '.join(found.refused.values())}")
         return found
 
     @property
