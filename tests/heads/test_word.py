@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from permeation.heads.roles import (
-    attention_at_word,
-    attention_shares,
-    deciding,
-    direct_writing,
-    read_word,
-    run_changed,
-)
+from permeation.heads.roles import attention_at_word, attention_shares, deciding, direct_writing, read_word, run_changed
 from permeation.meaning.runs import read_last
 from permeation.models.families import attention_outputs, attention_views, blocks
 from tests.support import tiny
