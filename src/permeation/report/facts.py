@@ -47,7 +47,7 @@ def carried_by_word(metrics: Metrics) -> Found:
     rows = [("at the word", *map(number, at.values())), ("at the token before it", *map(number, before.values()))]
     first, *_ = at
     here = {"layer": first, "word": at[first], "before": before[first]}
-    return at[first] > before[first], here, [("AUC, graded prompts, at layer", *at), *rows]
+    return at[first] > before[first], here, [("AUC at layer", *at), *rows]
 
 
 def one_curve(metrics: Metrics) -> Found:
