@@ -12,7 +12,7 @@ from typing import Any
 
 from permeation.frame.tables import read_yaml
 from permeation.report import claims, facts
-from permeation.report.results import WORKSPACE, Results
+from permeation.report.results import Results
 from permeation.report.sections import WIDTH, Metrics, Section, fill
 
 QUESTIONS: Mapping[str, Any] = read_yaml(Path(__file__).with_name("findings.yaml"))
@@ -44,7 +44,7 @@ def sections(project: Path, results: Results) -> list[Section]:
 
 def summary(project: Path, results: Results) -> str:
     """All sections as text of at most 80 columns; why an axis is not among them comes last."""
-    more = [MORE] if results.place.name == WORKSPACE else []  # a folder of results has no page
+    more = [MORE] if results.place.folder == project else []  # a folder of results has no page
     parts = [f"{results.about}: {results.sizes}", *results.refused.values(), *more]
     about, *rest = (textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in parts)
     return "\n\n".join([about, *(section.text() for section in sections(project, results)), *rest]) + "\n"
