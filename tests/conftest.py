@@ -4,6 +4,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.support.project import ON_DEMAND, PROGRAMS, PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
+# A shell that starts the tests in its background has SIGINT ignored, in all that they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=FAMILIES)

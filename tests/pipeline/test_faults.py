@@ -57,7 +57,6 @@ def interrupt(project: Path, ready: Callable[[], bool], number: signal.Signals, 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever runs the tests
         )
     while not ready():
         assert dvc.poll() is None, log.read_text()
