@@ -23,8 +23,7 @@ from tests.support.project import ON_DEMAND, PROGRAMS, PROJECT, STAGES
 
 SHARED = PROJECT.parent / "shared"
 FAMILIES = tuple(tiny.CONFIGS)
-# A shell that starts the tests in its background has SIGINT ignored, in all that they start, too.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in its background has it ignored
 
 
 @pytest.fixture(params=FAMILIES)

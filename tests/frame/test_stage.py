@@ -50,7 +50,7 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, body: str, said: s
 
 
 def test_a_stage_notes_how_long_it_took(tmp_path: Path) -> None:
-    start(tmp_path, "time.sleep(0.2)").communicate(timeout=60)
+    start(tmp_path, "time.sleep(0.2)").communicate(timeout=20)
     assert 0.2 <= float((tmp_path / "data" / ".journal" / "toy.seconds").read_text()) < 20
 
 
@@ -60,6 +60,6 @@ def test_a_signal_puts_what_is_half_written_away(tmp_path: Path, number: int, co
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=20)
     assert process.returncode == code
     assert list((tmp_path / "data").iterdir()) == []

@@ -79,8 +79,7 @@ def test_an_error_in_a_parameter_stops_the_run_in_one_line(project: Path, settin
     output = call(project, "dvc", "exp", "run", "-S", setting, check=False)
     assert said in output
     assert "Traceback" not in output
-    call(project, "git", "checkout", "HEAD", "--", "params.yaml")
-    assert results(project) == before
+    go_back(project, before)
 
 
 def test_one_axis_runs_and_is_shown_without_the_other(project: Path) -> None:

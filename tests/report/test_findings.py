@@ -85,7 +85,11 @@ def test_a_high_auc_with_a_large_p_is_open_and_explained(metrics: Metrics) -> No
         ),
         ("one_curve", {"g": {"reliability": None}}, r"Open: a word needs another one to be compared with\."),
         ("contexts_pull", {"sigma": {"n_words": 1}}, r"Yes: .* \(of one word, so without an interval; chance .*"),
-        ("sense_used", {}, r"Yes: .* the controls, from depth 0\.5 \[0\.3, 0\.6\] on \(median of 2 words\)\."),
+        (
+            "sense_used",
+            {},
+            r"Yes: .* in the next token, .* the controls, from depth 0\.5 \[0\.3, 0\.6\] on \(median of 2 words\)\.",
+        ),
         ("sense_used", {"intervene": {"onset": {"value": None}}}, "No: .*"),
         ("shared_subspace", {"pca": {"components_for_variance": {"90": 24}, "null": {"gram": {"90": 50}}}}, "Yes: .*"),
         ("shared_subspace", {"pca": {"components_for_variance": {"90": 24}, "null": {"gram": {"90": 26}}}}, "No: .*"),
